@@ -1,0 +1,1 @@
+"""The nouns of mediagen: tasks, files, progress, events, errors. Standard library only."""
