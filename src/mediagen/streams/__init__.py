@@ -1,0 +1,1 @@
+"""Bytes in motion: sources, part bodies, sinks, transforms and the one pump between them."""

@@ -1,0 +1,153 @@
+"""The words of the streaming path.
+
+A byte walks one way: source → counted, limited, sniffed, hashed → part → sink. Two lanes share these words:
+
+* the **buffer lane** pulls any ``Source`` into part buffers taken from a pool with one budget for the whole process;
+* the **range lane** asks a ``RangeSource`` for each part by itself: the part's body is the download, nothing is
+  buffered, parts run in parallel, a failed part is replayed by reading its range again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+View: TypeAlias = bytes | bytearray | memoryview
+"""Bytes-like with one byte an item, so that ``len`` means bytes."""
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+
+class Source(Protocol):
+    """Bytes that come once, in order, from an opened resource."""
+
+    @property
+    def size(self) -> int | None:
+        """Length in bytes; None: not known; 0: known to be empty."""
+
+    async def read_into(self, buffer: memoryview, /) -> int:
+        """Put at least one byte into ``buffer`` and give their number; 0 is the end, every failure is an exception."""
+
+
+class Body(Protocol):
+    """The bytes of one part, replayable from its start as often as a retry wants.
+
+    To botocore it is a seekable file of known length, to aiohttp an async iterable. Each new iteration starts over;
+    ``crc32`` is that of the last complete one.
+    """
+
+    def __len__(self) -> int: ...
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...
+    def tell(self) -> int: ...
+    def read(self, size: int = -1, /) -> bytes: ...
+    def __aiter__(self) -> AsyncIterator[View]: ...
+
+    @property
+    def crc32(self) -> int: ...
+
+    @property
+    def failure(self) -> Exception | None:
+        """What stopped the last iteration on the source's side; the store is not to be blamed for it."""
+
+
+class RangeSource(Protocol):
+    """A resource of known length whose every byte range can be asked for again, guarded by its validator."""
+
+    @property
+    def size(self) -> int: ...
+
+    def open_reader(self) -> RangeReader:
+        """A reader with a connection of its own; opens nothing yet."""
+
+
+class RangeReader(Protocol):
+    """Reads ranges one after another over one connection, re-opened where it broke."""
+
+    def expect(self, start: int, end: int, /) -> None:
+        """The bytes from ``start`` up to ``end`` will be read next; one connection can serve them all."""
+
+    async def seek(self, offset: int, /) -> None:
+        """The next byte read is the one at ``offset``; the present connection is kept when it stands there already."""
+
+    async def read_into(self, buffer: memoryview, /) -> int:
+        """As ``Source.read_into``; never gives 0 before the end of the resource."""
+
+    async def aclose(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPart:
+    """A part that the store has acknowledged. ``token`` is what the store needs at the end (S3: the ETag)."""
+
+    number: int
+    size: int
+    crc32: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartReceipt:
+    """What a store says of a part that it has: bytes, and the token as in ``StoredPart``."""
+
+    size: int
+    token: str
+
+
+class Sink(Protocol):
+    """An open upload. Left without ``commit`` or ``detach`` it leaves nothing behind."""
+
+    @property
+    def part_size(self) -> int:
+        """Bytes of every part but the last; constant while the upload lives (R2 demands it)."""
+
+    @property
+    def parts_in_flight(self) -> int:
+        """How many parts may be on their way at once."""
+
+    @property
+    def takes_ranges(self) -> bool:
+        """Whether parts may be bodies that cannot be read ahead (``RangeBody``)."""
+
+    @property
+    def chunk_size(self) -> int:
+        """Bytes that the store likes to be given at a time."""
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """What ``Storage.open_sink(resume=…)`` needs to go on after a crash; JSON-able."""
+
+    @property
+    def stored(self) -> Mapping[int, PartReceipt]:
+        """Parts by number that the store already had when the upload was resumed."""
+
+    async def begin(self) -> None:
+        """Announce an upload in parts; its ``state`` is complete afterwards. Not needed before ``put_whole``."""
+
+    async def put_part(self, number: int, body: Body) -> StoredPart:
+        """Store part ``number`` (from 1). Retries what a retry can help; a part sent twice replaces the first."""
+
+    async def put_whole(self, body: Body) -> None:
+        """Store an object that fits one part in a single request, instead of ``begin`` and ``put_part``."""
+
+    @property
+    def committed(self) -> bool:
+        """The object is visible: after ``commit``, or found so when a crashed run was resumed."""
+
+    async def commit(self, parts: list[StoredPart], *, size: int, crc32: int) -> None:
+        """Make the object visible, whole and under its final key.
+
+        ``parts`` in ascending order, empty after ``put_whole``. Settles an unknown outcome by looking at the object.
+
+        Raises:
+            StorageUnavailable: it did not become visible.
+        """
+
+    def detach(self) -> None:
+        """Leave what is stored for a later resume instead of removing it."""
+
+    @property
+    def left_behind(self) -> bool:
+        """After the sink was left: it had to be removed and could not be; ``Storage.abort(state)`` is still owed."""

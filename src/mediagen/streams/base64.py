@@ -1,0 +1,184 @@
+"""Base64 decoded while it arrives (RFC 4648 sections 4 and 5, RFC 2397 for ``data:``).
+
+Strict where bytes could be lost, lenient where writers differ: line breaks, spaces and tabs are skipped, padding may be
+missing, either alphabet is taken but not both in one text. Everything else is an error that names the offset of the
+offending character.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from typing import Final
+
+import pybase64
+
+from mediagen.core.errors import InvalidBase64, UnsupportedMedia
+from mediagen.streams.base import View
+
+_SPACE: Final = b" \t\r\n"
+_STRANGE: Final = re.compile(rb"[^A-Za-z0-9+/]")
+_NOT_PADDING: Final = re.compile(rb"[^= \t\r\n]")
+_TO_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
+_MAX_PREFIX: Final = 1024
+"""Characters that the head of a ``data:`` URI may have before its comma."""
+
+
+class Base64Decoder:
+    """Incremental decoder: ``feed`` text as it comes, ``finish`` at its end.
+
+    The common case, clean text of the standard alphabet, is checked and decoded in one pass with SIMD and without a
+    copy; only text that fails there is looked at character by character. ``offset`` is where in a longer text the
+    base64 begins; errors count from the beginning of that.
+    """
+
+    def __init__(self, *, offset: int = 0) -> None:
+        self._carry = b""
+        self._offset = offset
+        self._alphabet: bytes | None = None
+        self._padded = 0
+        self._clean = True
+
+    def feed(self, text: View) -> bytes:
+        """Bytes decoded so far from ``text`` and what came before.
+
+        Raises:
+            InvalidBase64: with the offset of the first wrong character.
+        """
+        if self._clean and not self._padded:
+            try:
+                return self._decode_clean(text)
+            except binascii.Error:
+                self._clean = False
+        return self._decode_checked(bytes(text))
+
+    def finish(self) -> bytes:
+        """The last bytes.
+
+        Raises:
+            InvalidBase64: the text ended inside a group of four characters.
+        """
+        quad, self._carry = self._carry, b""
+        if len(quad) == 1:
+            raise InvalidBase64(f"base64 ends one character into a group, at offset {self._offset}")
+        if self._padded and len(quad) + self._padded != 4:
+            raise InvalidBase64(f"wrong base64 padding before offset {self._offset}")
+        return pybase64.b64decode(quad + b"=" * (-len(quad) % 4), validate=True) if quad else b""
+
+    def _decode_clean(self, text: View) -> bytes:
+        view = memoryview(text)
+        carry = self._carry
+        head = b""
+        start = 0
+        if carry:
+            start = min(4 - len(carry), len(view))
+            quad = carry + bytes(view[:start])
+            _refuse_strange(quad)
+            if len(quad) < 4:
+                self._note_alphabet(quad)
+                self._carry = quad
+                self._offset += start
+                return b""
+            head = pybase64.b64decode(quad, validate=True)
+        end = start + (len(view) - start) // 4 * 4
+        if end > start and view[end - 1] == 0x3D:
+            raise binascii.Error("padding")
+        tail = bytes(view[end:])
+        _refuse_strange(tail)
+        body = pybase64.b64decode(view[start:end], validate=True) if end > start else b""
+        if self._alphabet is None:
+            self._note_alphabet(bytes(view))
+        self._carry = tail
+        self._offset += len(view)
+        return head + body if head else body
+
+    def _note_alphabet(self, text: bytes) -> None:
+        if b"+" in text or b"/" in text:
+            self._alphabet = b"+/"
+
+    def _decode_checked(self, text: bytes) -> bytes:
+        begin = self._offset
+        plain = text.translate(None, _SPACE)
+        if self._alphabet is None and (found := re.search(rb"[+/_-]", plain)) is not None:
+            self._alphabet = b"+/" if found[0] in b"+/" else b"-_"
+        if self._alphabet == b"-_":
+            if b"+" in plain or b"/" in plain:
+                raise self._wrong(text, begin)
+            plain = plain.translate(_TO_STANDARD)
+        padding = 0 if self._padded else plain.find(b"=")
+        equals = b""
+        if padding >= 0:
+            plain, equals = plain[:padding], plain[padding:]
+        if _STRANGE.search(plain) or equals.strip(b"=") or self._padded + len(equals) > 2:
+            raise self._wrong(text, begin)
+        self._padded += len(equals)
+        whole = self._carry + plain
+        end = len(whole) // 4 * 4
+        self._carry = whole[end:]
+        self._offset += len(text)
+        return pybase64.b64decode(whole[:end], validate=True) if end else b""
+
+    def _wrong(self, text: bytes, begin: int) -> InvalidBase64:
+        """The error of the first character in ``text`` that cannot stand where it stands."""
+        strange = rb"[^A-Za-z0-9_= \t\r\n-]" if self._alphabet == b"-_" else rb"[^A-Za-z0-9+/= \t\r\n]"
+        found = re.search(strange, text)
+        at = found.start() if found else len(text)
+        padded = self._padded
+        first = 0 if padded else text.find(b"=")
+        for position in range(first if first >= 0 else at, at):
+            # after padding, padding alone may follow, and no more than two of it in all
+            padded += text[position] == 0x3D
+            if padded > 2 or _NOT_PADDING.match(text, position):
+                at = position
+                break
+        return InvalidBase64(f"not a base64 character at offset {begin + at}: {text[at : at + 1]!r}")
+
+
+def _refuse_strange(text: bytes) -> None:
+    if _STRANGE.search(text):
+        raise binascii.Error("not in the standard alphabet")
+
+
+class DataUriDecoder:
+    """As ``Base64Decoder``, for text that may begin with ``data:<media type>;base64,``."""
+
+    def __init__(self) -> None:
+        self.media_type: str | None = None
+        self._skipped = 0
+        self._head: bytes | None = b""
+        self._decoder = Base64Decoder()
+
+    def feed(self, text: View) -> bytes:
+        if self._head is None:
+            return self._decoder.feed(text)
+        head = self._head + bytes(text)
+        if not self._head:  # no more than the head itself is kept, however much space comes before it
+            head = head.lstrip(_SPACE)
+            self._skipped += len(text) - len(head)
+        self._head = head
+        if len(head) < 5 and b"data:".startswith(head.lower()):
+            return b""
+        if head[:5].lower() != b"data:":
+            return self._begin(0)
+        comma = head.find(b",", 0, _MAX_PREFIX)
+        if comma < 0:
+            if len(head) >= _MAX_PREFIX:
+                raise InvalidBase64(f"no comma in the first {_MAX_PREFIX} characters of a data: URI")
+            return b""
+        media_type, *parameters = head[5:comma].decode("latin-1").split(";")
+        if not parameters or parameters[-1].strip().lower() != "base64":
+            raise UnsupportedMedia("a data: URI must be base64 (end its head with ;base64)")
+        self.media_type = media_type.strip().lower() or None
+        return self._begin(comma + 1)
+
+    def finish(self) -> bytes:
+        if self._head is None:
+            return self._decoder.finish()
+        if self._head[:5].lower() == b"data:":
+            raise InvalidBase64("a data: URI without a comma")
+        return self._begin(0) + self._decoder.finish()
+
+    def _begin(self, start: int) -> bytes:
+        text, self._head = (self._head or b"")[start:], None
+        self._decoder = Base64Decoder(offset=self._skipped + start)
+        return self._decoder.feed(text)

@@ -1,0 +1,240 @@
+"""One string field taken out of a JSON document while the document arrives (RFC 8259).
+
+A parser that returns values whole would hold the field in memory (and the streaming ones we measured are quadratic in
+the length of a string). This scanner only follows the nesting; the wanted field's text flows out as it comes, all else
+is kept, bounded, and parsed by ``json`` at the end, so that the rest of the document is checked by a real parser.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from enum import Enum, auto
+from typing import Any, Final, TypeAlias
+
+from mediagen.core.errors import InvalidRequest, TooLarge
+from mediagen.streams.base import MIB, View
+
+Pointer: TypeAlias = tuple[str, ...]
+"""Reference tokens of a JSON pointer (RFC 6901); an array index is its decimal text."""
+
+_MAX_DEPTH: Final = 128
+_MAX_KEY: Final = 4096
+_TOKEN: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|["{}\[\],:]', re.DOTALL)
+"""A whole string, or one character of structure; a quote alone begins a string that goes on in the next piece."""
+_STRING_END: Final = re.compile(rb'["\\]')
+_UNICODE_ESCAPE: Final = re.compile(rb"\\u00([0-7][0-9A-Fa-f])")
+_SHORT_ESCAPES: Final = ((rb"\/", b"/"), (rb"\n", b"\n"), (rb"\r", b"\r"), (rb"\t", b"\t"))
+
+
+def parse_pointer(pointer: str) -> Pointer:
+    """Tokens of ``/data/0/b64_json``.
+
+    Raises:
+        InvalidRequest: it does not begin with a slash.
+    """
+    if not pointer.startswith("/"):
+        raise InvalidRequest(f"a JSON pointer begins with '/': {pointer!r} (RFC 6901)")
+    return tuple(token.replace("~1", "/").replace("~0", "~") for token in pointer[1:].split("/"))
+
+
+class _At(Enum):
+    STRUCTURE = auto()
+    KEY = auto()
+    STRING = auto()
+    FIELD = auto()
+
+
+class JsonFieldScanner:
+    """``feed`` the document in pieces of any size; out comes the unescaped text of the one field at ``pointer``.
+
+    After ``finish``: ``document`` is the rest, parsed, with an empty string in the field's place. The field's text must
+    be ASCII, as base64 is. Only the first occurrence of the field is taken; a duplicate key is an error of the writer.
+    """
+
+    def __init__(self, pointer: Pointer, *, max_rest: int = 8 * MIB) -> None:
+        self.found = False
+        self.complete = False
+        self.document: Any = None
+        self._pointer = pointer
+        self._max_rest = max_rest
+        self._rest = bytearray()
+        self._at = _At.STRUCTURE
+        self._path: list[str | int] = []
+        self._wants_key = False
+        self._key = bytearray()
+        self._escaped = False
+        self._pending = b""
+
+    @property
+    def in_field(self) -> bool:
+        """Whether what comes next is text of the field, which costs little; all else is looked at token by token."""
+        return self._at is _At.FIELD
+
+    def feed(self, data: bytes | bytearray, end: int | None = None) -> Iterator[View]:
+        """Field text in ``data[:end]``; the views are valid until the next call."""
+        end = len(data) if end is None else end
+        position = 0
+        while position < end:
+            if self._at is _At.FIELD:
+                position, text = self._field(data, position, end)
+                if text:
+                    yield text
+            elif self._at is _At.STRUCTURE:
+                position = self._structure(data, position, end)
+            else:
+                position = self._string(data, position, end)
+
+    def finish(self) -> None:
+        """The document has ended.
+
+        Raises:
+            InvalidRequest: it is not a whole JSON document, or has the field twice.
+        """
+        try:
+            self.document = json.loads(self._rest.decode("utf-8-sig"))  # no other encoding: RFC 8259 section 8.1
+        except ValueError as exc:
+            raise InvalidRequest(f"not a whole JSON document: {exc}") from None
+        if self.found and not self._is_at_pointer():
+            raise InvalidRequest(f"the JSON document has the field {'/' + '/'.join(self._pointer)!r} twice")
+
+    def _is_at_pointer(self) -> bool:
+        """Whether the field is still there: a later key of the same name replaces it, or what it was in."""
+        value = self.document
+        for token in self._pointer:
+            try:
+                value = value[int(token)] if isinstance(value, list) else value[token]
+            except (LookupError, TypeError, ValueError):
+                return False
+        return bool(value == "")
+
+    def _keep(self, data: bytes | bytearray, start: int, end: int) -> None:
+        if len(self._rest) + end - start > self._max_rest:
+            raise TooLarge(f"JSON larger than {self._max_rest} bytes beside its media field")
+        self._rest += memoryview(data)[start:end]
+
+    def _structure(self, data: bytes | bytearray, position: int, end: int) -> int:
+        path = self._path
+        start = position
+        for token in _TOKEN.finditer(data, position, end):
+            begin, position = token.span()
+            match data[begin]:
+                case 0x22:  # "
+                    if not self._wants_key and not self.found and self._is_field():
+                        self._keep(data, start, begin + 1)
+                        self._at = _At.FIELD
+                        self.found = True
+                        return begin + 1
+                    if position - begin == 1:
+                        self._keep(data, start, position)
+                        self._at = _At.KEY if self._wants_key else _At.STRING
+                        self._key.clear()
+                        return position
+                    if self._wants_key:
+                        self._set_key(bytes(data[begin + 1 : position - 1]))
+                case 0x7B:  # {
+                    self._open("")
+                    self._wants_key = True
+                case 0x5B:  # [
+                    self._open(0)
+                    self._wants_key = False
+                case 0x7D | 0x5D:  # } ]
+                    if not path:
+                        raise InvalidRequest("JSON closes what it never opened")
+                    path.pop()
+                    self._wants_key = False
+                case 0x2C if path:  # ,
+                    last = path[-1]
+                    if isinstance(last, int):
+                        path[-1] = last + 1
+                    else:
+                        self._wants_key = True
+                case 0x3A:  # :
+                    self._wants_key = False
+                case _:
+                    pass
+        self._keep(data, start, end)
+        return end
+
+    def _open(self, token: str | int) -> None:
+        if len(self._path) >= _MAX_DEPTH:
+            raise InvalidRequest(f"JSON nested deeper than {_MAX_DEPTH}")
+        self._path.append(token)
+
+    def _is_field(self) -> bool:
+        return len(self._path) == len(self._pointer) and all(
+            str(have) == want for have, want in zip(self._path, self._pointer, strict=True)
+        )
+
+    def _string(self, data: bytes | bytearray, position: int, end: int) -> int:
+        """The rest of a key or of a value that is not ours, up to its closing quote."""
+        start = position
+        while position < end:
+            if self._escaped:
+                self._escaped = False
+                position += 1
+                continue
+            match = _STRING_END.search(data, position, end)
+            if match is None:
+                position = end
+                break
+            position = match.end()
+            if data[position - 1] == 0x5C:
+                self._escaped = True
+                continue
+            self._keep(data, start, position)
+            if self._at is _At.KEY:
+                self._set_key(bytes(self._key) + bytes(data[start : position - 1]))
+            self._at = _At.STRUCTURE
+            return position
+        self._keep(data, start, end)
+        if self._at is _At.KEY:
+            self._key += memoryview(data)[start:end]
+            _check_key(self._key)
+        return end
+
+    def _set_key(self, key: bytes) -> None:
+        _check_key(key)
+        if not self._path:
+            raise InvalidRequest("a JSON key outside an object")
+        if len(self._path) > len(self._pointer):
+            return  # too deep to lead to the field
+        try:
+            self._path[-1] = str(json.loads(b'"' + key + b'"')) if b"\\" in key else key.decode()
+        except ValueError as exc:
+            raise InvalidRequest(f"a JSON key that is not a string: {exc}") from None
+
+    def _field(self, data: bytes | bytearray, position: int, end: int) -> tuple[int, View]:
+        # an escaped quote cannot be part of base64, so the first quote either ends the field or follows a backslash
+        quote = data.find(b'"', position, end)
+        stop = end if quote < 0 else quote
+        text: View = memoryview(data)[position:stop]
+        if self._pending or data.find(b"\\", position, stop) >= 0:
+            text = self._unescape(self._pending + bytes(text), last=quote >= 0)
+        if quote < 0:
+            return end, text
+        self._at = _At.STRUCTURE
+        self.complete = True
+        self._keep(data, quote, quote + 1)
+        return quote + 1, text
+
+    def _unescape(self, text: bytes, *, last: bool) -> bytes:
+        self._pending = b""
+        if not last:
+            backslash = text.rfind(b"\\", max(0, len(text) - 5))
+            if backslash >= 0 and (len(text) - backslash < 2 or text[backslash + 1] == 0x75):
+                self._pending = text[backslash:]
+                text = text[:backslash]
+        for escape, plain in _SHORT_ESCAPES:
+            text = text.replace(escape, plain)
+        if rb"\u" in text:
+            text = _UNICODE_ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), text)
+        if b"\\" in text:
+            raise InvalidRequest("an escape in the media field that base64 cannot have")
+        return text
+
+
+def _check_key(key: bytes | bytearray) -> None:
+    if len(key) > _MAX_KEY:
+        raise InvalidRequest(f"a JSON key longer than {_MAX_KEY} bytes")

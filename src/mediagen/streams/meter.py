@@ -1,0 +1,73 @@
+"""Counting bytes on the way."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from mediagen.core.progress import Transfer
+from mediagen.streams.base import MIB
+
+RATE_WINDOW: Final = 4.0
+"""Seconds over which the rate is taken."""
+_SAMPLE_SPACING: Final = 0.1
+
+
+class Meter:
+    """Two counters, one rate. Gives a reading at least once per MiB received, at every stored part and at the end.
+
+    Replays are taken back: bytes that come a second time count once. ``already`` bytes were stored by an earlier run
+    of the same task; they count as done and not for the rate.
+    """
+
+    __slots__ = ("_clock", "_next", "_report", "_samples", "already", "downloaded", "readings", "total", "uploaded")
+
+    def __init__(
+        self,
+        report: Callable[[Transfer], None],
+        *,
+        total: int | None,
+        already: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._report = report
+        self._clock = clock
+        self._samples: deque[tuple[float, int]] = deque([(clock(), already)])
+        self._next = already + MIB
+        self.already = already
+        self.total = total
+        self.downloaded = already
+        self.uploaded = already
+        self.readings = 0
+
+    def receive(self, count: int) -> None:
+        """``count`` bytes came from the source; negative: that many will come again."""
+        self.downloaded += count
+        if self.downloaded >= self._next or count < 0:
+            self._next = self.downloaded + MIB
+            self._read()
+
+    def store(self, count: int) -> None:
+        """The store has acknowledged ``count`` bytes more."""
+        self.uploaded += count
+        self._read()
+
+    def finish(self) -> None:
+        """The last reading: all is stored, so the total is known."""
+        self.total = self.downloaded
+        self._read()
+
+    def _read(self) -> None:
+        now = self._clock()
+        samples = self._samples
+        if now - samples[-1][0] >= _SAMPLE_SPACING:
+            samples.append((now, self.downloaded))
+            while len(samples) > 2 and now - samples[1][0] >= RATE_WINDOW:
+                samples.popleft()
+        started, before = samples[0]
+        elapsed = now - started
+        rate = max(0.0, (self.downloaded - before) / elapsed) if elapsed > 0 else 0.0
+        self.readings += 1
+        self._report(Transfer(self.downloaded, self.uploaded, self.total, rate))

@@ -1,0 +1,262 @@
+"""The pump: the only place where a source meets a sink. Two lanes, one result.
+
+    buffer lane   source ─ fill ─▶ [part buffer from the pool] ─▶ CRC, SHA-256 in a thread ─▶ sink.put_part
+    range lane    N workers: sink.put_part pulls ◀─ RangeBody ◀─ reader's range, CRC on the way, no buffer
+
+Neither commits: the caller compares sizes, then commits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import structlog
+
+from mediagen.core.errors import FetchFailed, SourceChanged, SourceTruncated, first_cause
+from mediagen.streams.base import PartReceipt, RangeReader, RangeSource, Sink, Source, StoredPart
+from mediagen.streams.digest import Sha256Line, Sha256Mode, combined_crc32
+from mediagen.streams.meter import Meter
+from mediagen.streams.parts import BufferBody, RangeBody
+from mediagen.streams.pool import BufferPool
+
+log = structlog.get_logger()
+
+_SPAN_PARTS: Final = 8
+"""At most so many neighbouring parts are read over one connection before a worker takes the next span."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What went through: bytes, CRC-32 of the whole, SHA-256 where bytes came in order, and the parts to commit."""
+
+    size: int
+    crc32: int
+    sha256: str | None
+    parts: list[StoredPart]
+
+
+async def move_buffered(
+    source: Source,
+    sink: Sink,
+    *,
+    pool: BufferPool,
+    meter: Meter,
+    hashing: Executor,
+    sha256_mode: Sha256Mode = "auto",
+    on_begin: Callable[[], Awaitable[None]],
+) -> Moved:
+    """Move a source of any kind through part buffers; parts are sent while the next ones are read.
+
+    What fits one part is put in a single request. ``on_begin`` runs once an upload in parts is announced and before
+    its first part is sent.
+
+    Raises:
+        SourceTruncated: fewer bytes came than were announced.
+    """
+    sha256 = Sha256Line(sha256_mode, hashing)
+    stored: list[StoredPart] = []
+    slots = asyncio.Semaphore(sink.parts_in_flight)
+    received = 0
+
+    async def store(number: int, body: BufferBody, hashed: asyncio.Task[None] | None, *, last: bool) -> None:
+        stored.append(await sink.put_part(number, body))
+        meter.store(len(body))
+        await sha256.settle(hashed, last=last)
+
+    def give_back(buffer: bytearray, _stored: asyncio.Task[None] | None = None) -> None:
+        # after a failure the hashing thread may still look at the buffer; its result is of no use any more
+        pool.release(buffer)
+        slots.release()
+
+    size = sink.part_size if source.size is None else min(sink.part_size, max(1, source.size))
+    async with _one_cause() as group:
+        number = 0
+        while True:
+            await slots.acquire()
+            buffer, handed_on = await pool.acquire(size), False
+            try:
+                filled = await _fill(source, memoryview(buffer), meter)
+                received += filled
+                view = memoryview(buffer)[:filled]
+                last = filled < len(buffer) or received == source.size
+                if last:
+                    _check_size(source.size, received)
+                if filled == 0 and number > 0:
+                    break
+                number += 1
+                hashed = sha256.add(view, group)
+                body = BufferBody(view, chunk_size=sink.chunk_size)
+                if number == 1:
+                    if last and filled <= sink.part_size:
+                        await sink.put_whole(body)
+                        meter.store(filled)
+                        await sha256.settle(hashed, last=True)
+                        meter.finish()
+                        return Moved(filled, body.crc32, sha256.hexdigest(), [])
+                    await sink.begin()
+                    await on_begin()
+                task = group.create_task(store(number, body, hashed, last=last))
+                # not by the task itself: one that is cancelled before its first step never comes to its end
+                task.add_done_callback(partial(give_back, buffer))
+                handed_on = True
+            finally:
+                if not handed_on:
+                    give_back(buffer)
+            if last:
+                break
+    stored.sort(key=lambda part: part.number)
+    meter.finish()
+    return Moved(received, combined_crc32(stored), sha256.hexdigest(), stored)
+
+
+def _check_size(announced: int | None, received: int) -> None:
+    if announced is not None and received != announced:
+        raise SourceTruncated(f"got {received} of {announced} bytes")
+
+
+@asynccontextmanager
+async def _one_cause() -> AsyncIterator[asyncio.TaskGroup]:
+    """A task group that fails with the error that came first, not with a group of errors: callers tell by its class."""
+    own: Exception | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            try:
+                yield group
+            except Exception as exc:
+                own = exc
+                raise
+    except BaseExceptionGroup as several:
+        raise own or first_cause(several) from None
+
+
+async def _fill(source: Source, view: memoryview, meter: Meter) -> int:
+    filled = 0
+    while filled < len(view):
+        count = await source.read_into(view[filled:])
+        if count == 0:
+            break
+        filled += count
+        meter.receive(count)
+    return filled
+
+
+async def move_ranges(
+    source: RangeSource,
+    sink: Sink,
+    *,
+    readers: Sequence[RangeReader],
+    meter: Meter,
+    done: Sequence[StoredPart],
+    record: Callable[[StoredPart], Awaitable[None]],
+    workers: int,
+) -> Moved:
+    """Move a resource in parallel ranges, each part's body being its own download.
+
+    Args:
+        readers: readers that are open already; the first workers take them over, the rest open their own.
+        done: parts that an earlier run stored and recorded, see ``still_stored``; they are not read again.
+        record: remembers a stored part over a crash; runs beside the transfer.
+        workers: parts on their way at once.
+    """
+    part_size = sink.part_size
+    count = -(-source.size // part_size)
+
+    def length_of(number: int) -> int:
+        return min(part_size, source.size - (number - 1) * part_size)
+
+    parts = {part.number: part for part in done}
+    # stored just before a crash, but not recorded: read again for its checksum, not sent again
+    unrecorded = {
+        number
+        for number, receipt in sink.stored.items()
+        if number not in parts and number <= count and receipt.size == length_of(number)
+    }
+    missing = [number for number in range(1, count + 1) if number not in parts]
+    spans = _spans(missing, at_most=max(1, min(_SPAN_PARTS, -(-len(missing) // (workers * 4)))))
+    open_readers = deque(readers)
+    working = min(workers, len(spans))
+
+    async def send(reader: RangeReader, number: int, scratch: bytearray) -> StoredPart:
+        body = RangeBody(reader, (number - 1) * part_size, length_of(number), meter=meter, scratch=scratch)
+        try:
+            if number not in unrecorded:
+                return await sink.put_part(number, body)
+            async for _ in body:
+                pass
+            return StoredPart(number, len(body), body.crc32, sink.stored[number].token)
+        except BaseException:
+            body.forget()
+            raise
+
+    async def work(group: asyncio.TaskGroup) -> None:
+        nonlocal working
+        scratch = bytearray(sink.chunk_size)
+        reader = open_readers.popleft() if open_readers else source.open_reader()
+        let_in = False
+        try:
+            while spans:
+                span = spans.popleft()
+                reader.expect((span[0] - 1) * part_size, (span[-1] - 1) * part_size + length_of(span[-1]))
+                for number in span:
+                    alone = working == 1
+                    try:
+                        part = await send(reader, number, scratch)
+                    except SourceChanged:
+                        raise
+                    except FetchFailed as exc:
+                        if let_in or alone:
+                            raise
+                        # the source may not bear so many connections: those that it has let in do the work
+                        log.info("connection_refused", reason=exc.detail)
+                        spans.appendleft(span)
+                        if working > 1:
+                            return
+                        break
+                    let_in = True
+                    parts[number] = part
+                    meter.store(part.size)
+                    group.create_task(_record(record, part))
+        finally:
+            working -= 1
+            await reader.aclose()
+
+    try:
+        async with _one_cause() as group:
+            for _ in range(working):
+                group.create_task(work(group))
+    finally:
+        for reader in open_readers:
+            await reader.aclose()
+    ordered = [parts[number] for number in range(1, count + 1)]
+    received = sum(part.size for part in ordered)
+    if received != source.size:
+        raise SourceTruncated(f"stored {received} of {source.size} bytes")
+    meter.finish()
+    return Moved(received, combined_crc32(ordered), None, ordered)
+
+
+def still_stored(recorded: Sequence[StoredPart], sink: Sink) -> list[StoredPart]:
+    """Those of the recorded parts that the store still has as they were recorded."""
+    return [part for part in recorded if sink.stored.get(part.number) == PartReceipt(part.size, part.token)]
+
+
+async def _record(record: Callable[[StoredPart], Awaitable[None]], part: StoredPart) -> None:
+    await record(part)
+
+
+def _spans(numbers: list[int], *, at_most: int) -> deque[list[int]]:
+    """Runs of consecutive numbers, cut so that none is longer than ``at_most``."""
+    spans: deque[list[int]] = deque()
+    for number in numbers:
+        if spans and spans[-1][-1] == number - 1 and len(spans[-1]) < at_most:
+            spans[-1].append(number)
+        else:
+            spans.append([number])
+    return spans

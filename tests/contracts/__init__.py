@@ -1,0 +1,1 @@
+"""One suite for each protocol; every implementation inherits it and passes it."""

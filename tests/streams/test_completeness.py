@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+
+from mediagen.core.errors import SourceTruncated
+from mediagen.streams.completeness import Completeness, Whole
+from mediagen.streams.sources import ChunkSource
+from tests.streams.files import avif, box, fragmented_mp4, gif, jpeg, mp4, png, riff, webp
+from tests.streams.splitting import split_at
+
+WHOLE = {
+    "png": ("image/png", png()),
+    "png with a comment": ("image/png", png(text=b"IEND\xaeB`\x82 is how a PNG ends")),
+    "jpeg": ("image/jpeg", jpeg()),
+    "jpeg with a thumbnail": ("image/jpeg", jpeg(thumbnail=True)),
+    "progressive jpeg": ("image/jpeg", jpeg(scans=3)),
+    "gif": ("image/gif", gif()),
+    "gif of one frame": ("image/gif", gif(frames=1, comment=b"")),
+    "webp": ("image/webp", webp()),
+    "wav": ("audio/wav", riff(b"WAVE", b"fmt " + bytes(99))),
+    "mp4": ("video/mp4", mp4()),
+    "mp4 with its index last": ("video/mp4", mp4(moov_first=False)),
+    "mp4 with a wide box": ("video/mp4", mp4(wide=True)),
+    "mov": ("video/quicktime", mp4(moov_first=False, wide=True)),
+    "avif": ("image/avif", avif()),
+    "fragmented mp4": ("video/mp4", fragmented_mp4()),
+}
+UNDECIDED = {
+    # where these end, nothing shows that more had been meant to follow
+    "avif": {len(avif()) - len(box(b"mdat", b"pixels"))},
+    "fragmented mp4": {
+        len(fragmented_mp4(fragments=1, index=False)),
+        len(fragmented_mp4(fragments=2, index=False)),
+    },
+}
+
+
+def verdict(media_type: str, pieces: list[bytes]) -> bool | None:
+    watch = Completeness(media_type)
+    for piece in pieces:
+        watch.feed(piece)
+    return watch.verdict
+
+
+def any_split(data: bytes, seed: int) -> list[bytes]:
+    dice = random.Random(seed)
+    return split_at(data, [dice.randrange(len(data) + 1) for _ in range(dice.randrange(6))])
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_file_is_whole_at_its_end_and_nowhere_before(name: str) -> None:
+    media_type, data = WHOLE[name]
+
+    assert verdict(media_type, [data]) is True
+    assert verdict(media_type, [data[at : at + 1] for at in range(len(data))]) is True
+    for end in range(len(data)):
+        wanted = None if end in UNDECIDED.get(name, ()) else False
+        assert verdict(media_type, [data[:end]]) is wanted, f"cut at {end} of {len(data)}"
+        assert verdict(media_type, any_split(data[:end], end)) is wanted, f"cut at {end} of {len(data)}"
+
+
+@pytest.mark.parametrize("name", [name for name in WHOLE if "mp4" not in name and name not in ("mov", "avif")])
+@pytest.mark.parametrize(
+    "trailer", [b"\x00", b"\n", b"\x00" * 16, b"Samsung" * 20_000, mp4(), png(), b"\xff\xd8\xff\xe0", b"RIF"]
+)
+def test_what_a_program_appends_does_not_make_a_file_look_cut(name: str, trailer: bytes) -> None:
+    media_type, data = WHOLE[name]
+
+    assert verdict(media_type, [data + trailer]) is True
+    assert verdict(media_type, any_split(data + trailer, 1)) is True
+
+
+@pytest.mark.parametrize(
+    "trailer", [box(b"free"), box(b"uuid", bytes(16)), bytes(64), b"\x00\x00\x00\x00mdat", b"\x00\x00\x00\x08\xffabc"]
+)
+def test_more_boxes_or_padding_after_a_film_do_not_make_it_look_cut(trailer: bytes) -> None:
+    assert verdict("video/mp4", [mp4(extra=trailer)]) is not False
+
+
+@pytest.mark.parametrize("end", [1, 4, 7, 9])
+def test_a_film_cut_in_a_box_after_the_necessary_ones_is_cut(end: int) -> None:
+    assert verdict("video/mp4", [mp4(extra=box(b"uuid", bytes(16))[:end])]) is False
+
+
+def test_a_long_avi_is_several_riff_files() -> None:
+    data = riff(b"AVI ", bytes(50)) + riff(b"AVIX", bytes(50))
+
+    assert verdict("video/x-msvideo", [data]) is True
+    assert verdict("video/x-msvideo", [data[:-1]]) is False
+    assert verdict("video/x-msvideo", [data + b"JUNK"]) is True
+    assert verdict("video/x-msvideo", [data + b"JU"]) is True
+
+
+@pytest.mark.parametrize(
+    ("media_type", "data"),
+    [
+        ("application/octet-stream", b"abc"),
+        ("video/webm", b"\x1a\x45\xdf\xa3"),
+        ("text/html", b"<html>"),
+        ("audio/wav", b"RIFF\x00\x00\x00\x00WAVE" + bytes(50)),
+        ("audio/wav", b"RIFF\xff\xff\xff\xffWAVE" + bytes(50)),
+        ("video/mp4", box(b"ftyp", b"isom") + b"\x00\x00\x00\x00mdat" + bytes(999)),
+        ("image/png", b"no picture, whatever was declared"),
+        ("image/jpeg", b"no picture, whatever was declared"),
+        ("image/gif", b"no picture, whatever was declared"),
+        ("image/webp", b"no picture, whatever was declared"),
+        ("video/mp4", b"no film, whatever was declared"),
+    ],
+)
+def test_no_verdict_where_a_file_does_not_tell(media_type: str, data: bytes) -> None:
+    assert verdict(media_type, [data]) is None
+
+
+@pytest.mark.parametrize("media_type", sorted({media_type for media_type, _ in WHOLE.values()}))
+def test_any_bytes_have_a_verdict(media_type: str) -> None:
+    dice = random.Random(7)
+    for _, data in WHOLE.values():
+        for _ in range(20):
+            broken = bytearray(data)
+            for _ in range(dice.randrange(4)):
+                broken[dice.randrange(len(broken))] = dice.randrange(256)
+            assert verdict(media_type, [bytes(broken)]) in (True, False, None)
+
+
+async def chunks(*pieces: bytes) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+
+
+async def test_a_source_is_believed_when_its_file_is_whole() -> None:
+    whole, buffer = Whole(ChunkSource(chunks(png()[:30], png()[30:])), "image/png"), memoryview(bytearray(1000))
+    assert [await whole.read_into(buffer), await whole.read_into(buffer)] == [30, len(png()) - 30]
+    assert await whole.read_into(buffer) == 0
+
+    cut = Whole(ChunkSource(chunks(png()[:-1])), "image/png")
+    await cut.read_into(buffer)
+    with pytest.raises(SourceTruncated):
+        await cut.read_into(buffer)
