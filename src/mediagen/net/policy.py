@@ -1,0 +1,124 @@
+"""Which URLs and addresses may be reached. Pure, so that it can be tested with thousands of spellings.
+
+The text of a URL is checked for what parsers disagree about; the address is checked where the socket is made
+(``net.session``), for literals, DNS answers and redirects alike. Allow-lists, not deny-lists: an address outside
+what is known to be public unicast is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final, TypeAlias
+
+from yarl import URL
+
+from mediagen.core.errors import InvalidRequest, UrlNotAllowed
+
+Network: TypeAlias = IPv4Network | IPv6Network
+Address: TypeAlias = IPv4Address | IPv6Address
+
+MAX_URL: Final = 4096
+_SPELLED_OUT: Final = re.compile(r"/(?:[A-Za-z0-9._~:/?#@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*")
+"""What may follow the host, as RFC 3986 has it."""
+_DOT_SEGMENT: Final = re.compile(r"/\.\.?(?:[/?#]|$)")
+_MAX_LABEL: Final = 63
+"""Characters between two dots of a name (RFC 1035 section 2.3.4)."""
+_FORBIDDEN_TEXT: Final = re.compile(r"[\x00-\x20\x7f\\]")
+_PUBLIC_V6: Final = IPv6Network("2000::/3")
+_NOT_PUBLIC: Final[tuple[Network, ...]] = tuple(
+    ip_network(text)
+    for text in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.88.99.0/24",  # 6to4 relays
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+        "168.63.129.16/32",  # a cloud's host agent on a public-looking address
+        "2001::/23",  # protocol assignments, Teredo among them
+        "2001:db8::/32",
+        "2002::/16",  # 6to4: embeds any IPv4 address
+        "3fff::/20",
+    )
+)
+"""Not public unicast, by the IANA special-purpose registries; within IPv6 only 2000::/3 is considered at all."""
+
+
+def check_text(text: str) -> URL:
+    """The URL, if its text leaves nothing to the taste of parsers.
+
+    Raises:
+        InvalidRequest: not an absolute http(s) URL.
+        UrlNotAllowed: spelled in a way that parsers read differently, or with credentials in it.
+    """
+    if len(text) > MAX_URL:
+        raise InvalidRequest(f"a URL longer than {MAX_URL} characters")
+    if _FORBIDDEN_TEXT.search(text):
+        raise UrlNotAllowed("a URL with spaces, control characters or backslashes")
+    scheme, separator, rest = text.partition("://")
+    if scheme.lower() not in ("http", "https") or not separator:
+        raise UrlNotAllowed("only http:// and https:// URLs can be fetched")
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if "@" in authority:
+        raise UrlNotAllowed("a URL with user information")
+    if "%" in authority:
+        raise UrlNotAllowed("an escape or a zone in the host of a URL")
+    digits = authority.rpartition("]")[2].partition(":")[2]
+    if digits and not (digits.isascii() and digits.isdigit()):
+        raise InvalidRequest("a URL whose port is not a number")
+    try:
+        url = URL(text)
+        host, port = url.raw_host, url.port
+    except ValueError as exc:
+        raise InvalidRequest(f"not a URL: {exc}") from None
+    if not host or port is None or not 0 < port < 65536:
+        raise InvalidRequest("a URL without a host, or with a port that does not exist")
+    if ":" not in host and not all(0 < len(label) <= _MAX_LABEL for label in host.removesuffix(".").split(".")):
+        raise InvalidRequest("a URL with a host that no name can be")
+    if authority.isascii() and _SPELLED_OUT.fullmatch(rest, len(authority)) and not _DOT_SEGMENT.search(rest):
+        return URL(text, encoded=True)  # as it stands: some links are signed over their very spelling
+    return url
+
+
+class AddressPolicy:
+    """Decides by address and port: public unicast on the allowed ports, plus what the operator lists."""
+
+    def __init__(self, *, allow: Sequence[Network], deny: Sequence[Network], ports: Sequence[int]) -> None:
+        self._allow = tuple(allow)
+        self._deny = tuple(deny)
+        self._ports = frozenset(ports)
+
+    def allows(self, host: str, port: int) -> bool:
+        """Whether a socket may be connected to this address; False for what is not an address at all."""
+        try:
+            address = ip_address(host.partition("%")[0])
+        except ValueError:
+            return False
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        if _inside(address, self._deny):
+            return False
+        if _inside(address, self._allow):
+            return True
+        return port in self._ports and _is_public(address)
+
+
+def _inside(address: Address, networks: Sequence[Network]) -> bool:
+    return any(address.version == network.version and address in network for network in networks)
+
+
+def _is_public(address: Address) -> bool:
+    if isinstance(address, IPv6Address) and address not in _PUBLIC_V6:
+        return False
+    return not _inside(address, _NOT_PUBLIC)

@@ -1,0 +1,125 @@
+"""The guarded outgoing session: the only place that opens one.
+
+The check sits in the connector's ``socket_factory``. aiohttp calls it for every connection attempt with the address
+that will be connected to: literals that no resolver sees, each DNS answer, each redirect hop. What the policy refuses
+is an ``OSError``, so that the next answer of a name is tried.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeAlias
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from mediagen import __version__
+from mediagen.net.body import Answer
+from mediagen.net.policy import AddressPolicy
+from mediagen.net.settings import FetchSettings
+
+_DNS_THREADS: Final = 4
+_DNS_SECONDS: Final = 5.0
+_MAX_ANSWERS: Final = 16
+
+
+LookUp: TypeAlias = Callable[[str, int, int], list[tuple[Any, Any, int, str, Any]]]
+"""As ``socket.getaddrinfo(host, port, family)``; called in a thread."""
+
+
+class AddressForbidden(OSError):
+    """The policy does not allow this address. The text names none: it may reach whoever gave the URL."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EACCES, "address not allowed")
+
+
+class PolicyResolver(AbstractResolver):
+    """Names to allowed addresses, in a small pool of its own: slow look-ups must not hold up file writes."""
+
+    def __init__(self, policy: AddressPolicy, look_up: LookUp) -> None:
+        self._policy = policy
+        self._look_up = look_up
+        self._pool = ThreadPoolExecutor(_DNS_THREADS, thread_name_prefix="dns")
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(_DNS_SECONDS):
+                answers = await loop.run_in_executor(
+                    self._pool, self._look_up, host, port, family if family else socket.AF_UNSPEC
+                )
+        except TimeoutError:
+            raise OSError(errno.ETIMEDOUT, f"name not resolved within {_DNS_SECONDS:g} s") from None
+        except UnicodeError:
+            raise OSError(errno.EINVAL, "not a name") from None
+        if not answers:
+            raise OSError(errno.EADDRNOTAVAIL, "no address for this name")
+        allowed = [
+            ResolveResult(
+                hostname=host,
+                host=sockaddr[0],
+                port=port,
+                family=answer_family,
+                proto=proto,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for answer_family, _, proto, _, sockaddr in answers[:_MAX_ANSWERS]
+            if self._policy.allows(sockaddr[0], port)
+        ]
+        if not allowed:
+            raise AddressForbidden
+        return allowed
+
+    async def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def system_look_up(host: str, port: int, family: int) -> list[tuple[Any, Any, int, str, Any]]:
+    """The answers of the system's resolver (getaddrinfo(3)); blocks."""
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_ADDRCONFIG)
+
+
+@asynccontextmanager
+async def guarded_session(
+    settings: FetchSettings, *, look_up: LookUp = system_look_up
+) -> AsyncIterator[aiohttp.ClientSession]:
+    """A session for URLs that users or providers name.
+
+    No environment proxies, no cookies, no redirects by itself (the caller checks each hop), no decompression, no total
+    time limit of its own (downloads have several of theirs).
+    """
+    policy = AddressPolicy(allow=settings.allow_cidrs, deny=settings.deny_cidrs, ports=settings.ports)
+
+    def guarded_socket(info: tuple[Any, Any, Any, str, tuple[Any, ...]]) -> socket.socket:
+        family, kind, proto, _, address = info
+        if not policy.allows(str(address[0]), int(address[1])):
+            raise AddressForbidden
+        sock = socket.socket(family, kind, proto)
+        sock.setblocking(False)
+        return sock
+
+    connector = aiohttp.TCPConnector(
+        resolver=PolicyResolver(policy, look_up),
+        socket_factory=guarded_socket,
+        limit=0,
+        limit_per_host=0,
+        ttl_dns_cache=10,
+    )
+    async with aiohttp.ClientSession(
+        connector=connector,
+        response_class=Answer,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_seconds),
+        headers={"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": f"mediagen/{__version__}"},
+    ) as session:
+        yield session
