@@ -1,0 +1,94 @@
+"""What a store must do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from mediagen.streams.base import Sink, Source, StoredPart
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object as the store knows it."""
+
+    key: str
+    size: int
+    metadata: Mapping[str, str]
+
+
+class Storage(Protocol):
+    """A store of whole objects. Keys are made by us: relative, ``/``-separated, no dot segments."""
+
+    name: str
+
+    @property
+    def takes_ranges(self) -> bool:
+        """Whether its sinks take parts that cannot be read ahead (``streams.parts.RangeBody``)."""
+
+    def open_sink(
+        self,
+        key: str,
+        *,
+        media_type: str,
+        token: str,
+        size: int | None,
+        parallel: bool = False,
+        resume: Mapping[str, Any] | None = None,
+        recorded: Sequence[StoredPart] = (),
+    ) -> AbstractAsyncContextManager[Sink]:
+        """An upload to ``key``.
+
+        Args:
+            token: random word kept with the object, by which an uncertain commit is settled.
+            size: bytes to come, or None when unknown.
+            parallel: parts will come out of order and are recorded for a resume.
+            resume: ``Sink.state`` of an earlier run.
+            recorded: the parts that the earlier run recorded.
+
+        Raises:
+            UploadLost: the store no longer knows the upload to resume.
+            StorageFull, StorageUnavailable, StorageRefused.
+        """
+
+    def open_source(
+        self, key: str, *, offset: int = 0, length: int | None = None
+    ) -> AbstractAsyncContextManager[Source]:
+        """The bytes of an object. Raises NotFound."""
+
+    async def head(self, key: str) -> StoredObject | None:
+        """The object, or None when there is none."""
+
+    async def delete(self, key: str) -> None:
+        """Remove an object; one that is not there is no error."""
+
+    async def abort(self, state: Mapping[str, Any]) -> None:
+        """Remove an unfinished upload by its ``Sink.state``; one that is not there is no error.
+
+        A state without an upload's id, saved before the upload was announced, removes every upload of its key.
+        """
+
+    async def sweep(self, keep: Sequence[Mapping[str, Any]]) -> int:
+        """Remove what dead runs left, where the store can tell that it is ours; gives the number of things removed.
+
+        ``keep`` are the states that live tasks will resume. Called at start, before anything runs.
+        """
+
+    async def check(self) -> None:
+        """Raise StorageUnavailable unless the store answers."""
+
+
+@runtime_checkable
+class HasLocalPaths(Protocol):
+    """A store whose objects are files that the kernel can send by itself."""
+
+    def path_of(self, key: str) -> str: ...
+
+
+@runtime_checkable
+class PresignsUrls(Protocol):
+    """A store that serves objects itself by links that expire."""
+
+    async def presign(self, key: str, *, ttl: int, filename: str, media_type: str, inline: bool) -> str: ...

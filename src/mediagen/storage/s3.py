@@ -1,0 +1,274 @@
+"""Objects in an S3-compatible bucket, through aiobotocore as it is.
+
+Bodies are async iterables (``streams.parts``), so nothing of a part is copied together; payloads are unsigned unless
+asked for, because a streamed body cannot be hashed before it is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from http import HTTPStatus
+from typing import Any, Final, Self, cast
+from urllib.parse import quote, urlsplit
+
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
+from aiohttp import ClientPayloadError
+from botocore.exceptions import BotoCoreError
+
+from mediagen import __version__
+from mediagen.core.errors import NotFound, StorageRefused, StorageUnavailable, UploadLost
+from mediagen.net.retry import RetryPolicy
+from mediagen.storage.base import StoredObject
+from mediagen.storage.finishing import Finishing
+from mediagen.storage.keys import checked_key
+from mediagen.storage.s3_calls import S3Api, S3Caller, in_our_words
+from mediagen.storage.s3_sink import S3Sink
+from mediagen.storage.settings import S3Settings
+from mediagen.storage.throttle import AdaptiveLimit
+from mediagen.streams.base import Sink, Source, StoredPart
+
+_CONNECTIONS: Final = 256
+_NOT_PLAIN: Final = re.compile(r'[^ -~]|["\\%]')
+"""What a quoted file name had better not contain (RFC 6266, appendix D)."""
+
+
+class S3Storage:
+    """A bucket, or the part of one below ``prefix``."""
+
+    name = "s3"
+
+    def __init__(self, settings: S3Settings) -> None:
+        self.settings = settings
+        self._stack = AsyncExitStack()
+        self.api: S3Api
+        self.sinks = 0
+        self._finishing = Finishing()
+        self.caller = S3Caller(
+            policy=RetryPolicy(attempts=settings.attempts, base=0.2, cap=10.0),
+            limit=AdaptiveLimit(_CONNECTIONS),
+            answer_seconds=settings.answer_seconds,
+            minimum_rate=settings.minimum_bytes_per_second,
+        )
+
+    @property
+    def takes_ranges(self) -> bool:
+        """Not when payloads are signed: to be signed a body has to be read before it is sent."""
+        return not self.settings.sign_payload
+
+    @property
+    def checksums(self) -> bool:
+        """Whether buffered bodies carry a CRC-32 header; stores other than Amazon's often refuse it."""
+        if self.settings.checksum != "auto":
+            return self.settings.checksum == "crc32"
+        host = urlsplit(self.settings.endpoint_url).hostname or "amazonaws.com"
+        return host.endswith(("amazonaws.com", "amazonaws.com.cn"))
+
+    async def __aenter__(self) -> Self:
+        settings = self.settings
+        if not settings.bucket:
+            raise StorageRefused("storage.s3.bucket is not set")
+        path_style = settings.path_style == "always" or (settings.path_style == "auto" and bool(settings.endpoint_url))
+        secret = settings.secret_access_key.get_secret_value()
+        client = get_session().create_client(
+            "s3",
+            endpoint_url=settings.endpoint_url or None,
+            region_name=settings.region,
+            aws_access_key_id=settings.access_key_id or None,
+            aws_secret_access_key=secret or None,
+            verify=settings.ca_file or None,
+            config=AioConfig(
+                signature_version="s3v4",
+                s3={
+                    # with an endpoint_url, the library's "auto" would be "path"
+                    "addressing_style": "path" if path_style else "virtual",
+                    "payload_signing_enabled": settings.sign_payload,
+                },
+                retries={"mode": "standard", "total_max_attempts": 1},
+                connect_timeout=settings.connect_seconds,
+                read_timeout=settings.answer_seconds,
+                max_pool_connections=_CONNECTIONS,
+                user_agent=f"mediagen/{__version__}",  # the library's own is composed anew for every request
+                parameter_validation=False,  # every call is ours; saves a tenth of its time
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+                connector_args={"keepalive_timeout": 10},  # below what stores keep idle connections for
+            ),
+        )
+        opened = await self._stack.enter_async_context(client)
+        opened.meta.events.register("before-call.s3.HeadBucket", _not_redirected)
+        self.api = cast("S3Api", opened)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._finishing.wait()
+        await self._stack.aclose()
+
+    def place(self, key: str) -> dict[str, str]:
+        """The arguments that name an object."""
+        return {"Bucket": self.settings.bucket, "Key": self.settings.prefix + checked_key(key)}
+
+    @asynccontextmanager
+    async def open_sink(
+        self,
+        key: str,
+        *,
+        media_type: str,
+        token: str,
+        size: int | None,
+        parallel: bool = False,
+        resume: Mapping[str, Any] | None = None,
+        recorded: Sequence[StoredPart] = (),
+    ) -> AsyncIterator[Sink]:
+        self.sinks += 1
+        try:
+            sink = S3Sink(self, key, media_type=media_type, token=token, size=size, parallel=parallel)
+            if resume is not None:
+                await sink.resume(resume)
+            try:
+                yield sink
+            finally:
+                await self._finishing.see_through(sink.close())
+        finally:
+            self.sinks -= 1
+
+    @asynccontextmanager
+    async def open_source(self, key: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[Source]:
+        answer = await self._get(key, offset, length)
+        if answer is None:
+            yield _Nothing()
+            return
+        async with answer["Body"] as stream:
+            yield _S3Source(stream, int(answer["ContentLength"]), self.settings.answer_seconds)
+
+    async def _get(self, key: str, offset: int, length: int | None) -> dict[str, Any] | None:
+        """The answer with these bytes, or None when there are none: a ``Range`` cannot say so (RFC 9110 14.1.1)."""
+        if length == 0:
+            if await self.head(key) is None:
+                raise NotFound("no such object")
+            return None
+        whole = offset == 0 and length is None
+        span = {} if whole else {"Range": f"bytes={offset}-{'' if length is None else offset + length - 1}"}
+        try:
+            answer = await self.caller.call(self.api.get_object, {**self.place(key), **span})
+        except StorageRefused as exc:
+            if exc.context.get("status") != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                raise
+            return None
+        if span and "ContentRange" not in answer:
+            answer["Body"].close()
+            raise StorageRefused("the store gives no ranges of objects")
+        return answer
+
+    async def head(self, key: str) -> StoredObject | None:
+        try:
+            answer = await self.caller.call(self.api.head_object, self.place(key))
+        except NotFound:
+            return None
+        return StoredObject(key, int(answer["ContentLength"]), answer.get("Metadata", {}))
+
+    async def delete(self, key: str) -> None:
+        try:
+            await self.caller.call(self.api.delete_object, self.place(key))
+        except NotFound:
+            return
+
+    async def abort(self, state: Mapping[str, Any]) -> None:
+        key, upload_id = str(state["key"]), state.get("upload_id")
+        ids = [str(upload_id)] if upload_id else await self._uploads_of(key)
+        for one in ids:
+            await self._abort(key, one)
+
+    async def abort_others(self, key: str, upload_id: str) -> None:
+        """Abort the uploads of a key but one: those that the store announced without our hearing of it."""
+        for one in await self._uploads_of(key):
+            if one != upload_id:
+                await self._abort(key, one)
+
+    async def _abort(self, key: str, upload_id: str) -> None:
+        """Abort, and again while parts that were on their way have come in after it (S3 documents this race)."""
+        place = {**self.place(key), "UploadId": upload_id}
+        for _ in range(3):
+            try:
+                await self.caller.call(self.api.abort_multipart_upload, place)
+                await self.caller.call(self.api.list_parts, place)
+            except (NotFound, UploadLost):
+                return
+        raise StorageUnavailable("the store keeps an upload that was aborted three times", key=key)
+
+    async def _uploads_of(self, key: str) -> list[str]:
+        place = self.place(key)
+        answer = await self.caller.call(
+            self.api.list_multipart_uploads, {"Bucket": place["Bucket"], "Prefix": place["Key"]}
+        )
+        return [upload["UploadId"] for upload in answer.get("Uploads", []) if upload["Key"] == place["Key"]]
+
+    async def sweep(self, keep: Sequence[Mapping[str, Any]]) -> int:
+        """Nothing: the bucket may be shared, so only uploads that our own records name are removed (``abort``)."""
+        return 0
+
+    async def check(self) -> None:
+        await self.caller.call(self.api.head_bucket, {"Bucket": self.settings.bucket})
+
+    async def presign(self, key: str, *, ttl: int, filename: str, media_type: str, inline: bool) -> str:
+        disposition = "inline" if inline else "attachment"
+        ascii_name = _NOT_PLAIN.sub("_", filename)
+        full_name = quote(filename, safe="", errors="replace")
+        return await self.api.generate_presigned_url(
+            "get_object",
+            Params={
+                **self.place(key),
+                "ResponseContentType": media_type,
+                "ResponseContentDisposition": (
+                    f"{disposition}; filename=\"{ascii_name}\"; filename*=UTF-8''{full_name}"
+                ),
+            },
+            ExpiresIn=ttl,
+        )
+
+
+def _not_redirected(context: dict[str, Any], **_: Any) -> None:
+    """Mark a request as redirected already.
+
+    The library asks HeadBucket where to go after a 301 without a region; when HeadBucket is answered in the same way,
+    it asks again, until the stack is full.
+    """
+    context.setdefault("s3_redirect", {})["redirected"] = True
+
+
+class _Nothing:
+    """No bytes of an object."""
+
+    size = 0
+
+    async def read_into(self, buffer: memoryview, /) -> int:
+        return 0
+
+
+class _S3Source:
+    """The body of a GET; each read has a deadline, since nothing below gives it one."""
+
+    def __init__(self, stream: Any, size: int, seconds: float) -> None:
+        self.size = size
+        self._stream = stream
+        self._seconds = seconds
+        self._done = 0
+
+    async def read_into(self, buffer: memoryview, /) -> int:
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(self._seconds):
+                data: bytes = await self._stream.read(min(len(buffer), 1 << 20))
+        except (BotoCoreError, OSError, TimeoutError) as exc:
+            raise in_our_words(exc, time.monotonic() - started) from None
+        except ClientPayloadError as exc:  # the one error of a broken body that the library lets through as it is
+            raise StorageUnavailable("the store broke off", reason=repr(exc)) from None
+        self._done += len(data)
+        if not data and self._done < self.size:
+            raise StorageUnavailable(f"the store sent {self._done} of {self.size} bytes")
+        buffer[: len(data)] = data
+        return len(data)

@@ -1,0 +1,198 @@
+"""One S3 request: its deadline, its retries, its errors in our words.
+
+botocore's own retries are off: in its modes 429 is not retried or ``Retry-After`` is ignored, and its read timeout does
+not end an upload whose peer accepts and then neither reads nor answers. The deadline here covers every call whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any, Final, Protocol
+
+import structlog
+from aiohttp import ClientConnectorCertificateError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError, SSLError
+from botocore.exceptions import ConnectionError as NoConnection
+from botocore.parsers import ResponseParserError
+
+from mediagen.core.errors import (
+    MediagenError,
+    NotFound,
+    StorageFull,
+    StorageRefused,
+    StorageUnavailable,
+    TooLarge,
+    UploadLost,
+)
+from mediagen.net.retry import RetryPolicy, parse_retry_after
+from mediagen.storage.patience import TimedBody, patience
+from mediagen.storage.throttle import AdaptiveLimit
+from mediagen.streams.base import Body
+from mediagen.streams.parts import RangeBody
+from mediagen.streams.turnstile import Turnstile
+
+log = structlog.get_logger()
+
+_THROTTLED: Final = frozenset(
+    {"SlowDown", "RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequests", "ServiceUnavailable"}
+)
+_REPEATABLE: Final = frozenset({"OperationAborted", "ConditionalRequestConflict", "RequestTimeout", "InternalError"})
+_FULL: Final = frozenset({"QuotaExceeded", "InsufficientCapacity", "XMinioStorageFull"})
+_MISSING: Final = frozenset({"NoSuchKey", "404", "NotFound"})
+_OF_UPLOADS: Final = frozenset({"UploadPart", "ListParts", "CompleteMultipartUpload", "AbortMultipartUpload"})
+"""Operations in which "no such key" means the upload: Ceph's gateway says so of one that has been completed."""
+_HINTS: Final = {
+    "403": "the credentials are wrong, or may not do this",
+    "AccessDenied": "the credentials may not do this",
+    "AuthorizationHeaderMalformed": "storage.s3.region is wrong",
+    "InvalidAccessKeyId": "storage.s3.access_key_id is not known there",
+    "NoSuchBucket": "storage.s3.bucket does not exist there",
+    "PermanentRedirect": "storage.s3.region or storage.s3.endpoint_url is wrong",
+    "RequestTimeTooSkewed": "the clock of this machine is wrong",
+    "SignatureDoesNotMatch": "storage.s3.secret_access_key is wrong",
+}
+"""What an operator can do about it."""
+
+
+class S3Api(Protocol):
+    """The calls of the S3 client that we use; its library ships no types."""
+
+    def create_multipart_upload(self, **kwargs: Any) -> Awaitable[dict[str, Any]]: ...
+    def upload_part(self, **kwargs: Any) -> Awaitable[dict[str, Any]]: ...
+    def complete_multipart_upload(self, **kwargs: Any) -> Awaitable[dict[str, Any]]: ...
+    def abort_multipart_upload(self, **kwargs: Any) -> Awaitable[dict[str, Any]]: ...
+    def list_parts(self, **kwargs: Any) -> Awaitable[dict[str, Any]]: ...
+    def list_multipart_uploads(self, **kwargs: Any) -> Awaitable[dict[str, Any]]: ...
+    def put_object(self, **kwargs: Any) -> Awaitable[dict[str, Any]]: ...
+    def get_object(self, **kwargs: Any) -> Awaitable[dict[str, Any]]: ...
+    def head_object(self, **kwargs: Any) -> Awaitable[dict[str, Any]]: ...
+    def head_bucket(self, **kwargs: Any) -> Awaitable[dict[str, Any]]: ...
+    def delete_object(self, **kwargs: Any) -> Awaitable[dict[str, Any]]: ...
+    def generate_presigned_url(self, operation: str, **kwargs: Any) -> Awaitable[str]: ...
+
+
+class S3Caller:
+    """Carries out S3 requests with deadline, retries and adaptive concurrency."""
+
+    def __init__(self, *, policy: RetryPolicy, limit: AdaptiveLimit, answer_seconds: float, minimum_rate: int) -> None:
+        self._policy = policy
+        self._limit = limit
+        self._answer_seconds = answer_seconds
+        self._minimum_rate = minimum_rate
+        self._turnstile = Turnstile()
+
+    async def call(
+        self,
+        operation: Callable[..., Awaitable[dict[str, Any]]],
+        arguments: Mapping[str, Any],
+        *,
+        body: Body | None = None,
+        deadline: float | None = None,
+        on_failure: Callable[[MediagenError], object] | None = None,
+    ) -> dict[str, Any]:
+        """The answer of ``operation``, repeated while that can help. ``on_failure`` is told of every try in vain.
+
+        Raises:
+            StorageUnavailable and its children; NotFound; what stopped the source while the body was read.
+        """
+        failures = 0
+        while True:
+            if body is not None:
+                body.seek(0)
+            error = await self._once(operation, arguments, body, deadline)
+            if isinstance(error, dict):
+                return error
+            failures += 1
+            if on_failure is not None:
+                on_failure(error)
+            # an upload that the store does not know will not come back: the transfer starts over, not the call
+            if not error.retryable or isinstance(error, UploadLost) or failures >= self._policy.attempts:
+                raise error
+            delay = self._policy.delay(failures, error.retry_after)
+            log.info(
+                "storage_call_retried", failures=failures, delay=round(delay, 2), detail=error.detail, **error.context
+            )
+            await asyncio.sleep(delay)
+
+    async def _once(
+        self,
+        operation: Callable[..., Awaitable[dict[str, Any]]],
+        arguments: Mapping[str, Any],
+        body: Body | None,
+        deadline: float | None,
+    ) -> dict[str, Any] | MediagenError:
+        limit = deadline or self._answer_seconds
+        timed: TimedBody | None = None
+        if body is not None:
+            limit += len(body) / self._minimum_rate
+            if isinstance(body, RangeBody):  # its source is as slow as it is
+                timed = TimedBody(body)
+            arguments = {**arguments, "Body": timed or body}
+        async with self._limit.slot():
+            try:
+                async with patience(limit, timed):
+                    await self._turnstile.pass_through()
+                    answer = await operation(**arguments)
+            except (ClientError, BotoCoreError, ResponseParserError, OSError, TimeoutError) as exc:
+                if body is not None and isinstance(body.failure, MediagenError):
+                    raise body.failure from None
+                error = in_our_words(exc, limit)
+                if error.context.get("throttled"):
+                    self._limit.throttled()
+                return error
+            self._limit.succeeded()
+            return answer
+
+
+def in_our_words(exc: Exception, limit: float) -> MediagenError:
+    """The error of ours for what the S3 library raised."""
+    if isinstance(exc, ClientError):
+        return _from_answer(exc)
+    if isinstance(exc, TimeoutError):
+        return StorageUnavailable(f"the store did not answer within {limit:.0f} s")
+    if isinstance(exc, NoCredentialsError):
+        return StorageRefused("no credentials for the store: set storage.s3.access_key_id")
+    if isinstance(exc, SSLError) and isinstance(exc.kwargs.get("error"), ClientConnectorCertificateError):
+        return StorageRefused("the store's certificate is not trusted: set storage.s3.ca_file", reason=repr(exc))
+    if isinstance(exc, NoConnection | HTTPClientError | OSError):
+        return StorageUnavailable("no connection to the store, or it broke", reason=repr(exc))
+    if isinstance(exc, ResponseParserError):
+        return StorageUnavailable("the answer is not that of an S3 store", reason=repr(exc))
+    return StorageRefused(f"the store's client refuses: {exc}")
+
+
+def required(answer: Mapping[str, Any], name: str) -> str:
+    """A field that no S3 store leaves out. Raises StorageUnavailable when something else has answered in its place."""
+    try:
+        return str(answer[name])
+    except KeyError:
+        raise StorageUnavailable(f"the answer is not that of an S3 store: it has no {name}") from None
+
+
+def _from_answer(exc: ClientError) -> MediagenError:
+    answer: dict[str, Any] = exc.response
+    meta = answer.get("ResponseMetadata", {})
+    status = int(meta.get("HTTPStatusCode", 0))
+    code = str(answer.get("Error", {}).get("Code", status))
+    if code in _MISSING and exc.operation_name == "HeadBucket":
+        code = "NoSuchBucket"
+    detail = f"the store answered {status} {HTTPStatus(status).phrase if code == str(status) else code}"
+    if code in _HINTS:
+        detail += f": {_HINTS[code]}"
+    facts: dict[str, Any] = {"status": status, "s3_code": code, "operation": exc.operation_name}
+    if code in _THROTTLED or status in (429, 503):
+        after = parse_retry_after(meta.get("HTTPHeaders", {}).get("retry-after"))
+        return StorageUnavailable(detail, throttled=True, retry_after=after, **facts)
+    if code in _FULL or status == 507:
+        return StorageFull(detail, **facts)
+    if code == "NoSuchUpload" or (code in _MISSING and exc.operation_name in _OF_UPLOADS):
+        return UploadLost(detail, **facts)
+    if code in _MISSING:
+        return NotFound("no such object", **facts)
+    if code == "EntityTooLarge":
+        return TooLarge(f"{detail}: it takes no object of this size", **facts)
+    if code in _REPEATABLE or status >= 500 or status in (200, 408):  # 200: an error inside a success
+        return StorageUnavailable(detail, **facts)
+    return StorageRefused(detail, **facts)

@@ -1,0 +1,60 @@
+"""Fixtures of the storage tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+from aiobotocore.session import AioSession
+
+from mediagen.storage import s3
+from tests.infra.faultproxy import FaultProxyThread
+from tests.infra.radosgw import RadosGW
+from tests.infra.s3 import Bucket, s3_client
+from tests.storage.places import LocalPlace, S3Place, local_place, s3_place
+
+BUCKET = "storage-tests"
+
+
+@lru_cache(maxsize=1)
+def _session() -> AioSession:
+    return AioSession()
+
+
+@pytest.fixture(autouse=True)
+def one_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One session of the S3 library for the run: each new one reads the description of the service for a second."""
+    monkeypatch.setattr(s3, "get_session", _session)
+
+
+@pytest.fixture
+async def bucket(radosgw: RadosGW) -> AsyncIterator[Bucket]:
+    """The one bucket of these tests, empty; making one for each would take longer than most of them."""
+    async with s3_client(radosgw) as client:
+        await client.create_bucket(Bucket=BUCKET)  # again and again is no error here
+        bucket = Bucket(radosgw, BUCKET, client)
+        yield bucket
+        await bucket.empty()
+
+
+@pytest.fixture
+async def local(tmp_path: Path) -> AsyncIterator[LocalPlace]:
+    """A store on local disk."""
+    async with local_place(tmp_path / "media") as place:
+        yield place
+
+
+@pytest.fixture
+async def s3_store(radosgw: RadosGW, bucket: Bucket) -> AsyncIterator[S3Place]:
+    """A store in a bucket of radosgw, over http."""
+    async with s3_place(radosgw, bucket) as place:
+        yield place
+
+
+@pytest.fixture
+async def broken(radosgw: RadosGW, bucket: Bucket, fault_proxy: FaultProxyThread) -> AsyncIterator[S3Place]:
+    """A store behind the fault proxy; what is seen of it is seen past the proxy."""
+    async with s3_place(radosgw, bucket, endpoint_url=fault_proxy.url) as place:
+        yield place
