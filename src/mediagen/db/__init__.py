@@ -1,0 +1,1 @@
+"""SQLite: one writer, a few readers, migrations as numbered SQL, a repository for each noun."""

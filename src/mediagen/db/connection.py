@@ -1,0 +1,182 @@
+"""The database of one data directory: opened, checked, migrated; one writer and a few readers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+import structlog
+
+from mediagen.core.errors import Unavailable
+from mediagen.db.faults import DatabaseDamaged, code_of, unavailable
+from mediagen.db.lock import InstanceLock
+from mediagen.db.migrations import Migration, migrate, migrations
+from mediagen.db.worker import Worker
+from mediagen.db.writer import CHECKPOINT_BYTES, Writer
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+READERS: Final = 2
+BUSY_SECONDS: Final = 5.0
+"""How long a write waits for another process (a backup, somebody's shell) that holds the database."""
+
+
+class Database:
+    """``async with Database(path) as database``: SQLite in write-ahead mode, every commit synced to the disk.
+
+    ``boot`` is the number of this start, ``instance_id`` a random word that stays with the data directory.
+
+    Raises (on entering):
+        DataDirInUse: another process works with it.
+        DatabaseDamaged: the file is damaged or not ours.
+        SchemaTooNew: a newer release has written it.
+        Unavailable: the disk is full, read-only or broken.
+    """
+
+    def __init__(self, path: Path, *, busy_seconds: float = BUSY_SECONDS, steps: list[Migration] | None = None) -> None:
+        self.path = path
+        self.boot = 0
+        self.instance_id = ""
+        self._busy_seconds = busy_seconds
+        self._steps = steps
+        self._lock = InstanceLock(path.with_name(f"{path.name}.lock"))
+        self._worker: Worker | None = None
+        self._writer: Writer | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._readers: list[Worker] = []
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            self._worker = await self._open(Worker(self._open_writer))
+            stack.push_async_callback(self._close_writer, self._worker)
+            for _ in range(READERS):
+                reader = await self._open(Worker(self._open_reader))
+                stack.push_async_callback(reader.close)
+                self._readers.append(reader)
+            self._writer = Writer(self._worker, self.path.with_name(f"{self.path.name}-wal"))
+            self._running = asyncio.get_running_loop().create_task(self._writer.run())
+            stack.push_async_callback(self._finish, self._writer, self._running)
+            self._stack = stack.pop_all()
+        log.info("database_opened", path=str(self.path), boot=self.boot)
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+        self._readers.clear()
+        log.info("database_closed")
+
+    @property
+    def healthy(self) -> bool:
+        """Writes work, as far as the last one can tell; checked each second while they do not."""
+        return (
+            self._writer is not None and self._writer.healthy and self._running is not None and not self._running.done()
+        )
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What ``work`` gives, carried out as one transaction and durable. See ``Writer.write``."""
+        if self._writer is None:
+            raise Unavailable("the database is not open")
+        return await self._writer.write(work)
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What ``work`` reads, from one state of the database; it waits for no writer. Raises Unavailable."""
+        if not self._readers:
+            raise Unavailable("the database is not open")
+        return await min(self._readers, key=lambda reader: reader.pending).read(work)
+
+    # -- opening and closing
+
+    async def _open(self, worker: Worker) -> Worker:
+        try:
+            await worker.open()
+        except sqlite3.Error as exc:
+            fault = unavailable(exc)
+            if code_of(exc) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+                raise damaged(self.path, str(exc)) from exc
+            if fault is None:
+                raise
+            raise fault from exc
+        except OSError as exc:
+            raise Unavailable(f"{self.path.parent} cannot be used for the database: {exc.strerror}") from exc
+        return worker
+
+    def _open_writer(self) -> sqlite3.Connection:
+        """Runs on the writer's thread."""
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock.acquire()
+        try:
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self.path.chmod(0o600)  # the log and its index get the mode of the database
+            connection = sqlite3.connect(self.path, isolation_level=None, timeout=self._busy_seconds)
+            try:
+                self._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
+        except BaseException:
+            self._lock.release()
+            raise
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        found = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
+        if found != ["ok"]:
+            raise damaged(self.path, "; ".join(found))
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise Unavailable(f"{self.path} must lie on a local file system: SQLite's write-ahead log needs one")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute(f"PRAGMA journal_size_limit = {CHECKPOINT_BYTES}")
+        migrate(connection, self.path, migrations() if self._steps is None else self._steps)
+        (self.boot,) = connection.execute(
+            "UPDATE meta SET value = value + 1 WHERE key = 'boots' RETURNING value"
+        ).fetchone()
+        (self.instance_id,) = connection.execute("SELECT value FROM meta WHERE key = 'instance_id'").fetchone()
+
+    def _open_reader(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            f"{self.path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=self._busy_seconds
+        )
+        connection.execute("PRAGMA query_only = ON")
+        return connection
+
+    async def _finish(self, writer: Writer, running: asyncio.Task[None]) -> None:
+        writer.finish()
+        await running
+
+    async def _close_writer(self, worker: Worker) -> None:
+        try:
+            await worker.carry_out(_empty_log)
+        finally:
+            await worker.close()
+            self._lock.release()
+
+
+def _empty_log(connection: sqlite3.Connection) -> None:
+    try:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.Error as exc:
+        if unavailable(exc) is None:
+            raise
+        log.warning("checkpoint_failed", error=str(exc))  # the log stays and the next start reads it
+
+
+def damaged(path: Path, found: str) -> DatabaseDamaged:
+    """The error for a file that must not be worked with."""
+    return DatabaseDamaged(
+        f"{path} is damaged ({found}): put a copy in its place ({path.name}.v*.bak, or your own backup), "
+        "or move it away to start empty"
+    )

@@ -1,0 +1,112 @@
+"""Rows of files. Fits ``tasks.ports.Files``."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any, Final
+
+from mediagen.core.errors import Conflict
+from mediagen.core.files import Checksum, File, FileKind, FileQuery
+from mediagen.db.connection import Database
+from mediagen.db.paging import page
+from mediagen.db.rows import json_of, json_text, time_of, time_text
+
+COLUMNS: Final = (
+    "id, key, filename, bytes, media_type, kind, checksum_algorithm, checksum_value, created_at, etag, sha256, width, "
+    "height, duration_seconds, task_id, owner, metadata"
+)
+
+
+class SqliteFiles:
+    """Files of one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, file_id: str) -> File | None:
+        """The file, or None."""
+
+        def read(connection: sqlite3.Connection) -> File | None:
+            row = connection.execute(f"SELECT {COLUMNS} FROM files WHERE id = ?", (file_id,)).fetchone()  # noqa: S608
+            return None if row is None else file_of(row)
+
+        return await self._database.read(read)
+
+    async def query(self, query: FileQuery) -> tuple[list[File], bool]:
+        """A page of files, and whether there are more. Raises InvalidRequest when ``after`` is unknown."""
+        filters = {"kind": query.kind, "owner": query.owner}
+        rows, more = await self._database.read(
+            lambda connection: page(
+                connection, "files", COLUMNS, filters, after=query.after, limit=query.limit, descending=query.descending
+            )
+        )
+        return [file_of(row) for row in rows], more
+
+    async def insert(self, file: File) -> None:
+        """Add a file. Raises Conflict when its id or key is taken or its task is unknown."""
+        await self._database.write(lambda connection: insert_file(connection, file))
+
+    async def delete(self, file_id: str) -> bool:
+        """Whether there was such a file; there is none now."""
+        return await self._database.write(
+            lambda connection: connection.execute("DELETE FROM files WHERE id = ?", (file_id,)).rowcount == 1
+        )
+
+    async def keys(self, task_id: str) -> list[str]:
+        """Where the bytes of a task's files are."""
+        return await self._database.read(
+            lambda connection: [
+                row[0] for row in connection.execute("SELECT key FROM files WHERE task_id = ? ORDER BY key", (task_id,))
+            ]
+        )
+
+
+def insert_file(connection: sqlite3.Connection, file: File) -> None:
+    """Add a row inside the caller's transaction. Raises Conflict."""
+    try:
+        connection.execute(
+            f"INSERT INTO files ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+            (
+                file.id,
+                file.key,
+                file.filename,
+                file.bytes,
+                file.media_type,
+                file.kind.value,
+                file.checksum.algorithm,
+                file.checksum.value,
+                time_text(file.created_at),
+                file.etag,
+                file.sha256,
+                file.width,
+                file.height,
+                file.duration_seconds,
+                file.task_id,
+                file.owner,
+                json_text(file.metadata),
+            ),
+        )
+    except sqlite3.IntegrityError as exc:
+        raise Conflict("the file exists already or its task does not", file_id=file.id, sqlite=str(exc)) from exc
+
+
+def file_of(row: tuple[Any, ...]) -> File:
+    """The file of a row of ``COLUMNS``."""
+    return File(
+        id=row[0],
+        key=row[1],
+        filename=row[2],
+        bytes=row[3],
+        media_type=row[4],
+        kind=FileKind(row[5]),
+        checksum=Checksum(row[6], row[7]),
+        created_at=time_of(row[8]),
+        etag=row[9],
+        sha256=row[10],
+        width=row[11],
+        height=row[12],
+        duration_seconds=row[13],
+        task_id=row[14],
+        owner=row[15],
+        metadata=json_of(row[16]),
+    )

@@ -1,0 +1,92 @@
+"""What running transfers must remember over a crash. Fits ``pipelines.base.Ledger``."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from typing import Any
+
+from mediagen.db.connection import Database
+from mediagen.db.rows import json_of, json_text
+from mediagen.streams.base import StoredPart
+
+
+class SqliteLedger:
+    """Checkpoints, parts and debts of one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def checkpoint(self, task_id: str, attempt: int, checkpoint: Mapping[str, Any]) -> None:
+        """Replace the checkpoint of that attempt; ignored when the attempt is over."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "UPDATE tasks SET checkpoint = ? WHERE id = ? AND attempt = ? AND ended_at IS NULL",
+                (json_text(checkpoint), task_id, attempt),
+            )
+
+        await self._database.write(write)
+
+    async def record_part(self, task_id: str, attempt: int, part: StoredPart) -> None:
+        """Add a stored part, or replace it; ignored when the attempt is over.
+
+        An attempt that gets on is no danger to the server: its claims are counted from here again.
+        """
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "INSERT OR REPLACE INTO upload_parts (task_id, attempt, number, size, crc32, token) "
+                "SELECT id, attempt, ?, ?, ?, ? FROM tasks WHERE id = ? AND attempt = ? AND ended_at IS NULL",
+                (part.number, part.size, part.crc32, part.token, task_id, attempt),
+            )
+            connection.execute(
+                "UPDATE tasks SET claims = 0 WHERE id = ? AND attempt = ? AND ended_at IS NULL AND claims > 0",
+                (task_id, attempt),
+            )
+
+        await self._database.write(write)
+
+    async def parts(self, task_id: str, attempt: int) -> list[StoredPart]:
+        """The stored parts of that attempt in ascending order."""
+
+        def read(connection: sqlite3.Connection) -> list[StoredPart]:
+            rows = connection.execute(
+                "SELECT number, size, crc32, token FROM upload_parts WHERE task_id = ? AND attempt = ? ORDER BY number",
+                (task_id, attempt),
+            )
+            return [StoredPart(*row) for row in rows]
+
+        return await self._database.read(read)
+
+    async def forget_parts(self, task_id: str) -> None:
+        """Forget all parts of a task."""
+        await self._database.write(
+            lambda connection: connection.execute("DELETE FROM upload_parts WHERE task_id = ?", (task_id,)).rowcount
+        )
+
+    async def owe_abort(self, state: Mapping[str, Any]) -> int:
+        """Remember something in the store to remove later; the same state is owed once and keeps its id."""
+
+        def write(connection: sqlite3.Connection) -> int:
+            text = json_text(state, canonical=True)
+            connection.execute("INSERT OR IGNORE INTO owed_aborts (state) VALUES (?)", (text,))
+            row = connection.execute("SELECT id FROM owed_aborts WHERE state = ?", (text,)).fetchone()
+            return int(row[0])
+
+        return await self._database.write(write)
+
+    async def owed_aborts(self, limit: int) -> list[tuple[int, Mapping[str, Any]]]:
+        """The oldest debts, each with its id."""
+
+        def read(connection: sqlite3.Connection) -> list[tuple[int, Mapping[str, Any]]]:
+            rows = connection.execute("SELECT id, state FROM owed_aborts ORDER BY id LIMIT ?", (limit,))
+            return [(row[0], json_of(row[1])) for row in rows]
+
+        return await self._database.read(read)
+
+    async def settle_abort(self, debt_id: int) -> None:
+        """Forget a debt."""
+        await self._database.write(
+            lambda connection: connection.execute("DELETE FROM owed_aborts WHERE id = ?", (debt_id,)).rowcount
+        )

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from mediagen.core.errors import Conflict, InvalidRequest
+from mediagen.core.files import FileKind, FileQuery
+from mediagen.db.connection import Database
+from mediagen.db.files import SqliteFiles
+from mediagen.db.tasks import SqliteJournal
+from mediagen.tasks.ports import Files
+from tests.contracts.journal import NOW, a_file, a_task
+
+
+@pytest.fixture
+def files(database: Database) -> Files:
+    return SqliteFiles(database)
+
+
+async def test_a_file_comes_back_as_it_was_inserted(files: Files) -> None:
+    file = a_file(sha256="ab", width=3, height=4, duration_seconds=1.5, owner="anna", filename="ä \x00 \u202e.mp4")
+    plain = a_file(metadata={})
+
+    await files.insert(file)
+    await files.insert(plain)
+
+    assert await files.get(file.id) == file
+    assert await files.get(plain.id) == plain
+    assert await files.get("file_unknown") is None
+
+
+async def test_id_and_key_are_taken_once_and_the_task_must_exist(files: Files) -> None:
+    file = a_file()
+    await files.insert(file)
+
+    for other in (file, a_file(id=file.id), a_file(key=file.key), a_file(task_id="task_unknown")):
+        with pytest.raises(Conflict):
+            await files.insert(other)
+
+
+async def test_pages_are_filtered_and_follow_each_other(files: Files) -> None:
+    made = [
+        a_file(created_at=NOW + timedelta(seconds=n), kind=FileKind.IMAGE if n % 2 else FileKind.VIDEO)
+        for n in range(6)
+    ]
+    for file in made:
+        await files.insert(file)
+
+    first, more = await files.query(FileQuery(limit=4))
+    rest, end = await files.query(FileQuery(limit=4, after=first[-1].id))
+
+    assert (more, end) == (True, False)
+    assert first + rest == made[::-1]
+    assert await files.query(FileQuery(kind=FileKind.IMAGE, descending=False)) == (made[1::2], False)
+    with pytest.raises(InvalidRequest):
+        await files.query(FileQuery(after="file_gone"))
+
+
+async def test_delete_says_whether_there_was_one(files: Files) -> None:
+    file = a_file()
+    await files.insert(file)
+
+    assert await files.delete(file.id)
+    assert not await files.delete(file.id)
+    assert await files.get(file.id) is None
+
+
+async def test_keys_are_those_of_the_task(files: Files, database: Database) -> None:
+    task = a_task()
+    await SqliteJournal(database).insert(task)
+    mine = [a_file(task_id=task.id) for _ in range(2)]
+    for file in (*mine, a_file()):
+        await files.insert(file)
+
+    assert await files.keys(task.id) == sorted(file.key for file in mine)
