@@ -1,0 +1,1 @@
+"""Straight-line recipes: one for each kind of task."""

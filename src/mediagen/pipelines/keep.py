@@ -1,0 +1,125 @@
+"""What every recipe that keeps a file needs: a plan of where it goes, and the row that says where it went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from mediagen.core.errors import UnsupportedMedia
+from mediagen.core.files import File, FileKind, new_id
+from mediagen.pipelines.settings import LimitsSettings
+from mediagen.storage.base import Storage
+from mediagen.streams.digest import Sha256Mode, crc32_checksum
+from mediagen.streams.pool import BufferPool
+from mediagen.streams.sniff import extension_of, kind_of, media_type_of
+from mediagen.streams.transfer import Moved
+
+_FOLDERS: Final[Mapping[FileKind, str]] = {
+    FileKind.IMAGE: "assets/images",
+    FileKind.VIDEO: "videos",
+    FileKind.AUDIO: "assets/audio",
+    FileKind.SUBTITLE: "assets/subtitles",
+    FileKind.OTHER: "assets/files",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """What a recipe keeps files with."""
+
+    storage: Storage
+    pool: BufferPool
+    hashing: Executor
+    limits: LimitsSettings
+    sha256: Sha256Mode = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Where a file will be. Made before the first byte is stored and saved with the task, so that a crash finds it.
+
+    The key is made of our own id, never of a name that somebody gave.
+    """
+
+    file_id: str
+    key: str
+    filename: str
+    media_type: str
+    kind: FileKind
+    upload: Mapping[str, Any] | None = None
+    """``Sink.state`` once there is something to resume."""
+    source: Mapping[str, Any] | None = None
+    """What the source said of itself, to tell whether it is still the same."""
+
+    @classmethod
+    def make(cls, head: bytes, *, declared: str | None, filename: str, wanted: FileKind | None) -> Plan:
+        """The plan for a file with these first bytes.
+
+        Raises:
+            UnsupportedMedia: the bytes are of another kind than ``wanted``.
+        """
+        media_type = media_type_of(head, declared=declared, filename=filename)
+        kind = kind_of(media_type)
+        if wanted is not None and wanted is not kind:
+            raise UnsupportedMedia(f"a file of kind {wanted} was asked for, this is {media_type}")
+        file_id = new_id("file")
+        extension = extension_of(media_type)
+        return cls(
+            file_id=file_id,
+            key=f"{_FOLDERS[kind]}/{file_id}{extension}",
+            filename=filename or f"{file_id}{extension}",
+            media_type=media_type,
+            kind=kind,
+        )
+
+    @property
+    def token(self) -> str:
+        """The word that is kept with the object."""
+        return self.file_id
+
+    def as_checkpoint(self) -> dict[str, Any]:
+        return {
+            "file_id": self.file_id,
+            "key": self.key,
+            "filename": self.filename,
+            "media_type": self.media_type,
+            "kind": str(self.kind),
+            "upload": None if self.upload is None else dict(self.upload),
+            "source": None if self.source is None else dict(self.source),
+        }
+
+    @classmethod
+    def from_checkpoint(cls, saved: Mapping[str, Any]) -> Plan:
+        return cls(**{**saved, "kind": FileKind(saved["kind"])})
+
+    def with_upload(self, state: Mapping[str, Any]) -> Plan:
+        return replace(self, upload=state)
+
+    def file(self, moved: Moved, *, task_id: str | None, owner: str | None) -> File:
+        """The row of the stored file."""
+        return File(
+            id=self.file_id,
+            key=self.key,
+            filename=self.filename,
+            bytes=moved.size,
+            media_type=self.media_type,
+            kind=self.kind,
+            checksum=crc32_checksum(moved.crc32),
+            created_at=datetime.now(UTC),
+            etag=f"{moved.crc32:08x}-{moved.size:x}-{self.file_id.removeprefix('file_')[:12]}",
+            sha256=moved.sha256,
+            task_id=task_id,
+            owner=owner,
+        )
+
+
+async def remove(storage: Storage, saved: Mapping[str, Any]) -> None:
+    """Remove whatever a plan that will not be carried on has left: an unfinished upload, or an object without a row."""
+    if not saved:
+        return
+    plan = Plan.from_checkpoint(saved)
+    await storage.abort(plan.upload or {"key": plan.key, "token": plan.token})
+    await storage.delete(plan.key)

@@ -1,0 +1,28 @@
+"""Settings of the recipes."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mediagen.core.files import FileKind
+from mediagen.streams.base import GIB, MIB
+
+
+class LimitsSettings(BaseModel):
+    """How much is taken in, by kind of media."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image_bytes: int = Field(50 * MIB, ge=1, description="bytes of one image")
+    video_bytes: int = Field(5 * GIB, ge=1, description="bytes of one video")
+    file_bytes: int = Field(10 * GIB, ge=1, description="bytes of one file of any other kind")
+
+    def for_kind(self, kind: FileKind) -> int:
+        """The limit in bytes."""
+        match kind:
+            case FileKind.IMAGE:
+                return self.image_bytes
+            case FileKind.VIDEO:
+                return self.video_bytes
+            case _:
+                return self.file_bytes
