@@ -1,0 +1,131 @@
+"""What the tasks room needs from below: a journal that keeps the truth, a dispatcher that wakes, a bus that tells.
+
+Each is a protocol with one embedded implementation (SQLite, memory). A second one, for more than one machine, must
+fit here and need no change in ``service``, ``registry``, ``runner``, ``pipelines`` or ``web``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from mediagen.core.events import Event
+from mediagen.core.files import File, FileQuery
+from mediagen.core.tasks import Task, TaskQuery
+
+
+class Journal(Protocol):
+    """The truth about tasks. Every call that writes is one transaction, durable when it returns."""
+
+    async def insert(
+        self, task: Task, *, files: Sequence[File] = (), key: str | None = None, fingerprint: str = ""
+    ) -> str:
+        """Add a task, with files when it was carried out already, in one transaction; gives its id.
+
+        When a task was inserted under ``key`` before, nothing is written and the id of that one is given. A key is
+        kept as long as its task.
+
+        Raises:
+            InvalidRequest: the key came with another ``fingerprint``.
+        """
+
+    async def get(self, task_id: str) -> Task | None: ...
+
+    async def query(self, query: TaskQuery) -> tuple[list[Task], bool]:
+        """A page, and whether there are more."""
+
+    async def save(self, task: Task, *, was: Task, files: Sequence[File] = ()) -> bool:
+        """Write ``task`` if its row still is at ``was.version``, with the files that it made, in one transaction.
+
+        False: somebody else moved it first, and nothing was written.
+        """
+
+    async def delete(self, task_id: str) -> None: ...
+
+    async def live(self) -> list[Task]:
+        """All tasks that have not ended, oldest first; read once at start."""
+
+    async def purge(self, *, ended_before_iso: str, limit: int) -> int:
+        """Delete ended tasks older than that; gives their number."""
+
+
+class Files(Protocol):
+    """Rows of files; the bytes are the store's."""
+
+    async def get(self, file_id: str) -> File | None: ...
+
+    async def query(self, query: FileQuery) -> tuple[list[File], bool]: ...
+
+    async def insert(self, file: File) -> None: ...
+
+    async def delete(self, file_id: str) -> bool: ...
+
+    async def keys(self, task_id: str) -> list[str]: ...
+
+
+class Dispatcher(Protocol):
+    """Wakes work in order of priority, so many at once in a lane. A hint: it may repeat, the journal decides."""
+
+    def enqueue(self, task_id: str, *, lane: str, priority: int) -> None: ...
+
+    def reprioritise(self, task_id: str, priority: int) -> None: ...
+
+    def revoke(self, task_id: str) -> None:
+        """Forget a task that waits; one that runs is not touched."""
+
+    def position(self, task_id: str) -> int | None:
+        """How many wait before it in its lane; None when it does not wait."""
+
+    @property
+    def waiting(self) -> int: ...
+
+    async def run(self, handle: Callable[[str], Awaitable[None]]) -> None:
+        """Hand each task id to ``handle`` until cancelled; the handlers are cancelled with it and awaited."""
+
+
+class EventBus(Protocol):
+    """Tells what happened. Publishing never waits and never fails.
+
+    A status event is kept for those who come back (``replay``), a progress event is not. There are two ways to
+    listen: ``subscribe`` wakes a reader that takes events at its own pace; ``listen`` calls a function inside
+    ``publish`` and wakes nothing, for an edge with thousands of sockets. All listeners of one ``publish`` are given
+    the same ``Event`` object, so that the edge builds its frame once and writes it to every transport.
+    """
+
+    def publish(self, event: Event) -> None: ...
+
+    def next_seq(self) -> int: ...
+
+    @property
+    def last_seq(self) -> int: ...
+
+    def replay(self, after: int, task_ids: frozenset[str] | None) -> list[Event] | None:
+        """Status events with ``seq`` > ``after`` that are still remembered; None when some may be missing."""
+
+    def subscribe(self, task_ids: frozenset[str] | None) -> AbstractAsyncContextManager[Subscription]:
+        """A reader of events of these tasks (None: of all)."""
+
+    def listen(self, task_ids: Iterable[str] | None, callback: Callable[[Event], None]) -> Listening:
+        """Call ``callback`` at each event of these tasks (None: of all). It must neither wait nor raise."""
+
+
+class Subscription(Protocol):
+    """One reader. Status events come in order and all; progress is replaced by the latest of its task."""
+
+    def __aiter__(self) -> Subscription: ...
+
+    async def __anext__(self) -> Event:
+        """Raises ReaderTooSlow (``mediagen.events.mailbox``) when the reader owes too many facts and was cut off."""
+
+
+class Listening(Protocol):
+    """One listener's place at the bus."""
+
+    def watch(self, task_id: str) -> None:
+        """Be told of this task too."""
+
+    def unwatch(self, task_id: str) -> None: ...
+
+    def close(self) -> None:
+        """No call after this one."""
