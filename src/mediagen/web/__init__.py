@@ -1,0 +1,1 @@
+"""The only HTTP edge: routes, schemas, errors, the live feed, files."""

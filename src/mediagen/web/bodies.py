@@ -1,0 +1,120 @@
+"""Reading request bodies ourselves: bounded in size, in time without a byte, and never unpacked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestPayloadError
+
+from mediagen.core.errors import InvalidRequest, TooLarge, UnsupportedMedia
+from mediagen.web.problems import BodyStalled, EncodedBody
+
+_JSON_TYPES: Final = frozenset(
+    {"application/json", "application/octet-stream", "text/plain", "application/x-www-form-urlencoded", ""}
+)
+"""The last but one is what curl says of any ``-d``; whether it is JSON is told by parsing it."""
+
+_MAX_DEPTH: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """``max_json_bytes`` of a whole JSON body, ``idle_seconds`` without a byte."""
+
+    max_json_bytes: int
+    idle_seconds: float
+
+
+def refuse_encoded(request: web.Request) -> None:
+    """Raise EncodedBody for a compressed body."""
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in {"", "identity"}:
+        raise EncodedBody(f"send the body without Content-Encoding (this one has {encoding[:40]!r})")
+
+
+async def chunks(request: web.Request, idle_seconds: float) -> AsyncIterator[bytes]:
+    """The body as it comes in.
+
+    Raises:
+        BodyStalled: nothing came for ``idle_seconds``.
+        InvalidRequest: the client went away, or its framing is broken.
+    """
+    content = request.content
+    while True:
+        try:
+            async with asyncio.timeout(idle_seconds):
+                chunk, _ = await content.readchunk()  # as it came: readany would join what waits
+        except TimeoutError:
+            raise BodyStalled(f"no byte of the body came for {idle_seconds:g} s") from None
+        except (RequestPayloadError, ConnectionError) as exc:
+            raise InvalidRequest("the body ended before its announced end") from exc
+        if chunk:
+            yield chunk
+        elif content.at_eof():
+            return
+
+
+async def read_json(request: web.Request, limits: BodyLimits) -> object:
+    """The JSON document of the body; None when the body is empty.
+
+    Raises:
+        TooLarge, BodyStalled, UnsupportedMedia, InvalidRequest
+    """
+    if request.content_length is not None and request.content_length > limits.max_json_bytes:
+        raise TooLarge(f"the body has {request.content_length} bytes, at most {limits.max_json_bytes} are taken")
+    data = bytearray()
+    async for chunk in chunks(request, limits.idle_seconds):
+        data += chunk
+        if len(data) > limits.max_json_bytes:
+            raise TooLarge(f"the body has more than {limits.max_json_bytes} bytes")
+    if not data:
+        return None
+    require_json(request)
+    return parse_json(bytes(data))
+
+
+def require_json(request: web.Request) -> None:
+    """Raise UnsupportedMedia unless the body can be JSON."""
+    declared = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if declared not in _JSON_TYPES and not declared.endswith("+json"):
+        raise UnsupportedMedia(f"send JSON (application/json), not {declared[:60]!r}")
+
+
+def parse_json(data: bytes) -> object:
+    """A JSON document (RFC 8259), strictly: no NaN, no repeated names, nesting bounded."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest("the body is not UTF-8") from None
+    try:
+        document = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except json.JSONDecodeError as exc:
+        raise InvalidRequest(f"the body is not JSON: {exc.msg} at line {exc.lineno}, column {exc.colno}") from None
+    except RecursionError:
+        raise InvalidRequest(f"the body is nested deeper than {_MAX_DEPTH} levels") from None
+    _bounded(document, _MAX_DEPTH)
+    return document
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise InvalidRequest("the body names a field twice")
+    return document
+
+
+def _no_constant(name: str) -> object:
+    raise InvalidRequest(f"the body is not JSON: {name} is no JSON number")
+
+
+def _bounded(value: object, levels: int) -> None:
+    if isinstance(value, dict | list):
+        if not levels:
+            raise InvalidRequest(f"the body is nested deeper than {_MAX_DEPTH} levels")
+        for item in value.values() if isinstance(value, dict) else value:
+            _bounded(item, levels - 1)

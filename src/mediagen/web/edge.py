@@ -1,0 +1,126 @@
+"""The outermost ring of the server: request ids, errors to answers, headers on everything, the access log."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
+
+import structlog
+from aiohttp import hdrs, web
+from aiohttp.abc import AbstractAccessLogger
+
+from mediagen.core.errors import MediagenError, Unavailable, first_cause
+from mediagen.web import problems
+from mediagen.web.origins import HEALTH_PATHS, Origins
+
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+REQUEST_ID: Final = web.RequestKey("request_id", str)
+REQUEST_ID_HEADER: Final = "x-request-id"
+_GIVEN_ID: Final = re.compile(r"[A-Za-z0-9._\-]{1,64}")
+_CLIENT_GONE: Final = 499
+_JSON_TYPES: Final = frozenset({"application/json", "application/problem+json"})
+_ORIGINS: Final = web.AppKey("origins", Origins)
+_LOG: Final = structlog.get_logger("mediagen.web")
+_ACCESS: Final = structlog.get_logger("mediagen.access")
+
+
+class Edge:
+    """The one place where an exception becomes an answer."""
+
+    def __init__(self, origins: Origins, *, base_path: str) -> None:
+        self._origins = origins
+        self._base_path = base_path
+
+    def install(self, app: web.Application) -> None:
+        """Put the ring round ``app``; the first middleware is the outermost."""
+        app[_ORIGINS] = self._origins
+        app.middlewares.extend((self.middleware, self._origins.middleware))
+        app.on_response_prepare.append(self._finish_headers)
+
+    @web.middleware
+    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        given = request.headers.get(REQUEST_ID_HEADER, "")
+        request_id = given if _GIVEN_ID.fullmatch(given) else f"req_{secrets.token_hex(8)}"
+        request[REQUEST_ID] = request_id
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                return await handler(request)
+            except web.HTTPException as exc:
+                error = problems.from_http(exc, request)
+                cause: BaseException = exc
+            except MediagenError as exc:
+                error = cause = exc
+            except Exception as exc:  # noqa: BLE001 - the edge: nothing may leave as a bare 500 or a stack trace
+                if _is_gone(request):
+                    return _to_nobody(request)
+                cause = first_cause(exc)
+                error = cause if isinstance(cause, MediagenError) else MediagenError("the server failed to answer")
+            return self._answer(request, error, cause, request_id)
+
+    def _answer(
+        self, request: web.Request, error: MediagenError, cause: BaseException, request_id: str
+    ) -> web.StreamResponse:
+        status = problems.status_of(type(error))
+        if status >= 500 and not isinstance(error, Unavailable):
+            unknown = not isinstance(cause, MediagenError)
+            context = {name: value for name, value in error.context.items() if name != "headers"}
+            _LOG.error(
+                "request_failed",
+                method=request.method,
+                path=request.path,
+                code=error.code,
+                detail=error.detail,
+                context=context,
+                exc_info=cause if unknown else None,
+            )
+        if request.writer.output_size > 0:
+            # the answer has begun: cutting the connection is the only way left to say that it is not whole
+            return _to_nobody(request)
+        path = request.path.removeprefix(self._base_path) or "/"
+        return problems.answer(error, path=path, request_id=request_id)
+
+    async def _finish_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        headers = response.headers
+        headers.popall(hdrs.SERVER, None)
+        headers[REQUEST_ID_HEADER] = request.get(REQUEST_ID) or f"req_{secrets.token_hex(8)}"
+        headers.setdefault("X-Content-Type-Options", "nosniff")
+        headers.setdefault("Referrer-Policy", "no-referrer")
+        if response.content_type in _JSON_TYPES or response.status in {204, 302}:
+            headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
+            headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+        self._origins.add_headers(request, response)
+
+
+def _is_gone(request: web.Request) -> bool:
+    """Whether the client has left: what fails then fails because of that."""
+    return request.transport is None or request.transport.is_closing()
+
+
+def _to_nobody(request: web.Request) -> web.Response:
+    """What stands in the access log when there is nobody to answer; the status is nginx's for it."""
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response(status=_CLIENT_GONE, reason="Client Gone")
+
+
+class AccessLog(AbstractAccessLogger):
+    """One record for each answer. Without the query string, which can hold what must not be written down."""
+
+    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
+        origins = request.app.get(_ORIGINS) if isinstance(request, web.Request) else None
+        client = origins.client(request) if origins and isinstance(request, web.Request) else request.remote
+        health = request.path.endswith(HEALTH_PATHS) and response.status < 400
+        emit = _ACCESS.debug if health else _ACCESS.info
+        emit(
+            "request",
+            method=request.method,
+            path=request.path,
+            status=response.status,
+            bytes=response.body_length,
+            milliseconds=round(time * 1000, 1),
+            client=client,
+            request_id=request.get(REQUEST_ID),
+        )

@@ -1,0 +1,140 @@
+"""Whether the process lives, can take work, and how it is."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final
+
+import structlog
+
+from mediagen import __version__
+from mediagen.core.errors import MediagenError
+from mediagen.web.routing import Answer, Call, Empty, route
+from mediagen.web.schemas import CheckView, Health, LagView, Live, Readiness
+
+CHECK_SECONDS = 5.0
+"""How long a check may take, and how long its outcome counts."""
+
+_MINUTE: Final = 60.0
+_LOG: Final = structlog.get_logger(__name__)
+
+
+class LoopLag:
+    """How late the event loop wakes a sleeper: the last measurement, and the worst of the last minute."""
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        self.last = 0.0
+        self._worst: deque[tuple[float, float]] = deque()  # (when, lag), lags falling from left to right
+
+    async def run(self) -> None:
+        """Measure until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            await asyncio.sleep(self._interval)
+            now = loop.time()
+            self.note(now, max(0.0, now - began - self._interval))
+
+    def note(self, now: float, lag: float) -> None:
+        """Take a measurement; seconds of the loop's clock, seconds late."""
+        self.last = lag
+        while self._worst and self._worst[-1][1] <= lag:
+            self._worst.pop()
+        self._worst.append((now, lag))
+        while self._worst[0][0] < now - _MINUTE:
+            self._worst.popleft()
+
+    @property
+    def worst(self) -> float:
+        """Seconds; the largest lag of the last minute."""
+        return self._worst[0][1] if self._worst else 0.0
+
+
+@dataclass(slots=True)
+class Check:
+    """Something that must work for the server to take work. ``probe`` raises MediagenError when it does not."""
+
+    probe: Callable[[], Awaitable[None]]
+    _view: CheckView = field(default_factory=lambda: CheckView(ok=False, detail="not yet checked"))
+    _checked_at: float = float("-inf")
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def view(self) -> CheckView:
+        """The outcome, at most ``CHECK_SECONDS`` old; many callers share one probe."""
+        async with self._lock:
+            if time.monotonic() - self._checked_at >= CHECK_SECONDS:
+                self._view = await self._probed()
+                self._checked_at = time.monotonic()
+        return self._view
+
+    async def _probed(self) -> CheckView:
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                await self.probe()
+        except MediagenError as exc:
+            _LOG.warning("check_failed", detail=exc.detail)
+            return CheckView(ok=False, detail=exc.detail)
+        except TimeoutError:
+            return CheckView(ok=False, detail=f"no answer within {CHECK_SECONDS:g} s")
+        return CheckView(ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """Numbers that the health page shows, read when it is asked for."""
+
+    tasks_live: Callable[[], int]
+    tasks_waiting: Callable[[], int]
+    feed_readers: Callable[[], int]
+
+
+class HealthRoutes:
+    """``/livez``, ``/readyz``, ``/healthz``."""
+
+    def __init__(self, checks: Mapping[str, Check], lag: LoopLag, gauges: Gauges) -> None:
+        self._checks = checks
+        self._lag = lag
+        self._gauges = gauges
+        self._began = time.monotonic()
+        self.stopping = False
+
+    @route("GET", "/livez", "Whether the process answers", answer=Live)
+    async def live(self, _call: Call[Empty, Empty]) -> Live:
+        return Live()
+
+    @route("GET", "/readyz", "Whether the server takes work", answer=Readiness)
+    async def ready(self, _call: Call[Empty, Empty]) -> Answer:
+        readiness = await self._readiness()
+        return Answer(readiness, status=_status(readiness))
+
+    @route("GET", "/healthz", "How the server is", answer=Health)
+    async def health(self, _call: Call[Empty, Empty]) -> Answer:
+        readiness = await self._readiness()
+        health = Health(
+            **readiness.model_dump(),
+            version=__version__,
+            uptime_seconds=round(time.monotonic() - self._began, 1),
+            loop_lag=LagView(
+                last_milliseconds=round(self._lag.last * 1000, 2), max_milliseconds=round(self._lag.worst * 1000, 2)
+            ),
+            tasks_live=self._gauges.tasks_live(),
+            tasks_waiting=self._gauges.tasks_waiting(),
+            feed_readers=self._gauges.feed_readers(),
+        )
+        return Answer(health, status=_status(readiness))
+
+    async def _readiness(self) -> Readiness:
+        views = await asyncio.gather(*(check.view() for check in self._checks.values()))
+        checks = dict(zip(self._checks, views, strict=True))
+        checks["running"] = CheckView(ok=not self.stopping, detail="the server is stopping" if self.stopping else None)
+        return Readiness(status="ok" if all(check.ok for check in checks.values()) else "unavailable", checks=checks)
+
+
+def _status(readiness: Readiness) -> int:
+    return HTTPStatus.OK if readiness.status == "ok" else HTTPStatus.SERVICE_UNAVAILABLE

@@ -1,0 +1,134 @@
+"""Route of ingest: any URL into the store, as a task; or content that comes in the request itself."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from aiohttp import web
+from pydantic import Field, StringConstraints, model_validator
+
+from mediagen.core.errors import InvalidBase64, QueueFull, StorageUnavailable, TooLarge, UrlNotAllowed
+from mediagen.core.files import File, FileKind, new_id
+from mediagen.core.tasks import Task
+from mediagen.pipelines.intake import BodyIntake, Received
+from mediagen.tasks.requests import fingerprint_of
+from mediagen.tasks.service import TaskService
+from mediagen.web.bodies import chunks, require_json
+from mediagen.web.origins import Origins
+from mediagen.web.problems import BodyStalled
+from mediagen.web.routing import Answer, Call, Empty, route, validate
+from mediagen.web.schemas import Given, Priority, TaskView
+from mediagen.web.settings import ServerSettings
+from mediagen.web.tasks import task_answer
+from mediagen.web.views import Views
+
+
+class IngestRequest(Given):
+    """What to bring in, and how to keep it. Exactly one of ``url`` and ``data``."""
+
+    url: Annotated[str, StringConstraints(min_length=1, max_length=4096, strip_whitespace=True)] | None = None
+    data: str | None = Field(
+        None,
+        description="content in base64 or as a data: URI, of any length; it is stored while it arrives, so that the "
+        "task is completed when it is answered",
+    )
+    field: str | None = Field(
+        None,
+        max_length=1024,
+        description="JSON pointer (RFC 6901): the answer of the URL is JSON, keep the base64 text found there",
+    )
+    kind: FileKind | None = Field(None, description="what it must be; other content is refused")
+    filename: str | None = Field(None, min_length=1, max_length=255)
+    priority: Priority = 50
+    timeout_seconds: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> IngestRequest:
+        if (self.url is None) == (self.data is None):
+            raise ValueError("give either url or data")
+        if self.data is not None and self.field is not None:
+            raise ValueError("field goes with url")
+        return self
+
+
+class _DoneBefore(Exception):
+    """The same request came before, under the same key: ``task`` is what it made."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task.id)
+        self.task = task
+
+
+class IngestRoutes:
+    """``/v1/ingest``."""
+
+    def __init__(
+        self, service: TaskService, intake: BodyIntake, views: Views, origins: Origins, settings: ServerSettings
+    ) -> None:
+        self._service = service
+        self._intake = intake
+        self._views = views
+        self._origins = origins
+        self._settings = settings
+
+    @route(
+        "POST",
+        "/v1/ingest",
+        "Bring a file into the store",
+        body=IngestRequest,
+        answer=TaskView,
+        status=HTTPStatus.ACCEPTED,
+        fails=(UrlNotAllowed, QueueFull, InvalidBase64, TooLarge, BodyStalled, StorageUnavailable),
+        streamed=True,
+    )
+    async def ingest(self, call: Call[Empty, IngestRequest]) -> Answer:
+        """A queued task for ``url``; a completed one for ``data``."""
+        request = call.request
+        require_json(request)
+        key = request.headers.get("Idempotency-Key")
+        task_id = new_id("task")
+        body = chunks(request, self._settings.body_idle_seconds)
+        try:
+            async with self._intake.receive(body, task_id=task_id, max_rest=self._settings.max_json_bytes) as received:
+                wanted = validate(IngestRequest, received.document)
+                if received.file is None:
+                    task = await self._submit(wanted, key)
+                else:
+                    task = await self._record(wanted, received, received.file, task_id, key)
+        except _DoneBefore as earlier:
+            task = earlier.task
+        return await self._answer(request, task)
+
+    async def _submit(self, wanted: IngestRequest, key: str | None) -> Task:
+        return await self._service.submit(
+            "ingest",
+            wanted.model_dump(mode="json", include={"url", "field", "kind", "filename"}, exclude_none=True),
+            priority=wanted.priority,
+            timeout_seconds=wanted.timeout_seconds,
+            key=key,
+        )
+
+    async def _record(
+        self, wanted: IngestRequest, received: Received, stored: File, task_id: str, key: str | None
+    ) -> Task:
+        """The completed task. Raises _DoneBefore, whereupon what was stored now is removed."""
+        file = received.named(wanted.filename, wanted.kind)
+        asked: dict[str, Any] = wanted.model_dump(mode="json", include={"kind", "filename"}, exclude_none=True)
+        task = await self._service.submit_done(
+            "ingest",
+            {**asked, "data": f"[{file.bytes} bytes]"},
+            result={"file": file.id},
+            files=(file,),
+            task_id=task_id,
+            key=key,
+            fingerprint=fingerprint_of({**asked, "bytes": stored.bytes, "checksum": stored.checksum.value}),
+        )
+        if task.id != task_id:
+            raise _DoneBefore(task)
+        return task
+
+    async def _answer(self, request: web.Request, task: Task) -> Answer:
+        view = await self._views.task(task, self._origins.base(request))
+        answer = task_answer(task, view)
+        return Answer(view, headers={**answer.headers, "Location": self._views.path(f"/v1/tasks/{task.id}")})

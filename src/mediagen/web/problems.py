@@ -1,0 +1,150 @@
+"""How errors look from outside: one table of statuses, two shapes.
+
+Routes of the OpenAI-compatible surface answer ``{"error": {message, type, param, code}}``; all others answer
+``application/problem+json`` (RFC 9457) with our stable ``code`` added.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final, cast
+
+from aiohttp import web
+
+from mediagen.core import errors
+from mediagen.core.errors import InvalidRequest, MediagenError, UnsupportedMedia
+
+OPENAI_PREFIXES: Final = ("/v1/images", "/v1/videos", "/v1/models")
+
+
+class BodyStalled(InvalidRequest):
+    """The client stopped sending the body of its request."""
+
+    code = "request_timeout"
+
+
+class MethodNotAllowed(InvalidRequest):
+    """The path exists, but not with this method."""
+
+    code = "method_not_allowed"
+
+
+class EncodedBody(UnsupportedMedia):
+    """A request body with a Content-Encoding; we take bodies as they are, so that a small one cannot become huge."""
+
+
+class Forbidden(MediagenError):
+    """The call comes from a page or by a name that may not use this server."""
+
+    code = "forbidden"
+
+
+class PreconditionFailed(MediagenError):
+    """``If-Match`` or ``If-Unmodified-Since`` does not hold (RFC 9110 section 13)."""
+
+    code = "precondition_failed"
+
+
+class RangeNotSatisfiable(MediagenError):
+    """The asked range begins behind the end of the file."""
+
+    code = "range_not_satisfiable"
+
+
+STATUS: Final[Mapping[type[MediagenError], HTTPStatus]] = {
+    MediagenError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.InvalidRequest: HTTPStatus.BAD_REQUEST,
+    errors.UnsupportedMedia: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.Unauthorized: HTTPStatus.UNAUTHORIZED,
+    errors.NotFound: HTTPStatus.NOT_FOUND,
+    errors.Conflict: HTTPStatus.CONFLICT,
+    errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.FetchFailed: HTTPStatus.BAD_GATEWAY,
+    errors.StorageUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
+    errors.Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
+    errors.TaskCancelled: HTTPStatus.CONFLICT,
+    errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    BodyStalled: HTTPStatus.REQUEST_TIMEOUT,
+    MethodNotAllowed: HTTPStatus.METHOD_NOT_ALLOWED,
+    Forbidden: HTTPStatus.FORBIDDEN,
+    PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
+    RangeNotSatisfiable: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+}
+
+CLOSING: Final = frozenset(
+    {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE}
+)
+"""After these the rest of the body is not wanted, so the connection is not used again."""
+
+_OPENAI_TYPES: Final[Mapping[HTTPStatus, str]] = {
+    HTTPStatus.UNAUTHORIZED: "authentication_error",
+    HTTPStatus.FORBIDDEN: "permission_error",
+    HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
+}
+
+
+def status_of(error: type[MediagenError]) -> HTTPStatus:
+    """The status of the nearest class in the table, so that a new error inherits its parent's."""
+    for cls in error.__mro__:
+        status = STATUS.get(cast(type[MediagenError], cls))
+        if status is not None:
+            return status
+    return HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def from_http(exc: web.HTTPException, request: web.Request) -> MediagenError:
+    """What aiohttp itself raises (no such route, no such method, malformed request), in our words."""
+    if isinstance(exc, web.HTTPNotFound):
+        return errors.NotFound(f"there is no {request.path}")
+    if isinstance(exc, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(exc.allowed_methods))
+        return MethodNotAllowed(f"{request.path} takes {allowed}", headers={"Allow": allowed})
+    if isinstance(exc, web.HTTPRequestEntityTooLarge):
+        return errors.TooLarge("the request body is too large")
+    if exc.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return InvalidRequest(exc.text or exc.reason)
+    return MediagenError("the server failed to answer")
+
+
+def answer(error: MediagenError, *, path: str, request_id: str) -> web.Response:
+    """The response for ``error`` on ``path`` (without the base path).
+
+    ``error.context`` may carry ``retry_after`` (seconds), ``field`` (name of the one at fault), ``errors`` (list of
+    ``{field, message}``) and ``headers``.
+    """
+    status = status_of(type(error))
+    detail = error.detail if status is not HTTPStatus.INTERNAL_SERVER_ERROR else "the server failed; see its log"
+    body: dict[str, Any]
+    if path.startswith(OPENAI_PREFIXES):
+        kind = _OPENAI_TYPES.get(status) or ("server_error" if status >= 500 else "invalid_request_error")
+        body = {"error": {"message": detail, "type": kind, "param": error.context.get("field"), "code": error.code}}
+        media_type = "application/json"
+    else:
+        body = {
+            "type": "about:blank",
+            "title": status.phrase,
+            "status": int(status),
+            "detail": detail,
+            "instance": path,
+            "code": error.code,
+            "retryable": error.retryable,
+            "request_id": request_id,
+        }
+        faults = error.context.get("errors")
+        if isinstance(faults, Sequence) and faults:
+            body["errors"] = faults
+        media_type = "application/problem+json"
+    response = web.Response(status=int(status), text=json.dumps(body), content_type=media_type)
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(max(0, math.ceil(error.retry_after)))
+    headers = error.context.get("headers")
+    if isinstance(headers, Mapping):
+        response.headers.update(headers)
+    if status in CLOSING:
+        response.force_close()
+    return response

@@ -1,0 +1,197 @@
+"""Routes, each declared once.
+
+A handler is a method with ``@route(…)`` above it. The declaration says everything that the outside may know: method,
+path, models of query, body and answer, the status and the errors; the dispatcher below validates by it, and the API
+document is made from it. The handler gets validated input and gives a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mediagen.core.errors import InvalidRequest, MediagenError
+from mediagen.web.bodies import BodyLimits, read_json, refuse_encoded
+
+QueryT = TypeVar("QueryT", bound=BaseModel)
+BodyT = TypeVar("BodyT", bound=BaseModel)
+SelfT = TypeVar("SelfT")
+
+_DECLARATION: Final = "__declaration__"
+
+
+class Empty(BaseModel):
+    """No query, or no body."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[QueryT, BodyT]):
+    """One request, validated."""
+
+    request: web.Request
+    query: QueryT
+    body: BodyT
+
+    @property
+    def id(self) -> str:
+        """The ``{id}`` of the path."""
+        return self.request.match_info["id"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a handler gives when a model alone does not say it all."""
+
+    value: BaseModel | None
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """A route as the outside knows it.
+
+    ``answer`` None: the handler writes a body of ``media_type`` by itself. ``streamed``: it also reads the body by
+    itself. ``fails``: the errors that belong to this call beyond those that any call can meet.
+    """
+
+    method: str
+    path: str
+    summary: str
+    query: type[BaseModel] = Empty
+    body: type[BaseModel] = Empty
+    answer: type[BaseModel] | None = None
+    status: int = HTTPStatus.OK
+    fails: tuple[type[MediagenError], ...] = ()
+    media_type: str = "application/json"
+    streamed: bool = False
+    body_optional: bool = False
+
+
+Handler: TypeAlias = Callable[[Call[Any, Any]], Awaitable[BaseModel | Answer | web.StreamResponse]]
+Result: TypeAlias = BaseModel | Answer | web.StreamResponse
+ResultT = TypeVar("ResultT", bound=Result)
+Method: TypeAlias = Callable[[SelfT, Call[QueryT, BodyT]], Awaitable[ResultT]]
+
+
+def route(
+    method: str,
+    path: str,
+    summary: str,
+    *,
+    query: type[QueryT] = Empty,  # type: ignore[assignment]
+    body: type[BodyT] = Empty,  # type: ignore[assignment]
+    answer: type[BaseModel] | None = None,
+    status: int = HTTPStatus.OK,
+    fails: tuple[type[MediagenError], ...] = (),
+    media_type: str = "application/json",
+    streamed: bool = False,
+    body_optional: bool = False,
+) -> Callable[[Method[SelfT, QueryT, BodyT, ResultT]], Method[SelfT, QueryT, BodyT, ResultT]]:
+    """Declare the method below as the handler of ``method path``."""
+    declaration = Declaration(
+        method, path, summary, query, body, answer, status, fails, media_type, streamed, body_optional
+    )
+
+    def declare(handler: Method[SelfT, QueryT, BodyT, ResultT]) -> Method[SelfT, QueryT, BodyT, ResultT]:
+        setattr(handler, _DECLARATION, declaration)
+        return handler
+
+    return declare
+
+
+def declarations(owner: type) -> Iterator[tuple[str, Declaration]]:
+    """Names of the handlers of a class and what they declare, in the order of the source."""
+    for name, member in vars(owner).items():
+        declaration = getattr(member, _DECLARATION, None)
+        if isinstance(declaration, Declaration):
+            yield name, declaration
+
+
+def register(app: web.Application, owners: Iterable[object], *, base_path: str, limits: BodyLimits) -> None:
+    """Add the routes of all handlers of ``owners`` to ``app``. GET routes answer HEAD as well."""
+    for owner in owners:
+        for name, declaration in declarations(type(owner)):
+            handler = cast(Handler, getattr(owner, name))
+            serve = _dispatcher(handler, declaration, limits)
+            path = base_path + declaration.path
+            if declaration.method == "GET" and declaration.answer is not None:
+                app.router.add_get(path, serve, allow_head=True)
+            else:
+                for method in declaration.method.split("|"):
+                    app.router.add_route(method, path, serve)
+
+
+def _dispatcher(
+    handler: Handler, declaration: Declaration, limits: BodyLimits
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def serve(request: web.Request) -> web.StreamResponse:
+        refuse_encoded(request)
+        query = _parse_query(request, declaration.query)
+        body: BaseModel = Empty()
+        if not declaration.streamed:
+            document = await read_json(request, limits) if request.can_read_body else None
+            if document is not None or not (declaration.body_optional or declaration.body is Empty):
+                body = validate(declaration.body, {} if document is None else document)
+            elif declaration.body_optional:
+                body = declaration.body()
+        result = await handler(Call(request, query, body))
+        if isinstance(result, web.StreamResponse):
+            return result
+        if isinstance(result, BaseModel):
+            result = Answer(result)
+        return json_response(result, declaration.status)
+
+    return serve
+
+
+def json_response(answer: Answer, status: int = HTTPStatus.OK) -> web.Response:
+    """The answer as JSON; 204 when there is no value."""
+    if answer.value is None:
+        return web.Response(status=HTTPStatus.NO_CONTENT, headers=answer.headers)
+    return web.Response(
+        status=answer.status or status,
+        body=answer.value.model_dump_json().encode(),
+        content_type="application/json",
+        charset="utf-8",
+        headers=answer.headers,
+    )
+
+
+def _parse_query(request: web.Request, model: type[QueryT]) -> QueryT:
+    values: dict[str, str] = {}
+    for name, value in request.query.items():
+        if name in values:
+            raise InvalidRequest(f"{name[:60]} is given twice", field=name[:60])
+        values[name] = value
+    return validate(model, values)
+
+
+def validate(model: type[BodyT], document: object) -> BodyT:
+    """``document`` as a ``model``.
+
+    Raises:
+        InvalidRequest: with every fault in ``errors`` of the context, the first one in the text.
+    """
+    if not isinstance(document, dict):
+        raise InvalidRequest("the body must be a JSON object")
+    try:
+        return model.model_validate(document)
+    except ValidationError as exc:
+        faults = [
+            {
+                "field": ".".join(str(part) for part in error["loc"])[:200] or None,
+                "message": error["msg"].removeprefix("Value error, "),
+            }
+            for error in exc.errors(include_url=False, include_context=False, include_input=False)
+        ][:20]
+    first = faults[0]
+    where = f"{first['field']}: " if first["field"] else ""
+    raise InvalidRequest(f"{where}{first['message']}", field=first["field"], errors=faults)

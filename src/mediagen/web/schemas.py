@@ -1,0 +1,277 @@
+"""What goes over the wire: requests and answers of the native routes. The contract of their fields is docs/api.md."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from mediagen.core.files import FileKind
+from mediagen.core.progress import Stage
+from mediagen.core.tasks import TaskStatus
+
+Priority: TypeAlias = Annotated[int, Field(ge=0, le=100, description="0-100, higher first")]
+TaskId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^task_[0-9a-f]{32}$")]
+PageSize: TypeAlias = Annotated[int, Field(ge=1, le=100, description="rows of a page")]
+Order: TypeAlias = Annotated[Literal["asc", "desc"], Field(description="by creation time")]
+
+MAX_BULK = 1000
+"""Tasks of one bulk call."""
+
+
+class Given(BaseModel):
+    """What callers send: unknown fields are errors, so that a misspelt one is not silently left out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Said(BaseModel):
+    """What we answer. Fields that are not known are null, never left out."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class ChecksumView(Said):
+    algorithm: str
+    value: str
+
+
+class FileView(Said):
+    """A file in the store."""
+
+    id: str
+    object: Literal["file"] = "file"
+    filename: str
+    bytes: int
+    media_type: str
+    kind: FileKind
+    sha256: str | None
+    checksum: ChecksumView
+    width: int | None
+    height: int | None
+    duration_seconds: float | None
+    url: str
+    url_expires_at: datetime | None
+    created_at: datetime
+    task_id: str | None
+    variants: list[dict[str, Any]] = Field(default_factory=list)
+
+
+class TransferView(Said):
+    """Bytes on the move: done and total of the present stage, rate over the last seconds."""
+
+    stage: Stage
+    bytes_done: int
+    bytes_total: int | None
+    bytes_per_second: float
+
+
+class TaskErrorView(Said):
+    code: str
+    message: str
+    retryable: bool
+    attempt: int
+    detail: str | None
+
+
+class TaskView(Said):
+    """A task as it is now."""
+
+    id: str
+    object: Literal["task"] = "task"
+    kind: str
+    status: TaskStatus
+    phase: str | None
+    progress: int | None
+    transfer: TransferView | None
+    elapsed_seconds: float
+    remaining_seconds: float | None
+    attempt: int
+    max_attempts: int
+    priority: int
+    queue_position: int | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    request: dict[str, Any]
+    result: dict[str, Any] | None
+    error: TaskErrorView | None
+    links: dict[str, str]
+
+
+class Page(Said):
+    """A page of a list; ask for the next one with ``after`` = ``last_id``."""
+
+    object: Literal["list"] = "list"
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+
+class TaskPage(Page):
+    data: list[TaskView]
+
+
+class FilePage(Page):
+    data: list[FileView]
+
+
+class TaskFilter(Given):
+    status: TaskStatus | None = None
+    kind: str | None = Field(None, max_length=40)
+    limit: PageSize = 20
+    after: TaskId | None = None
+    order: Order = "desc"
+
+
+class FileFilter(Given):
+    kind: FileKind | None = None
+    limit: PageSize = 20
+    after: str | None = Field(None, pattern=r"^file_[0-9a-f]{32}$")
+    order: Order = "desc"
+
+
+class Download(Given):
+    """How the content is wanted."""
+
+    download: bool = Field(False, description="as an attachment whatever it is")
+
+
+class NewPriority(Given):
+    priority: Priority
+
+
+class Edited(BaseModel):
+    """Fields of the request to replace for the new attempt; none keeps it as it was."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class Deletion(Given):
+    media: bool = Field(False, description="also delete what the task made")
+
+
+class Deleted(Said):
+    id: str
+    object: Literal["task"] = "task"
+    deleted: Literal[True] = True
+
+
+class Selection(Given):
+    """Tasks by id, or all of one status."""
+
+    ids: Annotated[list[TaskId], Field(min_length=1, max_length=MAX_BULK)] | None = None
+    status: TaskStatus | None = None
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Selection:
+        if (self.ids is None) == (self.status is None):
+            raise ValueError("give either ids or status")
+        return self
+
+
+class Refusal(Said):
+    code: str
+    message: str
+
+
+class BulkItem(Said):
+    """What became of one task of a bulk call: ``task`` when it was done, else ``error``."""
+
+    id: str
+    ok: bool
+    task: TaskView | None = None
+    error: Refusal | None = None
+
+
+class BulkAnswer(Said):
+    object: Literal["list"] = "list"
+    data: list[BulkItem]
+    has_more: bool = Field(description="more tasks of that status were left for a next call")
+
+
+class Subscribe(Given):
+    """Message of a WebSocket client: tell me of these tasks, beginning with a snapshot."""
+
+    type: Literal["subscribe"]
+    tasks: Annotated[list[TaskId], Field(min_length=1, max_length=MAX_BULK)] | Literal["all"]
+    after: int | None = Field(None, ge=0, description="the last sequence number that is known: tell what came later")
+
+
+class Unsubscribe(Given):
+    """Message of a WebSocket client: no more of these."""
+
+    type: Literal["unsubscribe"]
+    tasks: Annotated[list[TaskId], Field(min_length=1, max_length=MAX_BULK)] | Literal["all"] = "all"
+
+
+class Ping(Given):
+    """Message of a WebSocket client that cannot see protocol pings; answered by ``pong``."""
+
+    type: Literal["ping"]
+
+
+class EventView(Said):
+    """Message of the feed: a task changed."""
+
+    type: str
+    seq: int
+    task_id: str
+    task: TaskView
+
+
+class SnapshotView(Said):
+    """First message after a subscription: the tasks as they are.
+
+    ``seq`` is where the events that follow begin. ``reset``: events between ``after`` and now may be missing, the
+    snapshot stands for them. ``missing``: ids that are unknown. ``has_more``: there are more live tasks than shown.
+    """
+
+    type: Literal["snapshot"] = "snapshot"
+    seq: int
+    reset: bool
+    tasks: list[TaskView]
+    missing: list[str]
+    has_more: bool
+
+
+class FeedError(Said):
+    type: Literal["error"] = "error"
+    code: str
+    message: str
+
+
+class Pong(Said):
+    type: Literal["pong"] = "pong"
+    seq: int
+
+
+class Live(Said):
+    status: Literal["ok"] = "ok"
+
+
+class CheckView(Said):
+    ok: bool
+    detail: str | None = None
+
+
+class Readiness(Said):
+    status: Literal["ok", "unavailable"]
+    checks: dict[str, CheckView]
+
+
+class LagView(Said):
+    """How late the event loop was, in milliseconds."""
+
+    last_milliseconds: float
+    max_milliseconds: float = Field(description="over the last minute")
+
+
+class Health(Readiness):
+    version: str
+    uptime_seconds: float
+    loop_lag: LagView
+    tasks_live: int
+    tasks_waiting: int
+    feed_readers: int

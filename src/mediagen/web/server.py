@@ -1,0 +1,77 @@
+"""The listening side: an aiohttp application with our own ring round it, started and stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Final, Self
+
+from aiohttp import web
+
+from mediagen.web.bodies import BodyLimits
+from mediagen.web.edge import AccessLog, Edge
+from mediagen.web.feed import Hub
+from mediagen.web.health import HealthRoutes
+from mediagen.web.origins import Origins
+from mediagen.web.routing import register
+from mediagen.web.settings import ServerSettings
+
+_KEEPALIVE_SECONDS: Final = 30.0
+_LINGER_SECONDS: Final = 2.0
+_BACKLOG: Final = 2048
+
+
+def build(owners: Iterable[object], settings: ServerSettings, origins: Origins) -> web.Application:
+    """The application with the routes of ``owners``."""
+    app = web.Application(client_max_size=settings.max_json_bytes)
+    Edge(origins, base_path=settings.base_path).install(app)
+    limits = BodyLimits(settings.max_json_bytes, settings.body_idle_seconds)
+    register(app, owners, base_path=settings.base_path, limits=limits)
+    return app
+
+
+class Server:
+    """Listens inside ``async with``. Leaving: no new connections, feeds closed, what is being answered may finish.
+
+    Raises (on entering):
+        OSError: the address cannot be listened on.
+    """
+
+    def __init__(self, app: web.Application, settings: ServerSettings, hub: Hub, health: HealthRoutes) -> None:
+        self._settings = settings
+        self._hub = hub
+        self._health = health
+        self._runner = web.AppRunner(
+            app,
+            access_log_class=AccessLog,
+            # also the time that a client has for the head of its request
+            keepalive_timeout=_KEEPALIVE_SECONDS,
+            lingering_time=_LINGER_SECONDS,
+            # a small compressed body must not become a huge one
+            auto_decompress=False,
+            # what is being answered may finish; aiohttp waits this long twice, which leaves half for the tasks
+            shutdown_timeout=settings.drain_seconds / 4,
+        )
+        self.port = settings.port
+
+    async def __aenter__(self) -> Self:
+        await self._runner.setup()
+        try:
+            site = web.TCPSite(self._runner, self._settings.host, self._settings.port, backlog=_BACKLOG)
+            await site.start()
+            self.port = site.port
+        except BaseException:
+            await self._runner.cleanup()
+            raise
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._health.stopping = True
+        for site in tuple(self._runner.sites):
+            await site.stop()
+        self._hub.close()
+        await asyncio.sleep(0)  # readers that were told to go begin to go
+        await self._runner.cleanup()

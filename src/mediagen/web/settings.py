@@ -1,0 +1,101 @@
+"""Settings of the HTTP edge."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, IPvAnyNetwork
+
+from mediagen.streams.base import GIB, MIB
+
+
+def _public_url(value: str) -> str:
+    if not value:
+        return value
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must begin with http:// or https:// and name a host")
+    if parts.path.strip("/") or parts.query or parts.fragment or parts.username or parts.password:
+        raise ValueError("must be scheme and host alone; a path belongs into server.base_path")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _base_path(value: str) -> str:
+    path = value.strip("/")
+    if not path:
+        return ""
+    if any(segment in {"", ".", ".."} or not segment.isascii() for segment in path.split("/")):
+        raise ValueError("must be a plain path like /media")
+    if set(path) & set("{}?#% \\"):
+        raise ValueError("must be a plain path like /media")
+    return f"/{path}"
+
+
+def _origin(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.netloc or parts.path or parts.query or parts.fragment:
+        raise ValueError(f"{value!r} is not an origin like https://app.example.com")
+    return value.lower()
+
+
+def _host(value: str) -> str:
+    name = value.lower().removesuffix(".")
+    if not name or "/" in name or " " in name:
+        raise ValueError(f"{value!r} is not a host name")
+    return name
+
+
+class ServerSettings(BaseModel):
+    """How we listen and how the outside reaches us."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
+    port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    public_url: Annotated[str, AfterValidator(_public_url)] = Field(
+        "", description="scheme and host by which clients reach this server; empty: what each request says"
+    )
+    base_path: Annotated[str, AfterValidator(_base_path)] = Field("", description="path prefix of every route")
+    allowed_hosts: tuple[Annotated[str, AfterValidator(_host)], ...] = Field(
+        (), description="names accepted in the Host header; empty: on a loopback address only local names, else any"
+    )
+    cors_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = Field(
+        (), description="origins whose pages may call this API"
+    )
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
+        (), description="networks of the proxies whose X-Forwarded-For, -Proto and -Host are believed"
+    )
+    body_idle_seconds: float = Field(
+        30.0, gt=0, le=3600, description="seconds without a byte of a request body, or of a reader taking a file"
+    )
+    drain_seconds: float = Field(20.0, ge=1, le=3600, description="seconds from SIGTERM to the end of the process")
+    max_json_bytes: int = Field(8 * MIB, ge=1024, le=GIB, description="bytes of a JSON body, file content left out")
+    event_loop: Literal["asyncio", "uvloop"] = Field("asyncio", description="which event loop runs the server")
+    lag_interval_seconds: float = Field(0.1, ge=0.01, le=10, description="seconds between measurements of loop lag")
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach us."""
+        return is_loopback(self.host)
+
+
+class AuthSettings(BaseModel):
+    """Who may call."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    required: Literal["auto"] | bool = Field(
+        "auto", description='whether callers need a key; "auto": unless we listen on a loopback address only'
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` is ``localhost`` or an address of the loopback network."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

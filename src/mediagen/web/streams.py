@@ -1,0 +1,109 @@
+"""The feed of one task as Server-Sent Events (HTML standard, section 9.2)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from aiohttp import HttpVersion11, web
+
+from mediagen.core.errors import InvalidRequest, NotFound, Unavailable
+from mediagen.web import frames
+from mediagen.web.feed import Hub, Reader
+from mediagen.web.origins import Origins
+from mediagen.web.routing import Call, Empty, route
+from mediagen.web.views import Tasks
+
+HEARTBEAT_SECONDS = 15.0
+_SILENT_BEATS: Final = 2
+_END_SECONDS: Final = 2.0
+_RETRY: Final = b"retry: 2000\n\n"
+_COMMENT: Final = b": still here\n\n"
+
+
+class StreamRoutes:
+    """``GET /v1/tasks/{id}/events``."""
+
+    def __init__(self, hub: Hub, tasks: Tasks, origins: Origins) -> None:
+        self._hub = hub
+        self._tasks = tasks
+        self._origins = origins
+
+    @route(
+        "GET",
+        "/v1/tasks/{id}/events",
+        "Events of one task until it ends (Server-Sent Events)",
+        fails=(NotFound, Unavailable),
+        media_type="text/event-stream",
+        streamed=True,
+    )
+    async def events(self, call: Call[Empty, Empty]) -> web.StreamResponse:
+        """Snapshot, what was missed since ``Last-Event-ID``, then what happens; ends when the task ends."""
+        request = call.request
+        after = _last_event_id(request)
+        await self._tasks.get(call.id)
+        if self._hub.stopping:
+            raise Unavailable("the server is stopping", retry_after=5)
+        response = web.StreamResponse(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        response.content_type = "text/event-stream"
+        response.charset = "utf-8"
+        response.force_close()  # the connection ends with the stream: its write limits are changed below
+        chunked = request.version >= HttpVersion11
+        await response.prepare(request)
+        await response.write(_RETRY)
+        transport = request.transport
+        if transport is None:
+            return response
+        reader = Reader(
+            transport,
+            encode=frames.chunked_event_stream if chunked else frames.event_stream,
+            base=self._origins.base(request),
+            drained=request.writer.drain,
+            cut=lambda _reason: None if self._hub.stopping else transport.abort(),
+            ends_with=call.id,
+        )
+        comment = frames.chunk(_COMMENT) if chunked else _COMMENT
+        self._hub.add(reader)
+        try:
+            await self._hub.follow(reader, [call.id], after)
+            if (await self._tasks.get(call.id)).ended:
+                reader.finish()
+            await self._beat(reader, transport, comment)
+        finally:
+            self._hub.remove(reader)
+        if not transport.is_closing():
+            await self._end(response, transport)
+        return response
+
+    @staticmethod
+    async def _end(response: web.StreamResponse, transport: asyncio.Transport) -> None:
+        try:
+            async with asyncio.timeout(_END_SECONDS):
+                await response.write_eof()
+        except TimeoutError:
+            transport.abort()
+
+    async def _beat(self, reader: Reader, transport: asyncio.Transport, comment: bytes) -> None:
+        """Until the reader is done: a comment each heartbeat keeps proxies content and shows us when nobody reads."""
+        silent = 0
+        while not reader.done.is_set():
+            try:
+                async with asyncio.timeout(HEARTBEAT_SECONDS):
+                    await reader.done.wait()
+            except TimeoutError:
+                if transport.is_closing():
+                    return
+                silent = 0 if reader.idle else silent + 1
+                if silent >= _SILENT_BEATS:
+                    reader.lose("nothing was read for two heartbeats")
+                elif reader.idle:
+                    reader.tell(comment)
+
+
+def _last_event_id(request: web.Request) -> int | None:
+    text = request.headers.get("Last-Event-ID", "").strip()
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 16:
+        raise InvalidRequest("Last-Event-ID is not a sequence number of ours")
+    return int(text)

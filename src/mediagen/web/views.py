@@ -1,0 +1,203 @@
+"""From the house's values to what is said of them. Rows keep ids; URLs are made here, when they are read."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol, cast
+from urllib.parse import quote
+
+from mediagen.core.errors import NotFound
+from mediagen.core.events import Event
+from mediagen.core.files import File
+from mediagen.core.redaction import redact
+from mediagen.core.tasks import RETRYABLE, Task, TaskStatus
+from mediagen.tasks.ports import Files
+from mediagen.tasks.timing import elapsed_seconds, remaining_seconds
+from mediagen.web.frames import Message
+from mediagen.web.schemas import (
+    ChecksumView,
+    EventView,
+    FileView,
+    SnapshotView,
+    TaskErrorView,
+    TaskView,
+    TransferView,
+)
+
+MAX_SNAPSHOT: Final = 500
+"""Live tasks in a snapshot of all."""
+
+_KEPT_REQUESTS: Final = 256
+
+
+class Tasks(Protocol):
+    """What the views ask of the tasks room."""
+
+    async def get(self, task_id: str) -> Task: ...
+
+    def position(self, task: Task) -> int | None: ...
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Views:
+    """Makes the objects of the contract."""
+
+    def __init__(
+        self,
+        tasks: Tasks,
+        files: Files,
+        *,
+        live: Callable[[], list[Task]],
+        base_path: str,
+        public_base_url: str,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._tasks = tasks
+        self._files = files
+        self._live = live
+        self._base_path = base_path
+        self._public_base_url = public_base_url.rstrip("/")
+        self._now = now
+        self._requests: OrderedDict[str, tuple[dict[str, Any], dict[str, Any]]] = OrderedDict()
+
+    async def task(self, task: Task, base: str) -> TaskView:
+        """``task`` for a caller that reaches us at ``base``."""
+        progress = task.progress if task.status is TaskStatus.RUNNING else None
+        transfer = progress.transfer if progress is not None else None
+        error = task.error
+        remaining = remaining_seconds(task)
+        return TaskView(
+            id=task.id,
+            kind=task.kind,
+            status=task.status,
+            phase=progress.phase if progress is not None else None,
+            progress=self._percent(task),
+            transfer=None
+            if transfer is None
+            else TransferView(
+                stage=transfer.stage,
+                bytes_done=transfer.done,
+                bytes_total=transfer.total,
+                bytes_per_second=round(transfer.bytes_per_second, 1),
+            ),
+            elapsed_seconds=round(elapsed_seconds(task, self._now()), 3),
+            remaining_seconds=None if remaining is None else round(remaining, 1),
+            attempt=task.attempt,
+            max_attempts=task.max_attempts,
+            priority=task.priority,
+            queue_position=self._tasks.position(task),
+            created_at=task.created_at,
+            started_at=task.started_at,
+            ended_at=task.ended_at,
+            request=self._redacted(task),
+            result=None if task.result is None else await self._result(task.result, base),
+            error=None
+            if error is None
+            else TaskErrorView(
+                code=error.code,
+                message=error.message,
+                retryable=error.retryable,
+                attempt=error.attempt,
+                detail=error.detail,
+            ),
+            links=self._links(task),
+        )
+
+    async def tasks(self, tasks: Sequence[Task], base: str) -> list[TaskView]:
+        return [await self.task(task, base) for task in tasks]
+
+    def file(self, file: File, base: str) -> FileView:
+        """``file`` for a caller that reaches us at ``base``."""
+        url = (
+            f"{self._public_base_url}/{quote(file.key)}"
+            if self._public_base_url
+            else f"{base}{self._base_path}/v1/files/{file.id}/content"
+        )
+        return FileView(
+            id=file.id,
+            filename=file.filename,
+            bytes=file.bytes,
+            media_type=file.media_type,
+            kind=file.kind,
+            sha256=file.sha256,
+            checksum=ChecksumView(algorithm=file.checksum.algorithm, value=file.checksum.value),
+            width=file.width,
+            height=file.height,
+            duration_seconds=file.duration_seconds,
+            url=url,
+            url_expires_at=None,
+            created_at=file.created_at,
+            task_id=file.task_id,
+        )
+
+    async def message(self, event: Event, base: str) -> Message:
+        """The feed's message for ``event``."""
+        view = EventView(type=event.type, seq=event.seq, task_id=event.task_id, task=await self.task(event.task, base))
+        return Message(event.type, event.seq, view.model_dump_json().encode())
+
+    async def snapshot(self, task_ids: Sequence[str] | None, *, seq: int, base: str, reset: bool) -> Message:
+        """The feed's first message: these tasks as they are now; None: all that live, the oldest first."""
+        found: list[Task] = []
+        missing: list[str] = []
+        more = False
+        if task_ids is None:
+            live = self._live()
+            found, more = live[:MAX_SNAPSHOT], len(live) > MAX_SNAPSHOT
+        else:
+            for task_id in task_ids:
+                try:
+                    found.append(await self._tasks.get(task_id))
+                except NotFound:
+                    missing.append(task_id)
+        view = SnapshotView(seq=seq, reset=reset, tasks=await self.tasks(found, base), missing=missing, has_more=more)
+        return Message(view.type, seq, view.model_dump_json().encode())
+
+    def path(self, suffix: str) -> str:
+        """A path of ours as the outside knows it."""
+        return f"{self._base_path}{suffix}"
+
+    def _redacted(self, task: Task) -> dict[str, Any]:
+        """The request as it may be shown. It stays the same object while the task moves, so it is worth keeping."""
+        known = self._requests.pop(task.id, None)
+        if known is None or known[0] is not task.request:
+            known = (task.request, cast(dict[str, Any], redact(task.request)))
+        self._requests[task.id] = known
+        if len(self._requests) > _KEPT_REQUESTS:
+            self._requests.popitem(last=False)
+        return known[1]
+
+    @staticmethod
+    def _percent(task: Task) -> int | None:
+        if task.status is TaskStatus.COMPLETED:
+            return 100
+        if task.status is TaskStatus.QUEUED:
+            return 0
+        return task.progress.percent if task.progress is not None else None
+
+    def _links(self, task: Task) -> dict[str, str]:
+        this = self.path(f"/v1/tasks/{task.id}")
+        links = {"self": this, "events": f"{this}/events"}
+        if not task.ended:
+            links["cancel"] = f"{this}/cancel"
+        if task.status in RETRYABLE and task.attempt < task.max_attempts:
+            links["retry"] = f"{this}/retry"
+        return links
+
+    async def _result(self, result: dict[str, Any], base: str) -> dict[str, Any]:
+        shown = dict(result)
+        if isinstance(file_id := shown.get("file"), str):
+            shown["file"] = await self._file(file_id, base)
+        if isinstance(ids := shown.get("files"), list):
+            shown["files"] = [await self._file(file_id, base) for file_id in ids]
+        return shown
+
+    async def _file(self, file_id: str, base: str) -> dict[str, Any]:
+        file = await self._files.get(file_id)
+        if file is None:
+            return {"id": file_id, "object": "file", "deleted": True}
+        return self.file(file, base).model_dump(mode="json")

@@ -1,0 +1,1 @@
+"""The HTTP edge, on the real application over real sockets."""

@@ -1,0 +1,87 @@
+"""The real application on loopback: real SQLite, a real store on disk, tasks that wait for the test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import aiohttp
+import pytest
+
+from mediagen import app
+from mediagen.app import Instance, running
+from mediagen.net.download import Fetcher
+from mediagen.pipelines.keep import Keeping
+from mediagen.settings import Settings
+from tests.web.scripted import Scripted
+
+
+@dataclass
+class House:
+    """A server, its scripted tasks, and a client of it."""
+
+    instance: Instance
+    scripted: list[Scripted]
+    client: aiohttp.ClientSession
+    stop: Callable[[], Coroutine[Any, Any, None]]
+
+    @property
+    def url(self) -> str:
+        return self.instance.url
+
+    @property
+    def pipeline(self) -> Scripted:
+        """What stands in for ingest, unless the server was started with its real recipes."""
+        return self.scripted[0]
+
+    async def ask(self, method: str, path: str, **options: Any) -> tuple[int, Any, Mapping[str, str]]:
+        """Status, JSON and headers of the answer."""
+        async with self.client.request(method, self.url + path, **options) as answer:
+            return answer.status, await answer.json(content_type=None), answer.headers
+
+    async def submit(self, **fields: Any) -> str:
+        """Id of a new task."""
+        status, task, _ = await self.ask("POST", "/v1/ingest", json={"url": "http://example.com/a"} | fields)
+        assert status == 202, task
+        return str(task["id"])
+
+    async def ended(self, task_id: str) -> dict[str, Any]:
+        """The task, once it has ended."""
+        await self.instance.service.wait(task_id)
+        _, task, _ = await self.ask("GET", f"/v1/tasks/{task_id}")
+        return dict(task)
+
+
+Start: TypeAlias = Callable[..., Awaitable[House]]
+
+
+@pytest.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    """Start a server with these settings (tables as keywords), with its real recipes or with scripted ones."""
+    async with AsyncExitStack() as houses:
+
+        async def started(*, real: bool = False, **tables: Any) -> House:
+            client = await houses.enter_async_context(aiohttp.ClientSession())
+            stack = await houses.enter_async_context(AsyncExitStack())
+            made: list[Scripted] = []
+
+            def recipes(_fetcher: Fetcher, keeping: Keeping) -> list[Scripted]:
+                made.append(Scripted(keeping.storage))
+                return made
+
+            settings = Settings(
+                data_dir=tmp_path / "data", **{**tables, "server": {"port": 0, **tables.get("server", {})}}
+            )
+            instance = await stack.enter_async_context(running(settings, app.recipes if real else recipes))
+            return House(instance, made, client, stack.aclose)
+
+        yield started
+
+
+@pytest.fixture
+async def house(start: Start) -> House:
+    """A server with the settings that it comes with."""
+    return await start()

@@ -1,0 +1,251 @@
+"""Errors in both shapes on every route, headers on every answer, and who may call."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from typing import Any
+
+import pytest
+
+from mediagen.core import errors
+from mediagen.core.errors import MediagenError
+from mediagen.web import files, health, ingest, sockets, streams, tasks
+from mediagen.web.problems import STATUS, answer, status_of
+from mediagen.web.routing import declarations
+from tests.web.conftest import House, Start
+
+OWNERS: tuple[type, ...] = (
+    health.HealthRoutes,
+    ingest.IngestRoutes,
+    streams.StreamRoutes,
+    tasks.TaskRoutes,
+    files.FileRoutes,
+    sockets.SocketRoutes,
+)
+ROUTES = [(declared.method.split("|")[0], declared.path) for owner in OWNERS for _, declared in declarations(owner)]
+PROBLEM = {"type", "title", "status", "detail", "instance", "code", "retryable", "request_id"}
+
+
+def families(root: type[MediagenError]) -> list[type[MediagenError]]:
+    return [root, *(found for child in root.__subclasses__() for found in families(child))]
+
+
+def test_every_error_has_a_status() -> None:
+    assert all(400 <= status_of(error) < 600 for error in families(MediagenError))
+    assert status_of(errors.SourceStalled) == STATUS[errors.FetchFailed]
+
+
+def test_an_error_of_ours_tells_nothing_of_the_inside() -> None:
+    response = answer(MediagenError("secret path /root", where="x"), path="/v1/tasks", request_id="req_1")
+
+    assert response.status == 500
+    assert "secret" not in (response.text or "")
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+async def test_unknown_ids_fields_and_methods_get_the_native_shape(house: House, method: str, path: str) -> None:
+    here = path.replace("{id}", "task_" + "0" * 32)
+    asked: list[tuple[str, str, dict[str, Any]]] = [("TRACE", here, {})]
+    asked.append((method, f"{here}?surprise=1", {"json": {"surprise": 1}} if method in {"POST", "PATCH"} else {}))
+
+    for verb, where, options in asked:
+        status, problem, headers = await house.ask(verb, where, **options)
+
+        assert 400 <= status < 500, problem
+        assert set(problem) >= PROBLEM
+        assert (problem["status"], problem["request_id"]) == (status, headers["x-request-id"])
+        assert headers["Content-Type"].startswith("application/problem+json")
+
+
+@pytest.mark.parametrize("path", ["/v1/images/generations", "/v1/videos/x", "/v1/models"])
+async def test_the_openai_surface_gets_the_openai_shape(house: House, path: str) -> None:
+    status, body, _ = await house.ask("GET", path)
+
+    assert status == 404
+    assert body == {
+        "error": {
+            "message": f"there is no {path}",
+            "type": "invalid_request_error",
+            "param": None,
+            "code": "not_found",
+        }
+    }
+
+
+async def test_a_wrong_method_says_which_ones_there_are(house: House) -> None:
+    status, problem, headers = await house.ask("PUT", "/v1/ingest")
+
+    assert (status, problem["code"], headers["Allow"]) == (405, "method_not_allowed", "POST")
+
+
+async def test_every_fault_of_a_body_is_listed(house: House) -> None:
+    status, problem, _ = await house.ask(
+        "POST", "/v1/ingest", json={"url": "http://e.com", "prioritty": 1, "kind": "x"}
+    )
+
+    assert (status, problem["code"]) == (400, "invalid_request")
+    assert sorted(fault["field"] for fault in problem["errors"]) == ["kind", "prioritty"]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"{", "line 1"),
+        (b"\xff", "UTF-8"),
+        (b"[1]", "object"),
+        (b'{"ids": [], "ids": []}', "twice"),
+        (b'{"status": NaN}', "NaN"),
+        (b"[" * 100 + b"]" * 100, "nested"),
+        (b"[" * 100_000, "nested"),
+        (b"", "ids"),
+    ],
+)
+async def test_what_is_not_json_is_said_to_be_so(house: House, body: bytes, said: str) -> None:
+    status, problem, _ = await house.ask(
+        "POST", "/v1/tasks/cancel", data=body, headers={"Content-Type": "application/json"}
+    )
+
+    assert status == 400
+    assert said in problem["detail"]
+
+
+async def test_a_body_over_the_limit_is_refused_and_the_connection_closed(start: Start) -> None:
+    house = await start(server={"max_json_bytes": 2048})
+
+    async def endless() -> Any:
+        for _ in range(50):
+            yield b" " * 1000
+
+    announced = await house.ask("POST", "/v1/ingest", data=b" " * 4096)
+    chunked = await house.ask("POST", "/v1/ingest", data=endless())
+
+    for status, problem, headers in (announced, chunked):
+        assert (status, problem["code"], headers["Connection"]) == (413, "too_large", "close")
+
+
+async def test_a_stalled_body_ends_with_408(start: Start) -> None:
+    house = await start(server={"body_idle_seconds": 0.1})
+
+    for path in ("/v1/ingest", "/v1/tasks/cancel"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", house.instance.port)
+        writer.write(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{{".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+
+        assert head.startswith(b"HTTP/1.1 408 ")
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_compressed_body_is_refused(house: House) -> None:
+    status, problem, _ = await house.ask(
+        "POST",
+        "/v1/ingest",
+        data=gzip.compress(b'{"url": "http://example.com"}'),
+        headers={"Content-Encoding": "gzip", "Content-Type": "application/json"},
+    )
+
+    assert (status, problem["code"]) == (415, "unsupported_media")
+
+
+async def test_headers_of_an_answer(house: House) -> None:
+    _, _, headers = await house.ask("GET", "/v1/tasks", headers={"x-request-id": "mine-1"})
+
+    assert headers["x-request-id"] == "mine-1"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert "Server" not in headers
+
+
+async def test_an_unsafe_request_id_is_replaced(house: House) -> None:
+    _, _, headers = await house.ask("GET", "/livez", headers={"x-request-id": "a b<script>"})
+
+    assert headers["x-request-id"].startswith("req_")
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("localhost", 200), ("127.0.0.1:1", 200), ("[::1]", 200), ("a.localhost", 200), ("evil.example", 403)],
+)
+async def test_a_loopback_server_answers_to_local_names_only(house: House, host: str, status: int) -> None:
+    assert (await house.ask("GET", "/v1/tasks", headers={"Host": host}))[0] == status
+    assert (await house.ask("GET", "/livez", headers={"Host": host}))[0] == 200
+
+
+async def test_allowed_hosts_are_all(start: Start) -> None:
+    house = await start(server={"allowed_hosts": ["media.example"], "public_url": "https://cdn.example"})
+
+    statuses = {
+        host: (await house.ask("GET", "/v1/tasks", headers={"Host": host}))[0]
+        for host in ("media.example:8080", "cdn.example", "127.0.0.1")
+    }
+
+    assert statuses == {"media.example:8080": 200, "cdn.example": 200, "127.0.0.1": 403}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 202),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost"}, 202),
+        ({"Sec-Fetch-Site": "none"}, 202),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}, 403),
+        ({"Sec-Fetch-Site": "same-site", "Origin": "http://localhost:1"}, 403),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "https://app.example", "Sec-Fetch-Site": "cross-site"}, 202),
+    ],
+)
+async def test_foreign_pages_may_change_nothing(start: Start, headers: dict[str, str], status: int) -> None:
+    house = await start(server={"cors_origins": ["https://app.example"]})
+
+    answered, _, _ = await house.ask("POST", "/v1/ingest", json={"url": "http://example.com/"}, headers=headers)
+
+    assert answered == status
+
+
+async def test_listed_pages_may_read(start: Start) -> None:
+    house = await start(server={"cors_origins": ["https://app.example"]})
+    ours, theirs = {"Origin": "https://app.example"}, {"Origin": "https://evil.example"}
+
+    async with house.client.options(
+        f"{house.url}/v1/ingest", headers={**ours, "Access-Control-Request-Method": "POST"}
+    ) as preflight:
+        assert preflight.status == 204
+        assert preflight.headers["Access-Control-Allow-Origin"] == "https://app.example"
+        assert "POST" in preflight.headers["Access-Control-Allow-Methods"]
+    _, _, seen = await house.ask("GET", "/v1/tasks", headers=ours)
+    _, _, hidden = await house.ask("GET", "/v1/tasks", headers=theirs)
+
+    assert (seen["Access-Control-Allow-Origin"], seen["Vary"]) == ("https://app.example", "Origin")
+    assert "Access-Control-Allow-Origin" not in hidden
+    assert hidden["Vary"] == "Origin"
+
+
+async def test_links_follow_the_name_that_the_caller_uses(start: Start) -> None:
+    house = await start(server={"trusted_proxies": ["127.0.0.0/8"], "base_path": "/media"})
+    task_id = await house.submit()
+    stage = await house.pipeline.stage(task_id)
+    stage.succeed(await house.pipeline.store(b"x", task_id=task_id, media_type="text/plain", filename="a"))
+    await house.instance.service.wait(task_id)
+
+    _, task, _ = await house.ask(
+        "GET", f"/v1/tasks/{task_id}", headers={"X-Forwarded-Proto": "https", "X-Forwarded-Host": "localhost"}
+    )
+
+    file = task["result"]["file"]
+    assert file["url"] == f"https://localhost/media/v1/files/{file['id']}/content"
+    assert task["links"]["self"] == f"/media/v1/tasks/{task_id}"
+
+
+async def test_a_cdn_is_named_when_there_is_one(start: Start) -> None:
+    house = await start(storage={"public_base_url": "https://cdn.example/m"})
+    task_id = await house.submit()
+    stage = await house.pipeline.stage(task_id)
+    outcome = await house.pipeline.store(b"x", task_id=task_id, media_type="text/plain", filename="a")
+    stage.succeed(outcome)
+
+    task = await house.ended(task_id)
+
+    assert task["result"]["file"]["url"] == f"https://cdn.example/m/{outcome.files[0].key}"
