@@ -1,0 +1,256 @@
+"""The composition root: the only file that knows every concrete class.
+
+Everything is opened on one exit stack and closed in the opposite order: what listens goes first, then the tasks that
+use the rooms below, the database last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import resource
+import signal
+from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import structlog
+
+from mediagen.core.errors import Unavailable, first_cause
+from mediagen.db.connection import Database
+from mediagen.db.files import SqliteFiles
+from mediagen.db.tasks import SqliteJournal
+from mediagen.db.transfers import SqliteLedger
+from mediagen.events.bus import MemoryBus
+from mediagen.net.download import Fetcher
+from mediagen.net.session import guarded_session
+from mediagen.pipelines.base import Pipeline
+from mediagen.pipelines.ingest import IngestPipeline
+from mediagen.pipelines.intake import BodyIntake
+from mediagen.pipelines.keep import Keeping, Plan
+from mediagen.settings import Settings, check_exposure
+from mediagen.storage.base import Storage
+from mediagen.storage.local import LocalStorage
+from mediagen.streams.memory import settle_heap, tune_malloc
+from mediagen.streams.pool import BufferPool
+from mediagen.tasks.dispatcher import LaneDispatcher
+from mediagen.tasks.registry import Registry
+from mediagen.tasks.runner import TaskRunner
+from mediagen.tasks.service import TaskService
+from mediagen.web.content import Content
+from mediagen.web.feed import Hub
+from mediagen.web.files import FileRoutes
+from mediagen.web.health import Check, Gauges, HealthRoutes, LoopLag
+from mediagen.web.ingest import IngestRoutes
+from mediagen.web.origins import Origins
+from mediagen.web.server import Server, build
+from mediagen.web.sockets import SocketRoutes
+from mediagen.web.streams import StreamRoutes
+from mediagen.web.tasks import TaskRoutes
+from mediagen.web.views import Views
+
+if TYPE_CHECKING:
+    from mediagen.storage.s3 import S3Storage
+
+DATABASE_FILE: Final = "mediagen.db"
+MEDIA_DIRECTORY: Final = "media"
+_HASHING_THREADS: Final = 2
+
+_LOG: Final = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A server that runs. ``url`` is where it listens, without a final slash."""
+
+    url: str
+    port: int
+    storage: Storage
+    service: TaskService
+    hub: Hub
+
+
+Recipes: TypeAlias = Callable[[Fetcher, Keeping], Iterable[Pipeline]]
+
+
+def recipes(fetcher: Fetcher, keeping: Keeping) -> Iterable[Pipeline]:
+    """What this server can do: a new kind of task is one line more."""
+    yield IngestPipeline(fetcher, keeping)
+
+
+@asynccontextmanager
+async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterator[Instance]:
+    """The whole server, ready for requests inside the block.
+
+    Raises:
+        ConfigurationError: it must not run like this.
+        MediagenError: the database or the store cannot be opened.
+        OSError: the address cannot be listened on.
+    """
+    check_exposure(settings)
+    tune_malloc()
+    async with _plain_failures(), AsyncExitStack() as stack:
+        database = await stack.enter_async_context(Database(settings.data_dir / DATABASE_FILE))
+        journal, files, ledger = SqliteJournal(database), SqliteFiles(database), SqliteLedger(database)
+        storage = await _open_storage(settings, stack)
+        fetcher = Fetcher(await stack.enter_async_context(guarded_session(settings.fetch)), settings.fetch)
+        hashing = ThreadPoolExecutor(_HASHING_THREADS, thread_name_prefix="hash")
+        stack.callback(hashing.shutdown, wait=False)
+        keeping = Keeping(
+            storage,
+            BufferPool(settings.storage.buffer_bytes),
+            hashing,
+            settings.limits,
+            settings.storage.sha256,
+        )
+
+        await _sweep(journal, storage)
+        bus = MemoryBus(database.boot)
+        stack.callback(bus.close)
+        dispatcher = LaneDispatcher(settings.tasks.lanes)
+        registry = Registry(journal, bus, dispatcher)
+        runner = TaskRunner(
+            registry,
+            dispatcher,
+            ledger,
+            recipes(fetcher, keeping),
+            settings.tasks,
+            abort=storage.abort,
+            boot=database.boot,
+        )
+        service = TaskService(registry, runner, dispatcher, settings.tasks)
+        await stack.enter_async_context(runner)
+
+        origins = Origins(settings.server)
+        views = Views(
+            service,
+            files,
+            live=registry.live,
+            base_path=settings.server.base_path,
+            public_base_url=settings.storage.public_base_url,
+        )
+        hub = Hub(bus, views)
+        lag = LoopLag(settings.server.lag_interval_seconds)
+        await _keep_running(stack, hub, lag)
+        health = HealthRoutes(
+            {
+                "database": Check(lambda: _check_database(database)),
+                "storage": Check(storage.check),
+                "tasks": Check(lambda: _check_runner(runner)),
+            },
+            lag,
+            Gauges(lambda: len(registry.live()), lambda: dispatcher.waiting, lambda: hub.readers),
+        )
+        content = Content(
+            storage,
+            url_ttl_seconds=settings.storage.url_ttl_seconds,
+            stall_seconds=settings.server.body_idle_seconds,
+            shared=bool(settings.server.cors_origins),
+        )
+        owners = (
+            health,
+            IngestRoutes(service, BodyIntake(keeping, ledger, boot=database.boot), views, origins, settings.server),
+            StreamRoutes(hub, service, origins),
+            TaskRoutes(service, files, storage, views, origins),
+            FileRoutes(files, content, views, origins),
+            SocketRoutes(hub, bus, origins),
+        )
+        server = Server(build(owners, settings.server, origins), settings.server, hub, health)
+        await stack.enter_async_context(server)
+        url = f"http://{_in_url(settings.server.host)}:{server.port}{settings.server.base_path}"
+        settle_heap()
+        _LOG.info("server_ready", url=url, storage=storage.name, data_dir=str(settings.data_dir))
+        yield Instance(url, server.port, storage, service, hub)
+        _LOG.info("server_stopping")
+    _LOG.info("server_stopped")
+
+
+async def serve(settings: Settings, ready: Callable[[Instance], None]) -> int:
+    """Run until SIGTERM or SIGINT; the exit status. A second signal ends the process at once.
+
+    ``ready`` is called when the first request can come.
+    """
+    _raise_open_files()
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def asked() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)  # the next one ends the process at once
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked)
+    async with AsyncExitStack() as stack:
+        ready(await stack.enter_async_context(running(settings)))
+        await stop.wait()
+        try:
+            async with asyncio.timeout(settings.server.drain_seconds):
+                await stack.aclose()
+        except TimeoutError:
+            _LOG.warning("stop_took_too_long", seconds=settings.server.drain_seconds)
+            return 1
+    return 0
+
+
+def _raise_open_files() -> None:
+    """Let the process have as many sockets and files as the system allows; shells often allow 1,024 unasked."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@asynccontextmanager
+async def _plain_failures() -> AsyncIterator[None]:
+    """Raise what went wrong itself: the group that owns our coroutines wraps it."""
+    try:
+        yield
+    except BaseExceptionGroup as exc:
+        raise first_cause(exc) from exc
+
+
+async def _open_storage(settings: Settings, stack: AsyncExitStack) -> LocalStorage | S3Storage:
+    if settings.storage.backend == "s3":
+        # its library takes over a second to import: those with a local store need not wait for it
+        from mediagen.storage.s3 import S3Storage
+
+        return await stack.enter_async_context(S3Storage(settings.storage.s3))
+    media = settings.data_dir / MEDIA_DIRECTORY
+    return await stack.enter_async_context(LocalStorage(media, reserve=settings.storage.reserve_bytes))
+
+
+async def _sweep(journal: SqliteJournal, storage: Storage) -> None:
+    """Remove what dead runs left in the store, before anything runs; what live tasks go on from stays."""
+    plans = [Plan.from_checkpoint(task.checkpoint) for task in await journal.live() if task.checkpoint]
+    removed = await storage.sweep([plan.upload or {"key": plan.key, "token": plan.token} for plan in plans])
+    if removed:
+        _LOG.info("store_swept", removed=removed)
+
+
+async def _keep_running(stack: AsyncExitStack, hub: Hub, lag: LoopLag) -> None:
+    """Own the coroutines that live as long as the server; one that fails ends everything."""
+    group = await stack.enter_async_context(asyncio.TaskGroup())
+    ready = asyncio.Event()
+    for work in (hub.run(ready), lag.run()):
+        stack.callback(group.create_task(work).cancel)
+    await ready.wait()
+
+
+async def _check_database(database: Database) -> None:
+    if not database.healthy:
+        raise Unavailable("the database does not take writes")
+
+
+async def _check_runner(runner: TaskRunner) -> None:
+    if not runner.healthy:
+        raise Unavailable("no tasks are being taken up")
+
+
+def _in_url(host: str) -> str:
+    try:
+        return f"[{host}]" if ipaddress.ip_address(host).version == 6 else host
+    except ValueError:
+        return host

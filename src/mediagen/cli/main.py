@@ -1,0 +1,146 @@
+"""The commands and their options; what they do is imported when they run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mediagen import __version__
+
+app = typer.Typer(
+    name="mediagen",
+    help="Self-hosted media server: any URL into your own store, live, in flat memory, surviving kill -9.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+tasks = typer.Typer(help="Look at tasks and steer them.", no_args_is_help=True)
+app.add_typer(tasks, name="tasks")
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", envvar="MEDIAGEN_CONFIG", help="TOML file; without it mediagen.toml, if there."),
+]
+ServerOption = Annotated[str, typer.Option("--server", envvar="MEDIAGEN_SERVER", help="Address of the server.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one document a line.")]
+DEFAULT_SERVER = "http://127.0.0.1:8080"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"mediagen {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Options of all commands."""
+
+
+@app.command()
+def serve(
+    config: ConfigOption = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Directory of database, media and temporary files.")] = None,
+) -> None:
+    """Run the server until SIGTERM or Ctrl-C."""
+    from mediagen.cli.serve import serve as run
+
+    raise typer.Exit(run(config, host=host, port=port, data_dir=data_dir))
+
+
+@app.command()
+def check(config: ConfigOption = None) -> None:
+    """Check the configuration and print what is in effect, secrets left out.
+
+    Exit status: 0 good, 1 usable with warnings, 2 not usable.
+    """
+    from mediagen.cli.check import check as run
+
+    raise typer.Exit(run(config))
+
+
+@app.command()
+def ingest(
+    url: Annotated[str, typer.Argument(help="What to fetch (http or https).")],
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Show progress until the task has ended.")] = False,
+    as_json: JsonOption = False,
+    server: ServerOption = DEFAULT_SERVER,
+    field: Annotated[
+        str | None, typer.Option(help="JSON pointer of base64 text in the URL's JSON answer; its content is kept.")
+    ] = None,
+    filename: Annotated[str | None, typer.Option(help="Name to keep it by.")] = None,
+    priority: Annotated[int | None, typer.Option(min=0, max=100, help="0-100, higher first.")] = None,
+) -> None:
+    """Bring a file from a URL into the store.
+
+    Exit status: 0 done (without --wait: accepted), 1 the task failed, 2 a bad request or no server, 3 cancelled,
+    4 timed out.
+    """
+    from mediagen.cli.tasks import ingest as run
+
+    request = {"url": url, "field": field, "filename": filename, "priority": priority}
+    raise typer.Exit(run(server, request, wait=wait, as_json=as_json))
+
+
+@tasks.command("ls")
+def list_tasks(
+    status: Annotated[str | None, typer.Option(help="Only those of this status.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only those of this kind.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many, the newest first.")] = 20,
+    as_json: JsonOption = False,
+    server: ServerOption = DEFAULT_SERVER,
+) -> None:
+    """List tasks."""
+    from mediagen.cli.tasks import list_tasks as run
+
+    raise typer.Exit(run(server, status=status, kind=kind, limit=limit, as_json=as_json))
+
+
+@tasks.command("watch")
+def watch(
+    task_id: Annotated[str, typer.Argument(help="Id of the task.")],
+    as_json: JsonOption = False,
+    server: ServerOption = DEFAULT_SERVER,
+) -> None:
+    """Show the progress of a task until it has ended. Exit status as of ingest."""
+    from mediagen.cli.tasks import watch as run
+
+    raise typer.Exit(run(server, task_id, as_json=as_json))
+
+
+@tasks.command("cancel")
+def cancel(
+    task_ids: Annotated[list[str], typer.Argument(help="Ids of tasks.")],
+    as_json: JsonOption = False,
+    server: ServerOption = DEFAULT_SERVER,
+) -> None:
+    """Cancel tasks. Exit status 1 when one of them could not be."""
+    from mediagen.cli.tasks import bulk
+
+    raise typer.Exit(bulk(server, "cancel", task_ids, as_json=as_json))
+
+
+@tasks.command("retry")
+def retry(
+    task_ids: Annotated[list[str], typer.Argument(help="Ids of tasks.")],
+    as_json: JsonOption = False,
+    server: ServerOption = DEFAULT_SERVER,
+) -> None:
+    """Try ended tasks again. Exit status 1 when one of them could not be."""
+    from mediagen.cli.tasks import bulk
+
+    raise typer.Exit(bulk(server, "retry", task_ids, as_json=as_json))
+
+
+def main() -> None:
+    """Entry point of the ``mediagen`` command."""
+    app()
