@@ -1,0 +1,24 @@
+"""The cases by the name under which the command line knows them, in the order in which they run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from benchmarks.bench import Case
+from benchmarks.cases import base64, buffered, cancel, disk, large, many, progress, remote, tls, to_s3, websocket
+
+CASES: Final[Mapping[str, Case]] = {
+    "s3": to_s3.range_lane,
+    "s3-buffer": to_s3.buffer_lane,
+    "many": many.run,
+    "large": large.run,
+    "disk": disk.run,
+    "remote": remote.run,
+    "tls": tls.run,
+    "base64": base64.run,
+    "progress": progress.run,
+    "websocket": websocket.run,
+    "cancel": cancel.run,
+    "streamed-vs-buffered": buffered.run,
+}
