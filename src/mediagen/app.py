@@ -56,7 +56,8 @@ if TYPE_CHECKING:
 
 DATABASE_FILE: Final = "mediagen.db"
 MEDIA_DIRECTORY: Final = "media"
-_HASHING_THREADS: Final = 2
+_BYTE_THREADS: Final = 4
+"""Threads that move and hash bytes; more than processors, since a thread also waits a little for either side."""
 
 _LOG: Final = structlog.get_logger(__name__)
 
@@ -95,13 +96,14 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         database = await stack.enter_async_context(Database(settings.data_dir / DATABASE_FILE))
         journal, files, ledger = SqliteJournal(database), SqliteFiles(database), SqliteLedger(database)
         storage = await _open_storage(settings, stack)
-        fetcher = Fetcher(await stack.enter_async_context(guarded_session(settings.fetch)), settings.fetch)
-        hashing = ThreadPoolExecutor(_HASHING_THREADS, thread_name_prefix="hash")
-        stack.callback(hashing.shutdown, wait=False)
+        threads = ThreadPoolExecutor(_BYTE_THREADS, thread_name_prefix="bytes")
+        stack.callback(threads.shutdown, wait=False)
+        session = await stack.enter_async_context(guarded_session(settings.fetch))
+        fetcher = Fetcher(session, settings.fetch)
         keeping = Keeping(
             storage,
             BufferPool(settings.storage.buffer_bytes),
-            hashing,
+            threads,
             settings.limits,
             settings.storage.sha256,
         )

@@ -35,6 +35,7 @@ from tests.contracts.uploads import (
     read,
     the_bytes,
 )
+from tests.streams.targets import THREADS
 
 BAD_KEYS: Final = [
     "",
@@ -130,7 +131,14 @@ class StorageContract:
                 assert sink.takes_ranges
                 await sink.begin()
                 moved = await move_ranges(
-                    BytesSource(data), sink, readers=[], meter=readings.meter, done=[], record=record, workers=3
+                    BytesSource(data),
+                    sink,
+                    readers=[],
+                    meter=readings.meter,
+                    done=[],
+                    record=record,
+                    workers=3,
+                    threads=THREADS,
                 )
                 await sink.commit(moved.parts, size=moved.size, crc32=moved.crc32)
 

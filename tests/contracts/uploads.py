@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from mediagen.streams.parts import BufferBody, RangeBody
 from mediagen.streams.pool import BufferPool
 from mediagen.streams.transfer import Moved, move_buffered
 from tests.infra.content import content_bytes
+from tests.streams.targets import THREADS
 
 KEY: Final = "videos/file_0123.mp4"
 TOKEN: Final = "file_0123456789abcdef"
@@ -72,6 +72,17 @@ class BytesReader:
         self._offset += len(piece)
         return len(piece)
 
+    def take(self, buffer: memoryview, /, *, within: float) -> int:
+        limit = len(self._data)
+        if self._stall_at is not None and not self.release.is_set():
+            limit = max(self._offset, self._stall_at)
+        if self._fail_at is not None:
+            limit = min(limit, max(self._offset, self._fail_at))
+        piece = self._data[self._offset : min(limit, self._offset + min(len(buffer), self._chunk))]
+        buffer[: len(piece)] = piece
+        self._offset += len(piece)
+        return len(piece)
+
     async def aclose(self) -> None:
         pass
 
@@ -113,7 +124,7 @@ def ranged(data: bytes, number: int, part_size: int, reader: BytesReader | None 
     """Part ``number`` of ``data`` as the range lane sends it."""
     start = (number - 1) * part_size
     length = min(part_size, len(data) - start)
-    return RangeBody(reader or BytesReader(data), start, length, meter=Readings(None).meter)
+    return RangeBody(reader or BytesReader(data), start, length, meter=Readings(None).meter, threads=THREADS)
 
 
 async def put_parts(sink: Sink, data: bytes, numbers: Sequence[int]) -> list[StoredPart]:
@@ -132,19 +143,18 @@ async def buffered(sink: Sink, data: bytes, *, announced: bool = True) -> Moved:
     async def begun() -> None:
         assert sink.state["token"] == TOKEN
 
-    with ThreadPoolExecutor(1) as hashing:
-        try:
-            moved = await move_buffered(
-                OnceSource(data, announced=announced),
-                sink,
-                pool=BufferPool(64 * MIB),
-                meter=Readings(None).meter,
-                hashing=hashing,
-                sha256_mode="always",
-                on_begin=begun,
-            )
-        except ExceptionGroup as exc:
-            raise first_cause(exc) from exc
+    try:
+        moved = await move_buffered(
+            OnceSource(data, announced=announced),
+            sink,
+            pool=BufferPool(64 * MIB),
+            meter=Readings(None).meter,
+            threads=THREADS,
+            sha256_mode="always",
+            on_begin=begun,
+        )
+    except ExceptionGroup as exc:
+        raise first_cause(exc) from exc
     await sink.commit(moved.parts, size=moved.size, crc32=moved.crc32)
     return moved
 

@@ -19,6 +19,7 @@ from tests.infra.resource import Answer, Break, Resource, busy, redirect_to
 from tests.infra.source import SourceServer
 from tests.net.conftest import OpenFetcher
 from tests.streams.memory_sink import MemorySink
+from tests.streams.targets import THREADS
 
 SIZE = 16 * MIB + 123
 WHOLE = content_bytes(SIZE, 1)
@@ -46,6 +47,7 @@ async def moved(download: Download, sink: MemorySink, *, workers: int = 4) -> tu
         done=[],
         record=record,
         workers=workers,
+        threads=THREADS,
     )
     return done, readings
 

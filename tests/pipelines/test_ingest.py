@@ -128,13 +128,14 @@ async def test_a_link_that_works_once(recipe: Recipe, source: SourceServer) -> N
     assert recipe.bytes_of(file) == content_bytes(LARGE, 1)
 
 
-async def test_progress_is_told_every_mebibyte_and_never_falls(recipe: Recipe, source: SourceServer) -> None:
+async def test_progress_is_told_all_along_and_never_falls(recipe: Recipe, source: SourceServer) -> None:
     for size in (SIZE, LARGE):
         attempt = Attempt()
         await recipe.run(source.add("/x", film(size=size)), attempt)
         seen = [reading.transfer.downloaded for reading in attempt.readings if reading.transfer]
         assert seen == sorted(seen)
-        assert all(after - before < 2 * MIB for before, after in zip([0, *seen], seen, strict=False))
+        # a thread counts as it goes, and is back after 8 MiB
+        assert all(after - before < 9 * MIB for before, after in zip([0, *seen], seen, strict=False))
         assert all(reading.percent is None or 0 <= reading.percent <= 99 for reading in attempt.readings)
 
 

@@ -23,6 +23,7 @@ from tests.infra.faultproxy import FaultProxyThread
 from tests.infra.radosgw import RadosGW
 from tests.infra.s3 import Bucket
 from tests.storage.places import S3_PART, S3Place, s3_place
+from tests.streams.targets import THREADS
 
 SIZE: Final = S3_PART + 1001
 
@@ -68,7 +69,14 @@ async def through_ranges(storage: S3Storage, data: bytes, *, readings: Readings 
         await sink.begin()
         try:
             moved = await move_ranges(
-                BytesSource(data), sink, readers=[], meter=readings.meter, done=[], record=record, workers=2
+                BytesSource(data),
+                sink,
+                readers=[],
+                meter=readings.meter,
+                done=[],
+                record=record,
+                workers=2,
+                threads=THREADS,
             )
         except ExceptionGroup as exc:
             raise first_cause(exc) from exc

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 
 from mediagen.core.errors import StorageUnavailable
 from mediagen.storage.finishing import Finishing
-from mediagen.storage.patience import TimedBody, patience
+from mediagen.storage.patience import patience
 from mediagen.storage.revocable import RevocableBody
-from mediagen.streams.parts import BufferBody, RangeBody
-from tests.contracts.uploads import BytesReader, Readings, cancelled
+from mediagen.streams.base import MIB
+from mediagen.streams.parts import BufferBody
+from tests.contracts.uploads import cancelled
+from tests.streams.targets import THREADS, Gathering
 
 # -- Finishing
 
@@ -106,45 +111,34 @@ async def test_the_deadline_is_for_the_whole_block() -> None:
         await asyncio.sleep(0)
 
 
-async def test_the_time_of_the_source_is_given_back() -> None:
-    reader = BytesReader(b"x" * 100, stall_at=50)
-    body = TimedBody(RangeBody(reader, 0, 100, meter=Readings(100).meter))
+class Waited:
+    """Has waited for so many seconds."""
 
-    async def send() -> bytes:
+    waited = 0.0
+
+
+async def test_the_time_of_the_source_is_given_back() -> None:
+    body, go_on = Waited(), asyncio.Event()
+
+    async def send() -> None:
         async with patience(0.05, body):
-            return b"".join([bytes(chunk) async for chunk in body])
+            await go_on.wait()
 
     async with asyncio.TaskGroup() as group:
         work = group.create_task(send())
-        await reader.stalled.wait()
+        body.waited = 10.0
         await asyncio.sleep(0.15)
         assert not work.done()
-        reader.release.set()
-
-    assert work.result() == b"x" * 100
-    assert body.waited >= 0.1
+        go_on.set()
 
 
 async def test_the_time_of_the_store_is_not_given_back() -> None:
-    body = TimedBody(RangeBody(BytesReader(b"x" * 100), 0, 100, meter=Readings(100).meter))
-
-    async def send() -> None:
-        async with patience(0.02, body):
-            assert await anext(aiter(body)) == b"x" * 100
-            await asyncio.Event().wait()
+    body = Waited()
+    body.waited = 0.01
 
     with pytest.raises(TimeoutError):
-        await send()
-
-
-def test_a_timed_body_is_a_file_like_the_one_inside() -> None:
-    async def check() -> None:
-        inner = BufferBody(memoryview(b"0123456789"))
-        body = TimedBody(inner)
-        assert (len(body), body.seek(3), body.tell(), body.read(4), body.read()) == (10, 3, 3, b"3456", b"789")
-        assert inner.tell() == 10
-
-    asyncio.run(check())
+        async with patience(0.02, body):
+            await asyncio.Event().wait()
 
 
 # -- bodies that are taken back
@@ -152,26 +146,57 @@ def test_a_timed_body_is_a_file_like_the_one_inside() -> None:
 
 async def test_a_revoked_body_gives_nothing_more() -> None:
     body = RevocableBody(BufferBody(memoryview(b"0123456789"), chunk_size=4))
-    chunks = aiter(body)
-    assert bytes(await anext(chunks)) == b"0123"
+    target = Gathering()
 
-    assert not body.revoke()
+    class Revoking(Gathering):
+        async def put(self, view: memoryview, /) -> None:
+            await super().put(view)
+            assert not body.revoke(), "six bytes have not been given yet"
 
+    first = Revoking()
     with pytest.raises(StorageUnavailable):
-        await anext(chunks)
+        await body.pour(first)
     with pytest.raises(StorageUnavailable):
-        await anext(aiter(body))
-    assert isinstance(body.failure, StorageUnavailable)
+        await body.pour(target)
+
+    assert (first.content, target.content) == (b"0123", b"")
 
 
-async def test_a_body_that_has_left_is_gone() -> None:
+async def test_a_revoked_body_gives_nothing_more_to_a_thread() -> None:
+    gate = threading.Event()
+    body = RevocableBody(BufferBody(memoryview(bytes(MIB)), chunk_size=4, threads=THREADS))
+    target = Gathering(gate=gate, full_after=10)
+
+    async with asyncio.TaskGroup() as group:
+        work = group.create_task(refused(body.pour(target)))
+        await asyncio.to_thread(target.waiting.wait, 20)
+        assert not body.revoke()
+        gate.set()
+        await work
+
+    assert len(target.content) == 14
+
+
+async def refused(work: Coroutine[Any, Any, None]) -> None:
+    with pytest.raises(StorageUnavailable):
+        await work
+
+
+async def test_a_body_has_left_when_its_target_has_all_of_it() -> None:
+    """Until then somebody still looks into the buffer."""
     inner = BufferBody(memoryview(b"0123456789"), chunk_size=4)
     body = RevocableBody(inner)
-    assert body.failure is None
 
-    assert b"".join([bytes(chunk) async for chunk in body]) == b"0123456789"
-    assert b"".join([bytes(chunk) async for chunk in body]) == b"0123456789"
-    assert (len(body), body.crc32, body.seek(2), body.tell(), body.read(3)) == (10, inner.crc32, 2, 2, b"234")
+    class Looking(Gathering):
+        async def put(self, view: memoryview, /) -> None:
+            assert body.left > 0
+            await super().put(view)
+
+    for _ in range(2):
+        target = Looking()
+        await body.pour(target)
+        assert target.content == b"0123456789"
+    assert (len(body), body.crc32, body.read_ahead(2, 5)) == (10, inner.crc32, b"234")
 
     assert body.revoke()
     assert not RevocableBody(inner).revoke()

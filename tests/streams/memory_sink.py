@@ -6,12 +6,13 @@ import asyncio
 import hashlib
 import random
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from mediagen.core.errors import StorageUnavailable
 from mediagen.streams.base import KIB, Body, PartReceipt, StoredPart
+from tests.streams.targets import Gathering
 
 
 @dataclass
@@ -97,15 +98,25 @@ class MemorySink:
             self.running -= 1
 
     async def _read(self, body: Body) -> bytes:
-        pieces = []
-        async for view in body:
-            pieces.append(bytes(view))
-            await self._pause()
-        return b"".join(pieces)
+        target = _Slow(self._pause)
+        await body.pour(target)
+        return target.content
 
     async def _pause(self) -> None:
         for _ in range(self.turns.randrange(4) if self.turns is not None else 0):
             await asyncio.sleep(0)
+
+
+class _Slow(Gathering):
+    """Takes its turns after every piece."""
+
+    def __init__(self, pause: Callable[[], Awaitable[None]]) -> None:
+        super().__init__()
+        self._pause = pause
+
+    async def put(self, view: memoryview, /) -> None:
+        self.pieces.append(bytes(view))
+        await self._pause()
 
 
 def _token(data: bytes) -> str:

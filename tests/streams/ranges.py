@@ -74,6 +74,19 @@ class MemoryReader:
         self._position = stop
         return count
 
+    def take(self, buffer: memoryview, /, *, within: float) -> int:
+        source = self._source
+        stop = min(self._position + len(buffer), self._position + 100 * KIB, source.size)
+        if source.fails_at is not None and self._position < source.fails_at:
+            stop = min(stop, source.fails_at)
+        elif source.fails_at is not None or self not in source.reading:
+            return 0
+        count = stop - self._position
+        buffer[:count] = source.content[self._position : stop]
+        source.log.append((self._position, count))
+        self._position = stop
+        return count
+
     async def aclose(self) -> None:
         self._source.open.discard(self)
         self._source.reading.discard(self)

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
-import io
-import os
+import asyncio
+import itertools
+import threading
 import zlib
+from collections.abc import Coroutine
+from concurrent.futures import Executor
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,6 +27,7 @@ from mediagen.streams.parts import (
 )
 from tests.infra.content import content_bytes
 from tests.streams.ranges import MemoryRanges
+from tests.streams.targets import THREADS, Gathering, poured
 
 WHOLE = content_bytes(3 * MIB + 5, 5)
 SIZES = st.integers(0, MAX_OBJECT) | st.integers(0, 64).map(lambda number: number * MIB * MAX_PARTS + number % 3)
@@ -53,32 +58,32 @@ def test_part_sizes_at_the_borders() -> None:
     assert range_part_size_for(100 * 1024 * MIB, 8 * MIB) == 64 * MIB
 
 
-# -- what botocore does with a body
+# -- bodies
 
 
-@given(st.binary(max_size=50), st.lists(st.tuples(st.integers(0, 2), st.integers(0, 50), st.integers(-1, 50))))
-def test_a_buffer_body_is_a_seekable_file(data: bytes, moves: list[tuple[int, int, int]]) -> None:
-    body, file = BufferBody(memoryview(data)), io.BytesIO(data)
-
-    assert len(body) == len(data)
-    for whence, offset, size in moves:
-        offset = -min(offset, len(data)) if whence == os.SEEK_END else offset
-        assert body.seek(offset, whence) == file.seek(offset, whence) == body.tell()
-        assert body.read(size) == file.read(size)
-        file.seek(body.tell())
-
-
+@pytest.mark.parametrize("threads", [None, THREADS])
 @pytest.mark.parametrize("size", [0, 1, 512 * KIB, 512 * KIB + 1, len(WHOLE)])
-async def test_a_buffer_body_is_replayed_as_often_as_it_is_asked(size: int) -> None:
-    body = BufferBody(memoryview(WHOLE)[:size])
+async def test_a_buffer_body_is_replayed_as_often_as_it_is_asked(size: int, threads: Executor | None) -> None:
+    body = BufferBody(memoryview(WHOLE)[:size], threads=threads)
 
     for _ in range(3):
-        chunks = [bytes(view) async for view in body]
-        assert b"".join(chunks) == WHOLE[:size]
-        assert all(0 < len(chunk) <= 512 * KIB for chunk in chunks)
+        target = Gathering()
+        await body.pour(target)
+        assert target.content == WHOLE[:size]
+        assert bool(target.offered) == (threads is not None and size > MIB)
     assert body.crc32 == zlib.crc32(WHOLE[:size])
-    assert body.failure is None
     assert body.view == WHOLE[:size]
+    assert body.read_ahead(3, 9) == WHOLE[:size][3:9]
+
+
+@pytest.mark.parametrize("full_after", [1, 1000, 700_000])
+async def test_what_a_thread_could_not_send_is_sent_by_the_loop(full_after: int) -> None:
+    target = Gathering(full_after=full_after)
+
+    await BufferBody(memoryview(WHOLE), threads=THREADS).pour(target)
+
+    assert target.content == WHOLE
+    assert target.offered
 
 
 def metered() -> tuple[Meter, list[Transfer]]:
@@ -86,29 +91,76 @@ def metered() -> tuple[Meter, list[Transfer]]:
     return Meter(readings.append, total=len(WHOLE)), readings
 
 
+def ranged(source: MemoryRanges, start: int, length: int, meter: Meter, **more: Any) -> RangeBody:
+    return RangeBody(source.open_reader(), start, length, meter=meter, threads=THREADS, **more)
+
+
 async def test_a_range_body_is_its_download_and_reads_again_when_it_is_sent_again() -> None:
     source, (meter, _) = MemoryRanges(WHOLE), metered()
-    body = RangeBody(source.open_reader(), 1000, 2 * MIB, meter=meter)
+    body = ranged(source, 1000, 2 * MIB, meter, chunk_size=100 * KIB)
 
     for _ in range(3):
-        assert b"".join([bytes(view) async for view in body]) == WHOLE[1000 : 1000 + 2 * MIB]
+        target = Gathering()
+        await body.pour(target)
+        assert target.content == WHOLE[1000 : 1000 + 2 * MIB]
+        assert target.offered, "a quick source is served by a thread"
         assert body.crc32 == zlib.crc32(WHOLE[1000 : 1000 + 2 * MIB])
-        assert meter.downloaded == body.received == 2 * MIB
+        assert meter.downloaded == 2 * MIB
     assert len(body) == 2 * MIB
     assert source.taken == 6 * MIB
 
 
-async def test_a_range_body_left_in_the_middle_begins_anew() -> None:
-    source, (meter, _) = MemoryRanges(WHOLE), metered()
-    body = RangeBody(source.open_reader(), 0, 2 * MIB, meter=meter)
+async def test_bytes_are_counted_piece_by_piece_also_by_a_thread() -> None:
+    source, (meter, readings) = MemoryRanges(WHOLE), metered()
+    seen = [0]
 
-    views = body.__aiter__()
-    first = bytes(await anext(views))
-    await views.aclose()  # type: ignore[attr-defined]  # an async generator
-    assert first == WHOLE[: len(first)]
+    class Looking(Gathering):
+        def offer(self, view: memoryview, /, *, within: float) -> int:
+            seen.append(meter.downloaded)
+            return super().offer(view, within=within)
+
+    await ranged(source, 0, len(WHOLE), meter, chunk_size=100 * KIB).pour(Looking())
+
+    assert len(seen) > 10
+    assert all(after - before <= 2 * 100 * KIB for before, after in itertools.pairwise(seen))
+    assert meter.downloaded == len(WHOLE)
+    assert readings
+
+
+@pytest.mark.parametrize("full_after", [1, 1000, 70_000])
+async def test_a_target_that_is_full_gets_the_rest_from_the_loop(full_after: int) -> None:
+    source, (meter, _) = MemoryRanges(WHOLE), metered()
+    target = Gathering(full_after=full_after)
+    body = ranged(source, 0, MIB, meter, chunk_size=100 * KIB)
+
+    await body.pour(target)
+
+    assert target.content == WHOLE[:MIB]
+    assert target.offered
+    assert body.crc32 == zlib.crc32(WHOLE[:MIB])
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+async def test_a_range_body_left_in_the_middle_begins_anew(in_thread: bool) -> None:
+    source, (meter, _) = MemoryRanges(WHOLE), metered()
+    body = ranged(source, 0, 2 * MIB, meter, chunk_size=100 * KIB)
+    gate = threading.Event()
+
+    class Leaving(Gathering):
+        async def put(self, view: memoryview, /) -> None:
+            await super().put(view)
+            if not in_thread:
+                raise ConnectionResetError
+
+        def offer(self, view: memoryview, /, *, within: float) -> int:
+            raise ConnectionResetError
+
+    gate.set()
+    with pytest.raises(ConnectionResetError):
+        await body.pour(Leaving())
     with pytest.raises(RuntimeError, match="not been read"):
         _ = body.crc32
-    again = b"".join([bytes(view) async for view in body])
+    again = await poured(body)
 
     assert again == WHOLE[: 2 * MIB]
     assert meter.downloaded == 2 * MIB
@@ -117,32 +169,47 @@ async def test_a_range_body_left_in_the_middle_begins_anew() -> None:
     assert meter.downloaded == 0
 
 
-async def test_what_a_range_body_gave_stays_as_it_was_when_more_is_read() -> None:
-    meter, _ = metered()
-    body = RangeBody(MemoryRanges(WHOLE).open_reader(), 0, MIB, meter=meter, chunk_size=100_000)
+async def test_a_range_body_asked_for_anew_ends_whoever_still_pours() -> None:
+    """An answer that comes early starts the next try while the last one is still at it."""
+    source, (meter, _) = MemoryRanges(WHOLE), metered()
+    body = ranged(source, 0, 2 * MIB, meter, chunk_size=100 * KIB)
+    gate = threading.Event()
+    old = Gathering(gate=gate)
 
-    views = [view async for view in body]
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(given_up(body.pour(old)))
+        await asyncio.to_thread(old.waiting.wait, 20)
+        second = group.create_task(poured(body))
+        await asyncio.sleep(0.01)
+        assert not second.done(), "the reader belongs to one at a time"
+        gate.set()
+        await first
 
-    assert b"".join(bytes(view) for view in views) == WHOLE[:MIB]
+    assert second.result() == WHOLE[: 2 * MIB]
+    assert meter.downloaded == 2 * MIB
+    assert body.crc32 == zlib.crc32(WHOLE[: 2 * MIB])
 
 
-async def test_a_range_body_blames_the_source_for_the_sources_failure() -> None:
+async def given_up(pouring: Coroutine[Any, Any, None]) -> None:
+    with pytest.raises(RuntimeError, match="given up"):
+        await pouring
+
+
+async def test_a_range_body_passes_on_what_stopped_the_source() -> None:
     meter, _ = metered()
     source = MemoryRanges(WHOLE, fails_at=700_000)
-    body = RangeBody(source.open_reader(), 0, MIB, meter=meter)
+    body = ranged(source, 0, MIB, meter, chunk_size=100 * KIB)
 
     with pytest.raises(SourceTruncated):
-        _ = [view async for view in body]
-    assert isinstance(body.failure, SourceTruncated)
+        await poured(body)
     source.fails_at = None
-    assert b"".join([bytes(view) async for view in body]) == WHOLE[:MIB]
-    assert body.failure is None
+    assert await poured(body) == WHOLE[:MIB]
 
 
 def test_a_range_body_cannot_be_read_ahead() -> None:
     meter, _ = metered()
     body = RangeBody(MemoryRanges(WHOLE).open_reader(), 0, 10, meter=meter)
 
-    assert (body.tell(), body.seek(0, os.SEEK_END), body.seek(0)) == (0, 10, 0)
+    assert len(body) == 10
     with pytest.raises(RuntimeError, match="cannot be read ahead"):
-        body.read(1)
+        body.read_ahead(0, 1)

@@ -31,7 +31,7 @@ WHOLE = content_bytes(2_000_000, 6)
 class Move:
     """One transfer and all that it needs."""
 
-    hashing: ThreadPoolExecutor
+    threads: ThreadPoolExecutor
     sink: MemorySink = field(default_factory=MemorySink)
     pool: BufferPool = field(default_factory=lambda: BufferPool(8 * PART))
     readings: list[Transfer] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Move:
             self.sink,
             pool=self.pool,
             meter=Meter(self.readings.append, total=source.size),
-            hashing=self.hashing,
+            threads=self.threads,
             sha256_mode=mode,
             on_begin=on_begin,
         )
@@ -118,6 +118,9 @@ async def test_parts_in_flight_and_memory_are_bounded(move: Move) -> None:
 
     async with asyncio.TaskGroup() as group:
         running = group.create_task(move.run(source(WHOLE)))
+        async with asyncio.timeout(5):
+            while move.sink.running < 3:
+                await asyncio.sleep(0.001)
         for _ in range(50):
             await asyncio.sleep(0)
         assert (move.sink.running, move.pool.lent) == (3, 3 * PART)
@@ -180,7 +183,7 @@ async def test_failing_to_note_the_upload_ends_the_transfer(move: Move) -> None:
             move.sink,
             pool=move.pool,
             meter=Meter(move.readings.append, total=None),
-            hashing=move.hashing,
+            threads=move.threads,
             on_begin=on_begin,
         )
 

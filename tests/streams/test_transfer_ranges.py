@@ -18,6 +18,7 @@ from mediagen.streams.transfer import Moved, move_ranges, still_stored
 from tests.infra.content import content_bytes
 from tests.streams.memory_sink import MemorySink
 from tests.streams.ranges import MemoryRanges
+from tests.streams.targets import THREADS
 
 PART = 256 * KIB
 WHOLE = content_bytes(15 * PART + 77, 8)
@@ -55,6 +56,7 @@ class Move:
             done=done,
             record=record,
             workers=workers,
+            threads=THREADS,
         )
 
 

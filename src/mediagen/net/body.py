@@ -18,6 +18,7 @@ from typing import Final, Protocol
 import aiohttp
 
 from mediagen.core.errors import FetchFailed, SourceStalled, SourceTruncated
+from mediagen.net.plain import plain_socket, receive_now
 from mediagen.streams.base import KIB, MIB
 
 _AT_LEAST: Final = MIB
@@ -37,6 +38,9 @@ class BodyReader(Protocol):
 
     async def read_into(self, buffer: memoryview, /) -> int: ...
 
+    def take(self, buffer: memoryview, /, *, within: float) -> int:
+        """What comes ``within`` seconds; 0 when only ``read_into`` can tell. For a thread that has the reader alone."""
+
     def close(self) -> None: ...
 
 
@@ -53,9 +57,8 @@ def open_body(response: aiohttp.ClientResponse, *, stall: float) -> BodyReader:
     if response.content.is_eof():
         return _ParsedBody(response, stall, early)
     transport.pause_reading()
-    if transport.get_extra_info("ssl_object") is None:
-        shared = transport.get_extra_info("socket")
-        return _SocketBody(response, transport, shared.dup(), early, stall)
+    if sock := plain_socket(transport):
+        return _SocketBody(response, transport, sock, early, stall)
     return _TransportBody(response, transport, early, stall)
 
 
@@ -106,6 +109,9 @@ class _ParsedBody:
         self._left = self._left[count:]
         return count
 
+    def take(self, buffer: memoryview, /, *, within: float) -> int:
+        return 0
+
     @property
     def _open_ended(self) -> bool:
         return self._response.content_length is None and "Transfer-Encoding" not in self._response.headers
@@ -145,6 +151,9 @@ class _TakenOver(ABC):
             self._left -= filled
         return filled
 
+    def take(self, buffer: memoryview, /, *, within: float) -> int:
+        return 0
+
     def _take_early(self, buffer: memoryview) -> int:
         count = min(len(buffer), len(self._early))
         if count:
@@ -179,9 +188,9 @@ class _SocketBody(_TakenOver):
         super().__init__(response, transport, early, stall)
         self._sock = sock
         self._unyielded = 0
+        self._taken = 0
         self._rate = 0.0
         self._measured_at = self._loop.time()
-        sock.setblocking(False)
 
     async def _receive(self, buffer: memoryview) -> int:
         if self._unyielded >= _FAIR_SHARE:
@@ -189,8 +198,25 @@ class _SocketBody(_TakenOver):
             await asyncio.sleep(0)
         filled = await self._gather(buffer[:_FAIR_SHARE])
         self._unyielded += filled
-        self._measure(filled)
+        self._measure(filled + self._taken)
+        self._taken = 0
         return filled
+
+    def take(self, buffer: memoryview, /, *, within: float) -> int:
+        if self._early or self._ended or self._error is not None or self._left == 0:
+            return 0
+        try:
+            count = receive_now(self._sock, buffer if self._left is None else buffer[: self._left], within=within)
+        except OSError as exc:
+            self._broke(exc)
+            return 0
+        if not count:
+            self._ended = count == 0
+            return 0
+        self._taken += count
+        if self._left is not None:
+            self._left -= count
+        return count
 
     async def _gather(self, buffer: memoryview) -> int:
         filled = rounds = 0
@@ -215,9 +241,13 @@ class _SocketBody(_TakenOver):
                 filled += count
         except TimeoutError:
             raise SourceStalled(f"no data for {self._stall:g} s") from None
-        except OSError as exc:  # what came before it is good; the next read tells, for the socket will not again
-            self._error = FetchFailed(f"the connection broke: {type(exc).__name__}")
+        except OSError as exc:
+            self._broke(exc)
         return filled
+
+    def _broke(self, exc: OSError) -> None:
+        """What came before it is good; the next read tells of it, for the socket will not again."""
+        self._error = FetchFailed(f"the connection broke: {type(exc).__name__}")
 
     def _pause(self, missing: int) -> float:
         """Seconds in which ``missing`` bytes come at the present rate; 0 when that is less than a timer can wait."""

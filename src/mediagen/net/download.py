@@ -195,6 +195,8 @@ class HttpRangeReader:
                 await self._fetcher.pause(self._failures, exc)
 
     async def _read(self, buffer: memoryview) -> int:
+        if self._position >= self._end:
+            self._drop()  # a thread has read what was asked for
         if self._body is None:
             end = self._end if self._position < self._end else self._size
             self._body, self._resource = await self._fetcher.open_range(self._resource, self._position, end)
@@ -202,13 +204,23 @@ class HttpRangeReader:
         if count == 0:  # the end of a range that the server cut short, or of one that we asked for
             self._drop()
             raise SourceTruncated(f"the answer ended at byte {self._position} of {self._size}")
+        self._came(count)
+        if self._position >= self._end:
+            self._drop()
+        return count
+
+    def take(self, buffer: memoryview, /, *, within: float) -> int:
+        if self._head or self._body is None or self._position >= self._end:
+            return 0
+        count = self._body.take(buffer[: self._size - self._position], within=within)
+        self._came(count)
+        return count
+
+    def _came(self, count: int) -> None:
         self._position += count
         self._progress += count
         if self._failures and self._progress >= _FORGIVEN_AFTER:
             self._failures = 0
-        if self._position >= self._end or self._position >= self._size:
-            self._drop()
-        return count
 
     def _drop(self) -> None:
         self._progress = 0
@@ -222,7 +234,7 @@ class HttpRangeReader:
     def close(self) -> None:
         self._drop()
 
-    def take(self) -> BodyReader | None:
+    def hand_over(self) -> BodyReader | None:
         """The open answer; from now on somebody else's."""
         body, self._body = self._body, None
         return body
@@ -278,7 +290,7 @@ class Download:
             log.info("ranges_refused", reason=exc.detail)
             return None
         assert self._reader is not None
-        first = HttpRangeReader(self._fetcher, self.resource, body=self._reader.take(), head=self.head)
+        first = HttpRangeReader(self._fetcher, self.resource, body=self._reader.hand_over(), head=self.head)
         self._handed_out = [first, second]
         return [first, second]
 
@@ -303,6 +315,9 @@ class _OneShot:
     async def read_into(self, buffer: memoryview, /) -> int:
         return await self._body.read_into(buffer)
 
+    def take(self, buffer: memoryview, /, *, within: float) -> int:
+        return self._body.take(buffer, within=within)
+
 
 class _Sequential:
     """A range reader read from end to end."""
@@ -313,3 +328,6 @@ class _Sequential:
 
     async def read_into(self, buffer: memoryview, /) -> int:
         return await self._reader.read_into(buffer)
+
+    def take(self, buffer: memoryview, /, *, within: float) -> int:
+        return self._reader.take(buffer, within=within)

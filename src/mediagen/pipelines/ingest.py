@@ -207,6 +207,7 @@ class IngestPipeline:
             done=done,
             record=run.record_part,
             workers=self._fetcher.workers(download.resource, sink.parts_in_flight),
+            threads=self._keep.threads,
         )
 
     # -- buffer lane
@@ -243,7 +244,7 @@ class IngestPipeline:
                 sink,
                 pool=keep.pool,
                 meter=Meter(_reporter(run), total=source.size),
-                hashing=keep.hashing,
+                threads=keep.threads,
                 sha256_mode=keep.sha256,
                 on_begin=begun,
             )

@@ -98,7 +98,7 @@ class BodyIntake:
                 sink,
                 pool=keep.pool,
                 meter=Meter(_unseen, total=None),
-                hashing=keep.hashing,
+                threads=keep.threads,
                 sha256_mode=keep.sha256,
                 on_begin=_nothing,
             )

@@ -32,7 +32,7 @@ class Keeping:
 
     storage: Storage
     pool: BufferPool
-    hashing: Executor
+    threads: Executor
     limits: LimitsSettings
     sha256: Sha256Mode = "auto"
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import stat
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -152,6 +153,8 @@ class LocalSink:
         self._part_path = part_path
         self._size = size
         self._fd: int | None = None
+        self._writing = threading.Lock()
+        """The kernel lets one write into a file at a time, and who waits there for his turn burns a processor."""
         self._calls = Finishing()
         self.detached = False
         self._published = False
@@ -197,6 +200,16 @@ class LocalSink:
     async def _open(self, flags: int) -> None:
         self._fd = await self._storage.run(disk.open_for_write, self._part_path, flags)
 
+    async def write(self, view: memoryview, offset: int) -> None:
+        await self._calls.see_through(self._storage.run(self.write_now, view, offset))
+
+    def write_now(self, view: memoryview, offset: int) -> None:
+        """The same in a thread of the caller's, who keeps the sink open for so long."""
+        if self._fd is None:
+            raise RuntimeError("begin the upload before its parts")
+        with disk.blaming(), self._writing:
+            disk.write_all(self._fd, view, offset)
+
     async def _on_file(self, call: Callable[..., T], *args: Any) -> T:
         """A call on the file in a thread. A cancelled caller goes at once; the file is closed only after the thread."""
         if self._fd is None:
@@ -204,10 +217,7 @@ class LocalSink:
         return await self._calls.see_through(self._storage.run(call, self._fd, *args))
 
     async def put_part(self, number: int, body: Body) -> StoredPart:
-        offset = (number - 1) * self.part_size
-        async for chunk in body:
-            await self._on_file(disk.write_all, chunk, offset)
-            offset += len(chunk)
+        await body.pour(_ToFile(self, (number - 1) * self.part_size))
         return StoredPart(number, len(body), body.crc32, f"{body.crc32:08x}")
 
     async def put_whole(self, body: Body) -> None:
@@ -248,6 +258,23 @@ class LocalSink:
         except MediagenError as exc:
             self.left_behind = not self.committed and not self.detached
             log.warning("upload_left_behind", reason=exc.detail, key=self.state["key"])
+
+
+class _ToFile:
+    """One part's place in the file."""
+
+    def __init__(self, sink: LocalSink, offset: int) -> None:
+        self._sink = sink
+        self._offset = offset
+
+    async def put(self, view: memoryview, /) -> None:
+        await self._sink.write(view, self._offset)
+        self._offset += len(view)
+
+    def offer(self, view: memoryview, /, *, within: float) -> int:
+        self._sink.write_now(view, self._offset)
+        self._offset += len(view)
+        return len(view)
 
 
 class _FileSource:

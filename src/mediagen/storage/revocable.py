@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 from mediagen.core.errors import StorageUnavailable
-from mediagen.streams.base import Body, View
+from mediagen.streams.base import Body, Target
 
 
 class RevocableBody:
@@ -13,40 +11,51 @@ class RevocableBody:
 
     def __init__(self, body: Body) -> None:
         self._body = body
-        self._left = len(body)
+        self.left = len(body)
+        """Bytes that the target does not have yet."""
         self._revoked: StorageUnavailable | None = None
 
     def revoke(self) -> bool:
         """Give no more bytes, and do not begin again. Whether all of them have been given already."""
         self._revoked = StorageUnavailable("the upload was given up")
-        return self._left == 0
+        return self.left == 0
 
     def __len__(self) -> int:
         return len(self._body)
 
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        return self._body.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._body.tell()
-
-    def read(self, size: int = -1, /) -> bytes:
-        return self._body.read(size)
+    def read_ahead(self, start: int, end: int, /) -> bytes:
+        return self._body.read_ahead(start, end)
 
     @property
     def crc32(self) -> int:
         return self._body.crc32
 
-    @property
-    def failure(self) -> Exception | None:
-        return self._revoked or self._body.failure
+    async def pour(self, target: Target, /) -> None:
+        self.check()
+        self.left = len(self._body)
+        await self._body.pour(_Revocable(target, self))
 
-    async def __aiter__(self) -> AsyncIterator[View]:
+    def check(self) -> None:
+        """Raises StorageUnavailable once it was revoked."""
         if self._revoked is not None:
             raise self._revoked
-        self._left = len(self._body)
-        async for chunk in self._body:
-            self._left -= len(chunk)
-            yield chunk
-            if self._revoked is not None:
-                raise self._revoked
+
+
+class _Revocable:
+    """A target that takes nothing more once its body was revoked."""
+
+    def __init__(self, target: Target, body: RevocableBody) -> None:
+        self._target = target
+        self._body = body
+
+    async def put(self, view: memoryview, /) -> None:
+        self._body.check()
+        await self._target.put(view)
+        self._body.left -= len(view)  # only now is the view of no use any more
+        self._body.check()
+
+    def offer(self, view: memoryview, /, *, within: float) -> int:
+        self._body.check()
+        count = self._target.offer(view, within=within)
+        self._body.left -= count
+        return count

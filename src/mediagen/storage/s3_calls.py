@@ -27,10 +27,10 @@ from mediagen.core.errors import (
     UploadLost,
 )
 from mediagen.net.retry import RetryPolicy, parse_retry_after
-from mediagen.storage.patience import TimedBody, patience
+from mediagen.storage.patience import patience
+from mediagen.storage.payload import BodyPayload
 from mediagen.storage.throttle import AdaptiveLimit
 from mediagen.streams.base import Body
-from mediagen.streams.parts import RangeBody
 from mediagen.streams.turnstile import Turnstile
 
 log = structlog.get_logger()
@@ -99,8 +99,6 @@ class S3Caller:
         """
         failures = 0
         while True:
-            if body is not None:
-                body.seek(0)
             error = await self._once(operation, arguments, body, deadline)
             if isinstance(error, dict):
                 return error
@@ -124,24 +122,26 @@ class S3Caller:
         deadline: float | None,
     ) -> dict[str, Any] | MediagenError:
         limit = deadline or self._answer_seconds
-        timed: TimedBody | None = None
+        payload: BodyPayload | None = None
         if body is not None:
             limit += len(body) / self._minimum_rate
-            if isinstance(body, RangeBody):  # its source is as slow as it is
-                timed = TimedBody(body)
-            arguments = {**arguments, "Body": timed or body}
+            payload = BodyPayload(body)
+            arguments = {**arguments, "Body": payload}
         async with self._limit.slot():
             try:
-                async with patience(limit, timed):
+                async with patience(limit, payload):
                     await self._turnstile.pass_through()
                     answer = await operation(**arguments)
             except (ClientError, BotoCoreError, ResponseParserError, OSError, TimeoutError) as exc:
-                if body is not None and isinstance(body.failure, MediagenError):
-                    raise body.failure from None
+                if payload is not None and payload.failure is not None:
+                    raise payload.failure from None
                 error = in_our_words(exc, limit)
                 if error.context.get("throttled"):
                     self._limit.throttled()
                 return error
+            finally:
+                if payload is not None:
+                    payload.release()
             self._limit.succeeded()
             return answer
 

@@ -9,9 +9,9 @@ A byte walks one way: source → counted, limited, sniffed, hashed → part → 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 View: TypeAlias = bytes | bytearray | memoryview
 """Bytes-like with one byte an item, so that ``len`` means bytes."""
@@ -32,25 +32,48 @@ class Source(Protocol):
         """Put at least one byte into ``buffer`` and give their number; 0 is the end, every failure is an exception."""
 
 
-class Body(Protocol):
-    """The bytes of one part, replayable from its start as often as a retry wants.
+@runtime_checkable
+class Takes(Protocol):
+    """A source that a thread can read from while it is quick."""
 
-    To botocore it is a seekable file of known length, to aiohttp an async iterable. Each new iteration starts over;
-    ``crc32`` is that of the last complete one.
-    """
+    def take(self, buffer: memoryview, /, *, within: float) -> int:
+        """What comes ``within`` seconds, put into ``buffer``; 0: nothing, or what only ``read_into`` can tell.
+
+        Called in a thread, while nobody else uses the source.
+        """
+
+
+def take_from(source: object, buffer: memoryview, *, within: float) -> int:
+    """``Takes.take`` of a source that may have no such thing."""
+    return source.take(buffer, within=within) if isinstance(source, Takes) else 0
+
+
+class Target(Protocol):
+    """Where the bytes of a body go: a socket, a file. A view is the caller's own again when the call returns."""
+
+    async def put(self, view: memoryview, /) -> None:
+        """Take all of ``view``, waiting as long as that takes."""
+
+    def offer(self, view: memoryview, /, *, within: float) -> int:
+        """Take ``view`` from the beginning, as far as goes without a pause of ``within`` seconds; gives bytes, maybe 0.
+
+        Called in a thread, while nobody else uses the target.
+        """
+
+
+class Body(Protocol):
+    """The bytes of one part, replayable from its start as often as a retry wants."""
 
     def __len__(self) -> int: ...
-    def seek(self, offset: int, whence: int = 0, /) -> int: ...
-    def tell(self) -> int: ...
-    def read(self, size: int = -1, /) -> bytes: ...
-    def __aiter__(self) -> AsyncIterator[View]: ...
+
+    async def pour(self, target: Target, /) -> None:
+        """Give all bytes to ``target``, from the first. ``crc32`` is that of the last time that came to its end."""
+
+    def read_ahead(self, start: int, end: int, /) -> bytes:
+        """These bytes by themselves, for what must be hashed before it is sent. Raises RuntimeError: they come once."""
 
     @property
     def crc32(self) -> int: ...
-
-    @property
-    def failure(self) -> Exception | None:
-        """What stopped the last iteration on the source's side; the store is not to be blamed for it."""
 
 
 class RangeSource(Protocol):
@@ -63,7 +86,7 @@ class RangeSource(Protocol):
         """A reader with a connection of its own; opens nothing yet."""
 
 
-class RangeReader(Protocol):
+class RangeReader(Takes, Protocol):
     """Reads ranges one after another over one connection, re-opened where it broke."""
 
     def expect(self, start: int, end: int, /) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from mediagen.core.errors import SourceTruncated
-from mediagen.streams.base import Source, View
+from mediagen.streams.base import Source, View, take_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,4 +235,9 @@ class Whole:
             self._watch.feed(buffer[:count])
         elif self._watch.verdict is False:
             raise SourceTruncated("the source ended before the end of the file it was sending")
+        return count
+
+    def take(self, buffer: memoryview, /, *, within: float) -> int:
+        count = take_from(self._source, buffer, within=within)
+        self._watch.feed(buffer[:count])
         return count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -18,11 +19,24 @@ _SAMPLE_SPACING: Final = 0.1
 class Meter:
     """Two counters, one rate. Gives a reading at least once per MiB received, at every stored part and at the end.
 
+    A thread that moves bytes counts each piece; its readings are given when it is back.
+
     Replays are taken back: bytes that come a second time count once. ``already`` bytes were stored by an earlier run
     of the same task; they count as done and not for the rate.
     """
 
-    __slots__ = ("_clock", "_next", "_report", "_samples", "already", "downloaded", "readings", "total", "uploaded")
+    __slots__ = (
+        "_clock",
+        "_lock",
+        "_next",
+        "_report",
+        "_samples",
+        "already",
+        "downloaded",
+        "readings",
+        "total",
+        "uploaded",
+    )
 
     def __init__(
         self,
@@ -36,18 +50,30 @@ class Meter:
         self._clock = clock
         self._samples: deque[tuple[float, int]] = deque([(clock(), already)])
         self._next = already + MIB
+        self._lock = threading.Lock()
         self.already = already
         self.total = total
         self.downloaded = already
         self.uploaded = already
         self.readings = 0
 
-    def receive(self, count: int) -> None:
-        """``count`` bytes came from the source; negative: that many will come again."""
-        self.downloaded += count
-        if self.downloaded >= self._next or count < 0:
+    def count(self, count: int) -> None:
+        """``count`` bytes came from the source. For any thread; gives no reading."""
+        with self._lock:
+            self.downloaded += count
+
+    def look(self) -> None:
+        """Give a reading when a MiB has come since the last one."""
+        if self.downloaded >= self._next:
             self._next = self.downloaded + MIB
             self._read()
+
+    def receive(self, count: int) -> None:
+        """``count`` bytes came from the source; negative: that many will come again."""
+        self.count(count)
+        if count < 0:
+            self._next = self.downloaded
+        self.look()
 
     def store(self, count: int) -> None:
         """The store has acknowledged ``count`` bytes more."""

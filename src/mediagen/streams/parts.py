@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator
+from concurrent.futures import Executor
+from functools import partial
 from typing import Final
 
-from mediagen.core.errors import MediagenError
-from mediagen.streams.base import KIB, MIB, RangeReader, View
+from mediagen.streams.aside import PAUSE, Aside, Stretch
+from mediagen.streams.base import KIB, MIB, RangeReader, Target
 from mediagen.streams.digest import crc32
 from mediagen.streams.meter import Meter
 
@@ -39,61 +39,54 @@ def range_part_size_for(size: int, preferred: int) -> int:
     return part_size_for(size, max(preferred, wanted))
 
 
-class _Seekable:
-    """The file-like half of a body: botocore asks where it stands and takes it back to the start before a retry."""
-
-    def __init__(self, length: int) -> None:
-        self._length = length
-        self._offset = 0
-
-    def __len__(self) -> int:
-        return self._length
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._offset, os.SEEK_END: self._length}[whence]
-        self._offset = base + offset
-        return self._offset
-
-    def tell(self) -> int:
-        return self._offset
+_STRETCH: Final = 8 * MIB
+"""Bytes that a thread moves before it is looked after."""
+_LAST: Final = 64 * KIB
+"""Bytes at the end of a part that the loop sends itself: the store answers as soon as it has them, and aiohttp drops a
+connection whose answer is there before it knows that the request has left."""
 
 
-class BufferBody(_Seekable):
-    """A part that lies in a buffer.
+class BufferBody:
+    """A part that lies in a buffer. ``threads`` send it; without them it goes piece by piece, the loop in between."""
 
-    Handed to aiohttp as an async iterable of views it is written piece by piece with back-pressure: one ``bytes`` of
-    8 MiB instead is joined with the headers and copied two or three times on its way to the socket.
-    """
-
-    def __init__(self, view: memoryview, *, chunk_size: int = 512 * KIB) -> None:
-        super().__init__(len(view))
+    def __init__(self, view: memoryview, *, chunk_size: int = 512 * KIB, threads: Executor | None = None) -> None:
         self._view = view
         self._chunk_size = chunk_size
+        self._threads = threads
         self.crc32 = crc32(view)
-        self.failure: Exception | None = None
+
+    def __len__(self) -> int:
+        return len(self._view)
 
     @property
     def view(self) -> memoryview:
         return self._view
 
-    def read(self, size: int = -1, /) -> bytes:
-        end = self._length if size is None or size < 0 else min(self._length, self._offset + size)
-        data = bytes(self._view[self._offset : end])
-        self._offset = end
-        return data
+    def read_ahead(self, start: int, end: int, /) -> bytes:
+        return bytes(self._view[start:end])
 
-    async def __aiter__(self) -> AsyncIterator[View]:
-        for start in range(0, self._length, self._chunk_size):
-            yield self._view[start : start + self._chunk_size]
-            # a socket that takes everything never makes the writer wait: give the other tasks their turn
-            await asyncio.sleep(0)
+    async def pour(self, target: Target, /) -> None:
+        sent = 0
+        while sent < len(self._view):
+            piece = self._view[sent : sent + self._chunk_size]
+            await target.put(piece)
+            sent += len(piece)
+            if self._threads is not None and sent < len(self._view) - _LAST:
+                sent += await Aside(self._threads).run(partial(target.offer, self._view[sent:-_LAST], within=PAUSE))
+            else:
+                # a socket that takes everything never makes the writer wait: give the other tasks their turn
+                await asyncio.sleep(0)
 
 
-class RangeBody(_Seekable):
+class RangeBody:
     """A part that *is* the download of its range: no part buffer, and a retry of the part reads the range again.
 
     Nothing may read it ahead, so the store's request must leave its payload unsigned and unhashed. ``crc32`` is made on
-    the way and holds once an iteration has come to its end.
+    the way and holds once a ``pour`` has come to its end.
+
+    While the source is as fast as we are, a thread moves the bytes from the one side to the other: copying them in and
+    out of the kernel and counting their CRC need neither the event loop nor Python's lock. Whoever has to be waited
+    for is waited for by the loop.
     """
 
     def __init__(
@@ -103,55 +96,89 @@ class RangeBody(_Seekable):
         length: int,
         *,
         meter: Meter,
+        threads: Executor | None = None,
         chunk_size: int = 256 * KIB,
         scratch: bytearray | None = None,
     ) -> None:
-        super().__init__(length)
         self._reader = reader
         self._start = start
+        self._length = length
         self._meter = meter
         self._scratch = memoryview(scratch if scratch is not None else bytearray(chunk_size))
+        self._aside = None if threads is None else Aside(threads)
+        self._pours = 0
         self._received = 0
-        self._crc32: int | None = None
-        self.failure: Exception | None = None
+        self._crc32 = 0
+
+    def __len__(self) -> int:
+        return self._length
 
     @property
     def crc32(self) -> int:
-        if self._crc32 is None:
+        if self._received != self._length:
             raise RuntimeError("the part has not been read to its end")
         return self._crc32
 
-    @property
-    def received(self) -> int:
-        """Bytes of this part that the present iteration has counted."""
-        return self._received
-
-    def read(self, size: int = -1, /) -> bytes:
+    def read_ahead(self, start: int, end: int, /) -> bytes:
         raise RuntimeError("a streamed part cannot be read ahead: payload signing and automatic checksums must be off")
 
+    async def stop(self) -> None:
+        """End what may still pour, although whoever asked for it has gone; the reader is the caller's again."""
+        self._pours += 1
+        if self._aside is not None:
+            await self._aside.ended()
+
     def forget(self) -> None:
-        """Take back what the last iteration counted: the part will come again, or not at all."""
+        """Take back what the last ``pour`` counted: the part will come again, or not at all."""
         if self._received:
             self._meter.receive(-self._received)
             self._received = 0
 
-    async def __aiter__(self) -> AsyncIterator[View]:
+    async def pour(self, target: Target, /) -> None:
+        await self.stop()
+        mine = self._pours
         self.forget()
-        self._crc32 = self.failure = None
-        crc = 0
+        self._crc32 = 0
         await self._reader.seek(self._start)
         while self._received < self._length:
-            wanted = self._scratch[: self._length - self._received]
-            try:
-                count = await self._reader.read_into(wanted)
-            except MediagenError as exc:
-                self.failure = exc
-                raise
-            # a copy of its own: the transport may keep a reference to what it could not send at once
-            chunk = bytes(wanted[:count])
-            crc = crc32(chunk, crc)
-            self._received += count
-            self._meter.receive(count)
-            if self._received == self._length:
-                self._crc32 = crc
-            yield chunk
+            count = await self._reader.read_into(self._room())
+            self._check(mine)
+            view = self._took(count)
+            self._meter.look()
+            await target.put(view)
+            self._check(mine)
+            quick = 2 * count >= len(self._scratch)
+            if self._aside is not None and quick and self._received < self._length - _LAST:
+                left = await self._aside.run(self._stretch, target, mine)
+                self._check(mine)
+                self._meter.look()
+                if left:
+                    await target.put(left)
+
+    def _stretch(self, target: Target, mine: int) -> memoryview:
+        """Move bytes until one side falls behind; gives those that the target did not take. Runs in a thread."""
+        end = min(self._length - _LAST, self._received + _STRETCH)
+        stretch = Stretch()
+        while self._received < end and self._pours == mine:
+            count = self._reader.take(self._scratch[: end - self._received], within=PAUSE)
+            view = self._took(count)
+            gone = target.offer(view, within=PAUSE)
+            if gone < count:
+                return view[gone:]
+            if not stretch.goes_on(count):
+                break
+        return self._scratch[:0]
+
+    def _room(self) -> memoryview:
+        return self._scratch[: self._length - self._received]
+
+    def _took(self, count: int) -> memoryview:
+        view = self._scratch[:count]
+        self._crc32 = crc32(view, self._crc32)
+        self._received += count
+        self._meter.count(count)
+        return view
+
+    def _check(self, mine: int) -> None:
+        if self._pours != mine:
+            raise RuntimeError("the part has been asked for anew, or given up")

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from mediagen.core.errors import SourceTruncated, TooLarge, UnsupportedMedia
-from mediagen.streams.base import KIB, Source, View
+from mediagen.streams.base import KIB, Source, View, take_from
 
 
 class ChunkSource:
@@ -42,7 +42,12 @@ class Limited:
         self._max_bytes = max_bytes
 
     async def read_into(self, buffer: memoryview, /) -> int:
-        count = await self._source.read_into(buffer)
+        return self._passed(await self._source.read_into(buffer))
+
+    def take(self, buffer: memoryview, /, *, within: float) -> int:
+        return self._passed(take_from(self._source, buffer, within=within))
+
+    def _passed(self, count: int) -> int:
         self._left -= count
         if self._left < 0:
             raise TooLarge(f"larger than {self._max_bytes} bytes")
@@ -62,6 +67,11 @@ class Exact:
         self._done += count
         if self.size is not None and (self._done > self.size or (count == 0 and self._done < self.size)):
             raise SourceTruncated(f"got {self._done} of {self.size} bytes")
+        return count
+
+    def take(self, buffer: memoryview, /, *, within: float) -> int:
+        count = take_from(self._source, buffer, within=within)
+        self._done += count
         return count
 
 
@@ -90,6 +100,9 @@ class Peeked:
         buffer[:count] = self._head[:count]
         self._head = self._head[count:]
         return count
+
+    def take(self, buffer: memoryview, /, *, within: float) -> int:
+        return 0 if self._head else take_from(self._source, buffer, within=within)
 
 
 _WINDOW_BITS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}

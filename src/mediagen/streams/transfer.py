@@ -20,7 +20,8 @@ from typing import Final
 import structlog
 
 from mediagen.core.errors import FetchFailed, SourceChanged, SourceTruncated, first_cause
-from mediagen.streams.base import PartReceipt, RangeReader, RangeSource, Sink, Source, StoredPart
+from mediagen.streams.aside import PAUSE, Aside, Stretch
+from mediagen.streams.base import KIB, MIB, PartReceipt, RangeReader, RangeSource, Sink, Source, StoredPart, Takes
 from mediagen.streams.digest import Sha256Line, Sha256Mode, combined_crc32
 from mediagen.streams.meter import Meter
 from mediagen.streams.parts import BufferBody, RangeBody
@@ -28,6 +29,10 @@ from mediagen.streams.pool import BufferPool
 
 log = structlog.get_logger()
 
+_QUICK: Final = 128 * KIB
+"""A source that gives so much at a time is quick enough for a thread."""
+_WORTH: Final = 2 * MIB
+"""Bytes that are worth the way to a thread and back."""
 _SPAN_PARTS: Final = 8
 """At most so many neighbouring parts are read over one connection before a worker takes the next span."""
 
@@ -48,7 +53,7 @@ async def move_buffered(
     *,
     pool: BufferPool,
     meter: Meter,
-    hashing: Executor,
+    threads: Executor,
     sha256_mode: Sha256Mode = "auto",
     on_begin: Callable[[], Awaitable[None]],
 ) -> Moved:
@@ -60,7 +65,8 @@ async def move_buffered(
     Raises:
         SourceTruncated: fewer bytes came than were announced.
     """
-    sha256 = Sha256Line(sha256_mode, hashing)
+    aside = Aside(threads)
+    sha256 = Sha256Line(sha256_mode, threads)
     stored: list[StoredPart] = []
     slots = asyncio.Semaphore(sink.parts_in_flight)
     received = 0
@@ -82,7 +88,7 @@ async def move_buffered(
             await slots.acquire()
             buffer, handed_on = await pool.acquire(size), False
             try:
-                filled = await _fill(source, memoryview(buffer), meter)
+                filled = await _fill(source, memoryview(buffer), meter, aside)
                 received += filled
                 view = memoryview(buffer)[:filled]
                 last = filled < len(buffer) or received == source.size
@@ -92,7 +98,7 @@ async def move_buffered(
                     break
                 number += 1
                 hashed = sha256.add(view, group)
-                body = BufferBody(view, chunk_size=sink.chunk_size)
+                body = await _bodied(view, sink.chunk_size, threads)
                 if number == 1:
                     if last and filled <= sink.part_size:
                         await sink.put_whole(body)
@@ -136,7 +142,13 @@ async def _one_cause() -> AsyncIterator[asyncio.TaskGroup]:
         raise own or first_cause(several) from None
 
 
-async def _fill(source: Source, view: memoryview, meter: Meter) -> int:
+async def _bodied(view: memoryview, chunk_size: int, threads: Executor) -> BufferBody:
+    """The body of a part. Its CRC takes a millisecond for 8 MiB, which is not the event loop's to lose."""
+    make = partial(BufferBody, view, chunk_size=chunk_size, threads=threads)
+    return make() if len(view) < _WORTH else await Aside(threads).run(make)
+
+
+async def _fill(source: Source, view: memoryview, meter: Meter, aside: Aside) -> int:
     filled = 0
     while filled < len(view):
         count = await source.read_into(view[filled:])
@@ -144,6 +156,21 @@ async def _fill(source: Source, view: memoryview, meter: Meter) -> int:
             break
         filled += count
         meter.receive(count)
+        if count >= _QUICK and len(view) - filled >= _WORTH and isinstance(source, Takes):
+            filled += await aside.run(_take, source, view[filled:], meter)
+            meter.look()
+    return filled
+
+
+def _take(source: Takes, view: memoryview, meter: Meter) -> int:
+    """Fill ``view`` while the source is quick; gives bytes. Runs in a thread."""
+    filled, stretch = 0, Stretch()
+    while filled < len(view):
+        count = source.take(view[filled:], within=PAUSE)
+        filled += count
+        meter.count(count)
+        if not stretch.goes_on(count):
+            break
     return filled
 
 
@@ -156,6 +183,7 @@ async def move_ranges(
     done: Sequence[StoredPart],
     record: Callable[[StoredPart], Awaitable[None]],
     workers: int,
+    threads: Executor,
 ) -> Moved:
     """Move a resource in parallel ranges, each part's body being its own download.
 
@@ -164,6 +192,7 @@ async def move_ranges(
         done: parts that an earlier run stored and recorded, see ``still_stored``; they are not read again.
         record: remembers a stored part over a crash; runs beside the transfer.
         workers: parts on their way at once.
+        threads: where bytes are moved while both sides are quick.
     """
     part_size = sink.part_size
     count = -(-source.size // part_size)
@@ -184,14 +213,21 @@ async def move_ranges(
     working = min(workers, len(spans))
 
     async def send(reader: RangeReader, number: int, scratch: bytearray) -> StoredPart:
-        body = RangeBody(reader, (number - 1) * part_size, length_of(number), meter=meter, scratch=scratch)
+        body = RangeBody(
+            reader,
+            (number - 1) * part_size,
+            length_of(number),
+            meter=meter,
+            threads=threads,
+            scratch=scratch,
+        )
         try:
             if number not in unrecorded:
                 return await sink.put_part(number, body)
-            async for _ in body:
-                pass
+            await body.pour(_Nowhere())
             return StoredPart(number, len(body), body.crc32, sink.stored[number].token)
         except BaseException:
+            await body.stop()
             body.forget()
             raise
 
@@ -240,6 +276,16 @@ async def move_ranges(
         raise SourceTruncated(f"stored {received} of {source.size} bytes")
     meter.finish()
     return Moved(received, combined_crc32(ordered), None, ordered)
+
+
+class _Nowhere:
+    """Takes what is read for its checksum only."""
+
+    async def put(self, view: memoryview, /) -> None:
+        """Nothing to do."""
+
+    def offer(self, view: memoryview, /, *, within: float) -> int:
+        return len(view)
 
 
 def still_stored(recorded: Sequence[StoredPart], sink: Sink) -> list[StoredPart]:

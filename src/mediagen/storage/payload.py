@@ -1,0 +1,163 @@
+"""The body of a request to the store, written straight to its socket.
+
+aiohttp's own way hands each piece to the transport. What the socket does not take at once is copied there, twice, and
+moved in memory with every further piece that goes out. Over plain TCP a body goes past the transport instead: from
+where it lies, at the speed of the socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from typing import Final, cast
+
+from aiohttp import ClientConnectionResetError, Payload
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import StreamWriter
+
+from mediagen.net.plain import plain_socket, send_now
+from mediagen.streams.base import Body, Target
+from mediagen.streams.parts import BufferBody
+
+
+class BodyPayload(Payload):
+    """A body as the two libraries below want it: botocore a seekable file of known length, aiohttp a ``Payload``.
+
+    Each write begins anew at the first byte. ``waited`` adds up the seconds for which it has waited for its source.
+    """
+
+    _autoclose = True
+
+    def __init__(self, body: Body) -> None:
+        super().__init__(None, content_type="application/octet-stream")
+        self._body = body
+        self._size = len(body)
+        self._offset = 0
+        self._clock = asyncio.get_running_loop().time
+        self._waited = 0.0
+        self._since: float | None = None
+        self.failure: Exception | None = None
+        """What stopped the body on its source's side; aiohttp hides it behind an error of the connection."""
+
+    @property
+    def waited(self) -> float:
+        return self._waited + (0.0 if self._since is None else self._clock() - self._since)
+
+    def release(self) -> None:
+        """Let go of the body: the libraries keep requests, and what hangs on them, until the garbage is collected."""
+        self._body = _EMPTY
+
+    # what botocore asks
+
+    def __len__(self) -> int:
+        return len(self._body)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        self._offset = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._offset, os.SEEK_END: len(self._body)}[whence]
+        return self._offset
+
+    def tell(self) -> int:
+        return self._offset
+
+    def read(self, size: int = -1, /) -> bytes:
+        end = len(self._body) if size is None or size < 0 else self._offset + size
+        data = self._body.read_ahead(self._offset, end)
+        self._offset += len(data)
+        return data
+
+    # what aiohttp asks
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        raise TypeError("a streamed body has no text")
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        self._consumed = True  # or aiohttp would send it again by itself, which nobody counts
+        transport = cast("StreamWriter", writer).transport
+        sock = plain_socket(transport)
+        if transport is None or sock is None:
+            await self._pour(_ToWriter(writer))
+            return
+        with sock:
+            writer.send_headers()
+            await _emptied(transport, writer)
+            await self._pour(_ToSocket(sock, transport))
+
+    async def _pour(self, target: Target) -> None:
+        self._since = self._clock()
+        try:
+            await self._body.pour(_Timed(target, self._arrived, self._handed_on))
+        except OSError:
+            raise  # the target's: the store is to blame
+        except Exception as exc:
+            self.failure = exc
+            raise
+        finally:
+            self._arrived()
+
+    def _arrived(self) -> None:
+        if self._since is not None:
+            self._waited += self._clock() - self._since
+            self._since = None
+
+    def _handed_on(self) -> None:
+        self._since = self._clock()
+
+
+class _Timed:
+    """Tells when bytes have come from their source, and when the store has them."""
+
+    def __init__(self, target: Target, arrived: Callable[[], None], handed_on: Callable[[], None]) -> None:
+        self.offer = target.offer  # takes no time worth telling
+        self._put = target.put
+        self._arrived = arrived
+        self._handed_on = handed_on
+
+    async def put(self, view: memoryview, /) -> None:
+        self._arrived()
+        await self._put(view)
+        self._handed_on()
+
+
+class _ToSocket:
+    """Past the transport, which must have nothing left to send."""
+
+    def __init__(self, sock: socket.socket, transport: asyncio.Transport) -> None:
+        self._sock = sock
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+
+    async def put(self, view: memoryview, /) -> None:
+        if self._transport.is_closing():
+            raise ClientConnectionResetError("the store has closed the connection")
+        await self._loop.sock_sendall(self._sock, view)
+
+    def offer(self, view: memoryview, /, *, within: float) -> int:
+        return send_now(self._sock, view, within=within)
+
+
+class _ToWriter:
+    """Through the transport: it makes what goes over TLS."""
+
+    def __init__(self, writer: AbstractStreamWriter) -> None:
+        self._writer = writer
+
+    async def put(self, view: memoryview, /) -> None:
+        # a copy of its own: the transport may keep what it could not send, and the view is used again
+        await self._writer.write(bytes(view))
+
+    def offer(self, view: memoryview, /, *, within: float) -> int:
+        return 0
+
+
+_EMPTY: Final = BufferBody(memoryview(b""))
+
+
+async def _emptied(transport: asyncio.Transport, writer: AbstractStreamWriter) -> None:
+    """Wait until the transport has sent all that it was given."""
+    transport.set_write_buffer_limits(high=0)
+    try:
+        await writer.drain()
+    finally:
+        transport.set_write_buffer_limits()
