@@ -6,7 +6,10 @@ import asyncio
 import os
 import random
 import signal
+import sqlite3
 import time
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,8 @@ pytestmark = pytest.mark.e2e
 
 MIB = 1 << 20
 SIZE = 192 * MIB
+RATE = 24 * MIB
+"""Bytes a second of each connection: slow enough to be killed at any moment."""
 IN_FLIGHT = 32 * MIB
 """More than connections hold that are opened to look and then closed."""
 
@@ -31,21 +36,20 @@ IN_FLIGHT = 32 * MIB
 async def test_a_file_survives_kills_and_is_not_fetched_again(
     tmp_path: Path, source: SourceServer, chance: random.Random
 ) -> None:
-    url = source.add("/film", Resource(size=SIZE, seed=1))
-    moments = [chance.uniform(0.3, 0.5), chance.uniform(0.3, 0.9), chance.uniform(0.1, 1.0)]
+    url = source.add("/film", Resource(size=SIZE, seed=1, rate=RATE))
+    moments = sorted(chance.uniform(0.1, 0.8) for _ in range(3))
     async with Server(tmp_path) as server, Api(server.url) as api:
         task = await api.ingest(url)
-        fetched, resumed = 0, [0]
+        stored = []
         for count, moment in enumerate(moments, start=1):
-            goal = fetched + int((SIZE - resumed[-1]) * moment)
-            await _fetched(source, goal)
+            await becomes(partial(_has, server, int(SIZE * moment)))
             await server.kill9()
             assert len(leavings.media(server)) == 1, "one file, finished or not"
+            stored.append(_recorded(server))
             fetched = source.sent("/film")
 
             await server.restart()
             await _resumed(server, count)
-            resumed += _resumptions(server)[-1:]
 
         file = await api.completed(task["id"])
         content = await api.content(file)
@@ -53,16 +57,22 @@ async def test_a_file_survives_kills_and_is_not_fetched_again(
         leavings.only_here(server, file)
         leavings.no_child(server)
 
-    assert resumed == sorted(resumed)
-    assert resumed[1] >= 32 * MIB
-    assert source.sent("/film") - fetched <= SIZE - resumed[-1] + IN_FLIGHT
+        assert _resumptions(server) == stored, "what was recorded before a kill is found after it"
+
+    assert source.sent("/film") - fetched <= SIZE - stored[-1] + IN_FLIGHT
     assert (content.size, content.sha256) == (file["bytes"], sha256_of(SIZE, 1))
     assert file["checksum"] == {"algorithm": "crc32", "value": f"{crc32_of(SIZE, 1):08x}"}
     assert (ended["attempt"], ended["progress"]) == (1, 100)
 
 
-async def _fetched(source: SourceServer, goal: int) -> None:
-    await source.log.reaches(lambda _: source.sent("/film") >= goal, 30)
+def _has(server: Server, goal: int) -> bool:
+    return _recorded(server) >= goal
+
+
+def _recorded(server: Server) -> int:
+    """Bytes of the parts that the database knows of."""
+    with closing(sqlite3.connect(f"file:{server.data_dir}/mediagen.db?mode=ro", uri=True)) as database:
+        return int(database.execute("SELECT coalesce(sum(size), 0) FROM upload_parts").fetchone()[0])
 
 
 async def _resumed(server: Server, count: int) -> None:
