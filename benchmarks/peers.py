@@ -6,7 +6,10 @@ making the client, which a server pays once.
 * ``obstore``: the Rust object_store under Python, fed by requests; ``--signed`` hashes the payload as its default does;
 * ``boto3``: ``upload_fileobj`` of a requests stream, all defaults;
 * ``naive``: what most write first: aiohttp chunks gathered into 8 MiB, ``upload_part`` of aiobotocore, all defaults;
-* ``buffered``: the whole download in memory, then one ``put_object``.
+* ``buffered``: the whole download in memory, then one ``put_object``;
+* ``relay``: bare sockets in threads, ``recv`` and ``send`` and nothing else: no HTTP library, no signature, no
+  checksum, no progress, no retry. Not a peer but the floor: what any program pays on this machine that has the bytes
+  in its hands.
 """
 
 from __future__ import annotations
@@ -15,9 +18,14 @@ import argparse
 import asyncio
 import json
 import os
+import re
+import socket
 import sys
+import urllib.request
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from benchmarks.process import Watch
 
@@ -132,7 +140,76 @@ def buffered(args: argparse.Namespace) -> None:
     asyncio.run(_with_aiobotocore(args, transfer))
 
 
-PEERS: Final = {"obstore": obstore, "boto3": boto3, "naive": naive, "buffered": buffered}
+def _head(sock: socket.socket) -> tuple[bytes, bytes]:
+    """The head of an HTTP answer, and what came after it."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        more = sock.recv(4096)
+        if not more:
+            raise ConnectionError("the server closed the connection")
+        data += more
+    head, _, rest = data.partition(b"\r\n\r\n")
+    if not head.startswith((b"HTTP/1.1 200", b"HTTP/1.1 206")):
+        raise ConnectionError(head.decode("latin-1"))
+    return head, rest
+
+
+def relay(args: argparse.Namespace) -> None:
+    part_size = 32 * 1024 * 1024
+    source, store = urlsplit(args.url), urlsplit(args.endpoint)
+    watch = Watch(os.getpid())
+    with urllib.request.urlopen(urllib.request.Request(args.url, method="HEAD"), timeout=60) as reply:
+        size = int(reply.headers["Content-Length"])
+    place = f"{args.endpoint}/{BUCKET}/{KEY}"
+    with urllib.request.urlopen(urllib.request.Request(f"{place}?uploads", method="POST"), timeout=60) as reply:
+        upload = re.search(rb"<UploadId>(.+?)</UploadId>", reply.read())
+    if upload is None:
+        raise ConnectionError("the store announced no upload")
+    upload_id = upload[1].decode()
+
+    def move(number: int) -> str:
+        start = (number - 1) * part_size
+        left = min(part_size, size - start)
+        buffer = memoryview(bytearray(512 * 1024))
+        with (
+            socket.create_connection((source.hostname or "", source.port or 80), 60) as here,
+            socket.create_connection((store.hostname or "", store.port or 80), 60) as there,
+        ):
+            here.sendall(
+                f"GET {source.path} HTTP/1.1\r\nHost: {source.netloc}\r\nConnection: close\r\n"
+                f"Range: bytes={start}-{start + left - 1}\r\n\r\n".encode()
+            )
+            there.sendall(
+                f"PUT /{BUCKET}/{KEY}?partNumber={number}&uploadId={upload_id} HTTP/1.1\r\n"
+                f"Host: {store.netloc}\r\nContent-Length: {left}\r\n\r\n".encode()
+            )
+            rest = _head(here)[1]
+            there.sendall(rest)
+            left -= len(rest)
+            while left:
+                count = here.recv_into(buffer[: min(left, len(buffer))])
+                if not count:
+                    raise ConnectionError("the source closed the connection")
+                there.sendall(buffer[:count])
+                left -= count
+            etag = re.search(rb"(?im)^etag: *(\S+)", _head(there)[0])
+            if etag is None:
+                raise ConnectionError("the store gave no ETag")
+            return etag[1].decode()
+
+    with ThreadPoolExecutor(args.in_flight) as threads:
+        etags = list(threads.map(move, range(1, -(-size // part_size) + 1)))
+    listed = "".join(
+        f"<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>" for number, etag in enumerate(etags, 1)
+    )
+    body = f"<CompleteMultipartUpload>{listed}</CompleteMultipartUpload>".encode()
+    complete = urllib.request.Request(f"{place}?uploadId={upload_id}", data=body, method="POST")
+    with urllib.request.urlopen(complete, timeout=60) as reply:
+        reply.read()
+    _print(watch)
+
+
+PEERS: Final = {"obstore": obstore, "boto3": boto3, "naive": naive, "buffered": buffered, "relay": relay}
 
 
 def main() -> None:

@@ -26,7 +26,8 @@ async def run(bench: Bench) -> Report:
     steps = [after - before for before, after in itertools.pairwise(done)]
     # 1 MiB is what is counted to, a piece of the socket's what may come on top
     report.add("largest step between two readings at 2 MiB/s", max(steps) / MIB, "MiB", limit=1.25, goal=1.0)
-    report.add("readings of a task", _mean_rate(fast), "1/s", limit=10.0)
+    # the last one goes out at once, before the state that ends the task: it is told on top of the others
+    report.add("readings of a task", _mean_rate(fast[:-1]), "1/s", limit=10.0)
     # stamped when they are rendered: a reading that was late makes room for one more
     report.add("readings of a task within one second, most", float(_most_in_a_second(fast)), "", limit=11.0)
     backwards = sum(1 for step in steps if step < 0)

@@ -32,7 +32,12 @@ async def range_lane(bench: Bench) -> Report:
     url = bench.source.url(name)
     async with bench.store() as store, bench.server(store) as server:
         ours = server.transfers([{"url": url}], size=mib * MIB)
-        quick: dict[str, Contender] = {"curl": curl(url), OURS: ours, "obstore": peer("obstore", url, store.url)}
+        quick: dict[str, Contender] = {
+            "curl": curl(url),
+            OURS: ours,
+            "obstore": peer("obstore", url, store.url),
+            "relay": peer("relay", url, store.url),
+        }
         warm, rounds = await interleave(quick, bench.rounds(7))
         slow: dict[str, Contender] = {
             OURS: ours,
@@ -45,6 +50,8 @@ async def range_lane(bench: Bench) -> Report:
     report.tables += [side_by_side(rounds, "curl"), side_by_side(slow_rounds, OURS)]
     report.add("time / curl -o /dev/null", ratio(rounds, OURS, "curl"), "x", limit=1.5, goal=1.2)
     report.add("time / obstore", ratio(rounds, OURS, "obstore"), "x", limit=1.05, goal=0.85)
+    report.add("time / bare sockets", ratio(rounds, OURS, "relay"), "x")
+    report.add("bare sockets / curl -o /dev/null", ratio(rounds, "relay", "curl"), "x")
     report.add("time / boto3", ratio(slow_rounds, OURS, "boto3"), "x")
     report.add("time / naive", ratio(slow_rounds, OURS, "naive"), "x")
     cost(report, rounds, mib, cpu_limit=1.0, cpu_goal=0.7)
@@ -64,12 +71,15 @@ async def buffer_lane(bench: Bench) -> Report:
             "curl": curl(url),
             OURS: server.transfers([{"url": url}], size=mib * MIB),
             "obstore": peer("obstore", url, store.url),
+            "relay": peer("relay", url, store.url, in_flight=1),
         }
         warm, rounds = await interleave(contenders, bench.rounds(5))
         stalls = await server.stalls(lambda: server.api.ingest([{"url": url}]), bench.rounds(5))
     report.tables.append(side_by_side(rounds, "curl"))
     report.add("time / curl -o /dev/null", ratio(rounds, OURS, "curl"), "x", limit=1.7)
     report.add("time / obstore", ratio(rounds, OURS, "obstore"), "x")
+    report.add("time / bare sockets, one at a time", ratio(rounds, OURS, "relay"), "x")
+    report.add("bare sockets, one at a time / curl -o /dev/null", ratio(rounds, "relay", "curl"), "x")
     cost(report, rounds, mib)
     growth(report, warm[OURS], rounds, limit=BUFFER_MB)
     report.stalls("one transfer", stalls, limit=20.0)
