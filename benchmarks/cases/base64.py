@@ -47,6 +47,9 @@ async def run(bench: Bench) -> Report:
             readings = [warm[name], *rounds[name]]
             gate = 1.2 if place == "disk" else None
             report.add(f"time / curl, {name}, to {place}", ratio(rounds, name, "curl"), "x", limit=gate)
+            if place == "disk":  # the same bytes taken in, and written down
+                written = ratio(rounds, name, "curl -o file, synced")
+                report.add(f"time / curl -o file, {name}, to disk", written, "x")
             worst = worst_of(readings, lambda one: one.growth_mb)
             report.add(f"memory growth, {name}, to {place}", worst, "MB", limit=limit)
             report.stalls(f"{name}, to {place}", stalls[name], limit=20.0)

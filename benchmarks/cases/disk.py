@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.bench import Bench
 from benchmarks.cases.to_s3 import BUFFER_MB, OURS, cost, growth
-from benchmarks.readings import MIB, Contender, interleave, ratio
+from benchmarks.readings import GIB, MIB, Contender, interleave, median_of, ratio
 from benchmarks.rivals import curl
 from benchmarks.server import Server
 from benchmarks.verdict import Report, side_by_side
@@ -47,6 +47,8 @@ async def _place(bench: Bench, report: Report, place: str, root: Path, name: str
     )
     if root == bench.work:
         cost(report, rounds, mib, cpu_limit=1.0, cpu_goal=0.7)
+        theirs = median_of(rounds["curl -o file, synced"], lambda reading: reading.cpu)
+        report.add("processor time of curl -o file", None if theirs is None else theirs * GIB / (mib * MIB), "s/GiB")
         growth(report, warm[OURS], rounds, limit=10.0, goal=5.0)
         buffered = [warm[f"{OURS}, buffer lane"], *rounds[f"{OURS}, buffer lane"]]
         report.add("memory growth, buffer lane", max(one.growth_mb or 0.0 for one in buffered), "MB", limit=BUFFER_MB)

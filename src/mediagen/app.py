@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import resource
 import signal
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -56,8 +57,8 @@ if TYPE_CHECKING:
 
 DATABASE_FILE: Final = "mediagen.db"
 MEDIA_DIRECTORY: Final = "media"
-_BYTE_THREADS: Final = 4
-"""Threads that move and hash bytes; more than processors, since a thread also waits a little for either side."""
+_BYTE_THREADS: Final = max(2, min(8, os.cpu_count() or 2))
+"""Threads that move and hash bytes: one for each processor. More of them only take turns with the event loop."""
 
 _LOG: Final = structlog.get_logger(__name__)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable
 from typing import Final, cast
 
 from aiohttp import ClientConnectionResetError, Payload
@@ -20,19 +19,23 @@ from aiohttp.http import StreamWriter
 from mediagen.net.plain import plain_socket, send_now
 from mediagen.streams.base import Body, Target
 from mediagen.streams.parts import BufferBody
+from mediagen.streams.turnstile import Turnstile
 
 
 class BodyPayload(Payload):
     """A body as the two libraries below want it: botocore a seekable file of known length, aiohttp a ``Payload``.
 
     Each write begins anew at the first byte. ``waited`` adds up the seconds for which it has waited for its source.
+    Its last piece passes the ``turnstile``: answers come one by one when requests end one by one, and each takes a
+    millisecond or two.
     """
 
     _autoclose = True
 
-    def __init__(self, body: Body) -> None:
+    def __init__(self, body: Body, turnstile: Turnstile | None = None) -> None:
         super().__init__(None, content_type="application/octet-stream")
         self._body = body
+        self._turnstile = turnstile or Turnstile()
         self._size = len(body)
         self._offset = 0
         self._clock = asyncio.get_running_loop().time
@@ -87,37 +90,50 @@ class BodyPayload(Payload):
     async def _pour(self, target: Target) -> None:
         self._since = self._clock()
         try:
-            await self._body.pour(_Timed(target, self._arrived, self._handed_on))
+            await self._body.pour(_Timed(target, self))
         except OSError:
             raise  # the target's: the store is to blame
         except Exception as exc:
             self.failure = exc
             raise
         finally:
-            self._arrived()
+            self.arrived()
 
-    def _arrived(self) -> None:
+    async def ends(self) -> None:
+        """The last piece is about to go."""
+        await self._turnstile.pass_through()
+
+    def arrived(self) -> None:
+        """Bytes have come from their source."""
         if self._since is not None:
             self._waited += self._clock() - self._since
             self._since = None
 
-    def _handed_on(self) -> None:
+    def handed_on(self) -> None:
+        """The store has them."""
         self._since = self._clock()
 
 
 class _Timed:
-    """Tells when bytes have come from their source, and when the store has them."""
+    """Tells a payload how far it is."""
 
-    def __init__(self, target: Target, arrived: Callable[[], None], handed_on: Callable[[], None]) -> None:
-        self.offer = target.offer  # takes no time worth telling
-        self._put = target.put
-        self._arrived = arrived
-        self._handed_on = handed_on
+    def __init__(self, target: Target, payload: BodyPayload) -> None:
+        self._target = target
+        self._payload = payload
+        self._left = len(payload)
 
     async def put(self, view: memoryview, /) -> None:
-        self._arrived()
-        await self._put(view)
-        self._handed_on()
+        self._payload.arrived()
+        self._left -= len(view)
+        if self._left == 0:
+            await self._payload.ends()
+        await self._target.put(view)
+        self._payload.handed_on()
+
+    def offer(self, view: memoryview, /, *, within: float) -> int:
+        count = self._target.offer(view, within=within)
+        self._left -= count
+        return count
 
 
 class _ToSocket:

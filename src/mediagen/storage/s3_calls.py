@@ -125,7 +125,7 @@ class S3Caller:
         payload: BodyPayload | None = None
         if body is not None:
             limit += len(body) / self._minimum_rate
-            payload = BodyPayload(body)
+            payload = BodyPayload(body, self._turnstile)
             arguments = {**arguments, "Body": payload}
         async with self._limit.slot():
             try:

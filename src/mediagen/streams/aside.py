@@ -16,6 +16,7 @@ PAUSE: Final = 0.002
 """Seconds for which a thread waits for its source or target; what takes longer is waited for by the event loop."""
 _STRETCH_SECONDS: Final = 0.05
 _SCANT: Final = 64 * KIB
+_TRIES: Final = 3
 
 
 class Stretch:
@@ -39,6 +40,16 @@ class Aside:
     def __init__(self, threads: Executor) -> None:
         self._threads = threads
         self._running: asyncio.Future[Any] | None = None
+        self._in_vain = 0
+
+    @property
+    def pays(self) -> bool:
+        """Whether threads have been of use of late: over TLS they never are."""
+        return self._in_vain < _TRIES
+
+    def moved(self, count: int) -> None:
+        """Say how many bytes a call has moved."""
+        self._in_vain = 0 if count else self._in_vain + 1
 
     async def run(self, call: Callable[..., T], *args: Any) -> T:
         running = asyncio.get_running_loop().run_in_executor(self._threads, call, *args)

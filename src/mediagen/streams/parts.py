@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import Executor
-from functools import partial
 from typing import Final
 
 from mediagen.streams.aside import PAUSE, Aside, Stretch
@@ -46,13 +45,35 @@ _LAST: Final = 64 * KIB
 connection whose answer is there before it knows that the request has left."""
 
 
-class BufferBody:
+class _Poured:
+    """What both bodies have in common: one ``pour`` at a time, also when those who asked for it have gone."""
+
+    def __init__(self, threads: Executor | None) -> None:
+        self._aside = None if threads is None else Aside(threads)
+        self._pours = 0
+
+    async def stop(self) -> None:
+        """End what may still pour, although whoever asked for it has gone; buffer and reader are the caller's again."""
+        self._pours += 1
+        if self._aside is not None:
+            await self._aside.ended()
+
+    async def _begin(self) -> int:
+        await self.stop()
+        return self._pours
+
+    def _check(self, mine: int) -> None:
+        if self._pours != mine:
+            raise RuntimeError("the part has been asked for anew, or given up")
+
+
+class BufferBody(_Poured):
     """A part that lies in a buffer. ``threads`` send it; without them it goes piece by piece, the loop in between."""
 
     def __init__(self, view: memoryview, *, chunk_size: int = 512 * KIB, threads: Executor | None = None) -> None:
+        super().__init__(threads)
         self._view = view
         self._chunk_size = chunk_size
-        self._threads = threads
         self.crc32 = crc32(view)
 
     def __len__(self) -> int:
@@ -66,19 +87,32 @@ class BufferBody:
         return bytes(self._view[start:end])
 
     async def pour(self, target: Target, /) -> None:
+        mine = await self._begin()
         sent = 0
         while sent < len(self._view):
             piece = self._view[sent : sent + self._chunk_size]
             await target.put(piece)
             sent += len(piece)
-            if self._threads is not None and sent < len(self._view) - _LAST:
-                sent += await Aside(self._threads).run(partial(target.offer, self._view[sent:-_LAST], within=PAUSE))
+            if self._aside is not None and self._aside.pays and sent < len(self._view) - _LAST:
+                before, sent = sent, await self._aside.run(self._stretch, target, sent, mine)
+                self._aside.moved(sent - before)
             else:
                 # a socket that takes everything never makes the writer wait: give the other tasks their turn
                 await asyncio.sleep(0)
+            self._check(mine)
+
+    def _stretch(self, target: Target, sent: int, mine: int) -> int:
+        """Send from ``sent`` on while the target is quick; gives where it stands then. Runs in a thread."""
+        end, stretch = len(self._view) - _LAST, Stretch()
+        while sent < end and self._pours == mine:
+            gone = target.offer(self._view[sent : min(end, sent + self._chunk_size)], within=PAUSE)
+            sent += gone
+            if not stretch.goes_on(gone):
+                break
+        return sent
 
 
-class RangeBody:
+class RangeBody(_Poured):
     """A part that *is* the download of its range: no part buffer, and a retry of the part reads the range again.
 
     Nothing may read it ahead, so the store's request must leave its payload unsigned and unhashed. ``crc32`` is made on
@@ -100,13 +134,12 @@ class RangeBody:
         chunk_size: int = 256 * KIB,
         scratch: bytearray | None = None,
     ) -> None:
+        super().__init__(threads)
         self._reader = reader
         self._start = start
         self._length = length
         self._meter = meter
         self._scratch = memoryview(scratch if scratch is not None else bytearray(chunk_size))
-        self._aside = None if threads is None else Aside(threads)
-        self._pours = 0
         self._received = 0
         self._crc32 = 0
 
@@ -122,12 +155,6 @@ class RangeBody:
     def read_ahead(self, start: int, end: int, /) -> bytes:
         raise RuntimeError("a streamed part cannot be read ahead: payload signing and automatic checksums must be off")
 
-    async def stop(self) -> None:
-        """End what may still pour, although whoever asked for it has gone; the reader is the caller's again."""
-        self._pours += 1
-        if self._aside is not None:
-            await self._aside.ended()
-
     def forget(self) -> None:
         """Take back what the last ``pour`` counted: the part will come again, or not at all."""
         if self._received:
@@ -135,8 +162,7 @@ class RangeBody:
             self._received = 0
 
     async def pour(self, target: Target, /) -> None:
-        await self.stop()
-        mine = self._pours
+        mine = await self._begin()
         self.forget()
         self._crc32 = 0
         await self._reader.seek(self._start)
@@ -147,10 +173,12 @@ class RangeBody:
             self._meter.look()
             await target.put(view)
             self._check(mine)
-            quick = 2 * count >= len(self._scratch)
-            if self._aside is not None and quick and self._received < self._length - _LAST:
+            quick = 2 * count >= len(self._scratch) and self._received < self._length - _LAST
+            if self._aside is not None and self._aside.pays and quick:
+                before = self._received
                 left = await self._aside.run(self._stretch, target, mine)
                 self._check(mine)
+                self._aside.moved(self._received - before)
                 self._meter.look()
                 if left:
                     await target.put(left)
@@ -178,7 +206,3 @@ class RangeBody:
         self._received += count
         self._meter.count(count)
         return view
-
-    def _check(self, mine: int) -> None:
-        if self._pours != mine:
-            raise RuntimeError("the part has been asked for anew, or given up")

@@ -68,57 +68,75 @@ async def move_buffered(
     aside = Aside(threads)
     sha256 = Sha256Line(sha256_mode, threads)
     stored: list[StoredPart] = []
+    whole: Moved | None = None
     slots = asyncio.Semaphore(sink.parts_in_flight)
     received = 0
+    size = sink.part_size if source.size is None else min(sink.part_size, max(1, source.size))
 
     async def store(number: int, body: BufferBody, hashed: asyncio.Task[None] | None, *, last: bool) -> None:
-        stored.append(await sink.put_part(number, body))
+        try:
+            stored.append(await sink.put_part(number, body))
+        finally:
+            await body.stop()
         meter.store(len(body))
         await sha256.settle(hashed, last=last)
+
+    async def store_whole(body: BufferBody, hashed: asyncio.Task[None] | None) -> Moved:
+        try:
+            await sink.put_whole(body)
+        finally:
+            await body.stop()
+        meter.store(len(body))
+        await sha256.settle(hashed, last=True)
+        return Moved(len(body), body.crc32, sha256.hexdigest(), [])
 
     def give_back(buffer: bytearray, _stored: asyncio.Task[None] | None = None) -> None:
         # after a failure the hashing thread may still look at the buffer; its result is of no use any more
         pool.release(buffer)
         slots.release()
 
-    size = sink.part_size if source.size is None else min(sink.part_size, max(1, source.size))
-    async with _one_cause() as group:
-        number = 0
-        while True:
-            await slots.acquire()
-            buffer, handed_on = await pool.acquire(size), False
-            try:
-                filled = await _fill(source, memoryview(buffer), meter, aside)
-                received += filled
-                view = memoryview(buffer)[:filled]
-                last = filled < len(buffer) or received == source.size
-                if last:
-                    _check_size(source.size, received)
-                if filled == 0 and number > 0:
-                    break
-                number += 1
-                hashed = sha256.add(view, group)
-                body = await _bodied(view, sink.chunk_size, threads)
-                if number == 1:
-                    if last and filled <= sink.part_size:
-                        await sink.put_whole(body)
-                        meter.store(filled)
-                        await sha256.settle(hashed, last=True)
-                        meter.finish()
-                        return Moved(filled, body.crc32, sha256.hexdigest(), [])
-                    await sink.begin()
-                    await on_begin()
-                task = group.create_task(store(number, body, hashed, last=last))
-                # not by the task itself: one that is cancelled before its first step never comes to its end
-                task.add_done_callback(partial(give_back, buffer))
-                handed_on = True
-            finally:
-                if not handed_on:
-                    give_back(buffer)
+    async def send(number: int, group: asyncio.TaskGroup) -> bool:
+        """Fill a buffer and send it on its way. Whether there may be more.
+
+        Whoever waits for the next buffer must not hold this one: the pool has given it to another, or let it go.
+        """
+        nonlocal received, whole
+        await slots.acquire()
+        buffer, handed_on = await pool.acquire(size), False
+        try:
+            filled = await _fill(source, memoryview(buffer), meter, aside)
+            received += filled
+            view = memoryview(buffer)[:filled]
+            last = filled < len(buffer) or received == source.size
             if last:
-                break
-    stored.sort(key=lambda part: part.number)
+                _check_size(source.size, received)
+            if filled == 0 and number > 1:
+                return False
+            hashed = sha256.add(view, group)
+            body = await _bodied(view, sink.chunk_size, threads)
+            if number == 1:
+                if last and filled <= sink.part_size:
+                    whole = await store_whole(body, hashed)
+                    return False
+                await sink.begin()
+                await on_begin()
+            task = group.create_task(store(number, body, hashed, last=last))
+            # not by the task itself: one that is cancelled before its first step never comes to its end
+            task.add_done_callback(partial(give_back, buffer))
+            handed_on = True
+            return not last
+        finally:
+            if not handed_on:
+                give_back(buffer)
+
+    async with _one_cause() as group:
+        number = 1
+        while await send(number, group):
+            number += 1
     meter.finish()
+    if whole is not None:
+        return whole
+    stored.sort(key=lambda part: part.number)
     return Moved(received, combined_crc32(stored), sha256.hexdigest(), stored)
 
 
@@ -156,8 +174,10 @@ async def _fill(source: Source, view: memoryview, meter: Meter, aside: Aside) ->
             break
         filled += count
         meter.receive(count)
-        if count >= _QUICK and len(view) - filled >= _WORTH and isinstance(source, Takes):
-            filled += await aside.run(_take, source, view[filled:], meter)
+        if count >= _QUICK and len(view) - filled >= _WORTH and aside.pays and isinstance(source, Takes):
+            taken = await aside.run(_take, source, view[filled:], meter)
+            aside.moved(taken)
+            filled += taken
             meter.look()
     return filled
 
