@@ -17,9 +17,12 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import StreamWriter
 
 from mediagen.net.plain import plain_socket, send_now
-from mediagen.streams.base import Body, Target
+from mediagen.streams.base import KIB, Body, Target
 from mediagen.streams.parts import BufferBody
 from mediagen.streams.turnstile import Turnstile
+
+_TLS_PIECE: Final = 64 * KIB
+"""Bytes given to a transport at a time: each of its layers keeps a copy."""
 
 
 class BodyPayload(Payload):
@@ -160,8 +163,9 @@ class _ToWriter:
         self._writer = writer
 
     async def put(self, view: memoryview, /) -> None:
-        # a copy of its own: the transport may keep what it could not send, and the view is used again
-        await self._writer.write(bytes(view))
+        for start in range(0, len(view), _TLS_PIECE):
+            # a copy of its own: the transport may keep what it could not send, and the view is used again
+            await self._writer.write(bytes(view[start : start + _TLS_PIECE]))
 
     def offer(self, view: memoryview, /, *, within: float) -> int:
         return 0
