@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 
 from tests.e2e import configuration, leavings
-from tests.e2e.api import Api, File
+from tests.e2e.api import Api, File, Refused
+from tests.e2e.test_kill_phases import rows_withheld
+from tests.e2e.traffic import Traffic
 from tests.e2e.waiting import becomes, logged
 from tests.infra.content import content_bytes, crc32_of, sha256_of
+from tests.infra.faults import s3_error
 from tests.infra.s3 import Bucket
 from tests.infra.server import Server
 
@@ -101,18 +104,66 @@ async def test_killed_in_the_middle_nothing_stays_in_the_bucket(tmp_path: Path, 
             assert await api.files() == []
 
 
+@pytest.mark.parametrize("backend", ["local", "s3"])
+async def test_killed_between_the_object_and_its_row(tmp_path: Path, bucket: Bucket, backend: str) -> None:
+    async def objects() -> list[str]:
+        """What a reader of the store would see."""
+        if backend == "s3":
+            return await bucket.keys()
+        return [path.name for path in leavings.media(server) if ".uploads" not in path.parts]
+
+    settings = configuration.s3(bucket) if backend == "s3" else {}
+    async with Server(tmp_path, settings) as server:
+        async with begun(server, False) as send_the_rest:
+            await becomes(lambda: len(owed(server)) == 1)
+            with rows_withheld(server):
+                await send_the_rest()
+                async with asyncio.timeout(20):
+                    while not await objects():
+                        await asyncio.sleep(0.01)
+                await server.kill9()
+        assert len(owed(server)) == 1
+
+        await server.restart()
+
+        await becomes(lambda: owed(server) == [])
+        leavings.only_here(server)
+        await leavings.only(bucket)
+        async with Api(server.url) as api:
+            assert await api.files() == []
+
+
+@pytest.mark.parametrize(("method", "target"), [("PUT", "partNumber=3"), ("POST", "uploads"), ("POST", "uploadId=")])
+async def test_a_store_that_refuses_in_the_middle(
+    tmp_path: Path, bucket: Bucket, traffic: Traffic, method: str, target: str
+) -> None:
+    traffic.proxy.add(s3_error(403, "AccessDenied"), method, target)
+    async with Server(tmp_path, configuration.s3(bucket, traffic.proxy.url)) as server, Api(server.url) as api:
+        with pytest.raises(Refused) as refused:
+            await api.call("POST", "/v1/files", data=pieces(content_bytes(SIZE)))
+
+        assert (refused.value.status, refused.value.code) == (503, "storage_unavailable")
+        assert (await api.files(), owed(server)) == ([], [])
+        await leavings.only(bucket)
+
+
 @asynccontextmanager
-async def begun(server: Server, as_form: bool) -> AsyncIterator[None]:
-    """Meanwhile an upload waits for its last bytes."""
+async def begun(server: Server, as_form: bool) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Meanwhile an upload waits for its last bytes, which what is given sends."""
     _, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
     head, tail = (BEFORE, AFTER) if as_form else (b"", b"")
     kind = f"Content-Type: {FORM['Content-Type']}\r\n" if as_form else ""
     length = len(head) + SIZE + len(tail)
     writer.write(f"POST /v1/files HTTP/1.1\r\nHost: localhost\r\n{kind}Content-Length: {length}\r\n\r\n".encode())
     writer.write(head + content_bytes(SIZE)[:-1000])
+
+    async def send_the_rest() -> None:
+        writer.write(content_bytes(SIZE)[-1000:] + tail)
+        await writer.drain()
+
     try:
         await writer.drain()
-        yield
+        yield send_the_rest
     finally:
         writer.transport.abort()
 
