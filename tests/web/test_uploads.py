@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
@@ -227,10 +226,9 @@ async def test_too_much_is_refused_and_leaves_nothing(
     await nothing_is_left(house)
 
 
-def _spoken(port: int, head: str, body: bytes = b"", *, close: bool = True) -> Seen:
-    ending = "Connection: close\r\n" if close else ""
+def _spoken(port: int, head: str, body: bytes = b"") -> Seen:
     with connected(port) as client:
-        client.send(f"POST /v1/files HTTP/1.1\r\nHost: localhost\r\n{ending}{head}\r\n".encode() + body)
+        client.send(f"POST /v1/files HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{head}\r\n".encode() + body)
         return client.read()
 
 
@@ -251,9 +249,6 @@ async def test_a_body_that_would_be_taken_is_invited(house: House) -> None:
 
 
 # -- broken
-
-
-Open = Callable[[int, bytes], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 
 
 async def begun(house: House, as_form: bool) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -349,12 +344,11 @@ async def test_the_task_of_a_deleted_file_can_still_be_seen_and_deleted(start: S
     assert (await house.ask("DELETE", f"/v1/tasks/{task['id']}?media=true"))[0] == 200
 
 
-async def test_an_unopened_store_folder_keeps_the_row(house: House) -> None:
-    """A store that fails to delete is said to have failed, and the file is still there to be deleted again."""
+async def test_a_store_that_fails_to_delete_keeps_the_row(house: House) -> None:
     _, file, _ = await upload(house, b"abc")
     (path,) = in_store(house)
-    Path(path).unlink()
-    Path(path).mkdir()
+    path.unlink()
+    path.mkdir()
 
     status, problem, _ = await house.ask("DELETE", f"/v1/files/{file['id']}")
 
