@@ -6,7 +6,20 @@ from collections.abc import Mapping
 from typing import Final
 
 from benchmarks.bench import Case
-from benchmarks.cases import base64, buffered, cancel, disk, large, many, progress, remote, tls, to_s3, websocket
+from benchmarks.cases import (
+    base64,
+    buffered,
+    cancel,
+    disk,
+    large,
+    many,
+    progress,
+    remote,
+    tls,
+    to_s3,
+    upload,
+    websocket,
+)
 
 CASES: Final[Mapping[str, Case]] = {
     "s3": to_s3.range_lane,
@@ -17,6 +30,7 @@ CASES: Final[Mapping[str, Case]] = {
     "remote": remote.run,
     "tls": tls.run,
     "base64": base64.run,
+    "upload": upload.run,
     "progress": progress.run,
     "websocket": websocket.run,
     "cancel": cancel.run,

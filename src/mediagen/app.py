@@ -31,6 +31,7 @@ from mediagen.pipelines.base import Pipeline
 from mediagen.pipelines.ingest import IngestPipeline
 from mediagen.pipelines.intake import BodyIntake
 from mediagen.pipelines.keep import Keeping, Plan
+from mediagen.pipelines.reception import Reception
 from mediagen.settings import Settings, check_exposure
 from mediagen.storage.base import Storage
 from mediagen.storage.local import LocalStorage
@@ -50,6 +51,7 @@ from mediagen.web.server import Server, build
 from mediagen.web.sockets import SocketRoutes
 from mediagen.web.streams import StreamRoutes
 from mediagen.web.tasks import TaskRoutes
+from mediagen.web.uploads import UploadRoutes
 from mediagen.web.views import Views
 
 if TYPE_CHECKING:
@@ -118,6 +120,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             registry,
             dispatcher,
             ledger,
+            files,
             recipes(fetcher, keeping),
             settings.tasks,
             abort=storage.abort,
@@ -152,12 +155,14 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             stall_seconds=settings.server.body_idle_seconds,
             shared=bool(settings.server.cors_origins),
         )
+        reception = Reception(keeping, ledger, boot=database.boot)
         owners = (
             health,
-            IngestRoutes(service, BodyIntake(keeping, ledger, boot=database.boot), views, origins, settings.server),
+            IngestRoutes(service, BodyIntake(reception), views, origins, settings.server),
             StreamRoutes(hub, service, origins),
             TaskRoutes(service, files, storage, views, origins),
-            FileRoutes(files, content, views, origins),
+            FileRoutes(files, storage, content, views, origins),
+            UploadRoutes(files, reception, views, origins, settings.server),
             SocketRoutes(hub, bus, origins),
         )
         server = Server(build(owners, settings.server, origins), settings.server, hub, health)

@@ -13,6 +13,7 @@ from mediagen.core.errors import InvalidBase64, InvalidRequest, TooLarge, Unsupp
 from mediagen.core.files import File, FileKind
 from mediagen.pipelines.intake import BodyIntake
 from mediagen.pipelines.keep import Keeping, remove
+from mediagen.pipelines.reception import Reception
 from mediagen.streams.base import MIB
 from tests.infra.content import content_bytes
 from tests.pipelines.attempts import Debts, files_below
@@ -38,7 +39,7 @@ def debts() -> Debts:
 
 @pytest.fixture
 def intake(keeping: Keeping, debts: Debts) -> BodyIntake:
-    return BodyIntake(keeping, debts, boot=7)
+    return BodyIntake(Reception(keeping, debts, boot=7))
 
 
 @pytest.fixture

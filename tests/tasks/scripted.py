@@ -172,7 +172,7 @@ class World:
         self.dispatcher = LaneDispatcher(self.settings.lanes)
         self.registry = Registry(self.journal, self.bus, self.dispatcher)
         self.runner = TaskRunner(
-            self.registry, self.dispatcher, self.ledger, [self.pipeline], self.settings, abort=self._abort
+            self.registry, self.dispatcher, self.ledger, self.files, [self.pipeline], self.settings, abort=self._abort
         )
         self.service = TaskService(self.registry, self.runner, self.dispatcher, self.settings)
 

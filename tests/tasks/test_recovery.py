@@ -11,7 +11,7 @@ import pytest
 
 from mediagen.core.tasks import Task, TaskStatus
 from mediagen.streams.base import StoredPart
-from tests.contracts.journal import NOW, a_task
+from tests.contracts.journal import NOW, a_file, a_task
 from tests.tasks.scripted import Scripted, World, world
 
 
@@ -170,3 +170,20 @@ async def test_ended_tasks_stay_as_they_are(tmp_path: Path) -> None:
         assert await second.service.get(done.id) == done
         assert await second.service.get(failed.id) == failed
         assert second.told == []
+
+
+@pytest.mark.parametrize(("boot", "settled"), [("this one", False), ("an earlier one", True)])
+@pytest.mark.parametrize("is_row", [False, True])
+async def test_what_a_killed_request_stored_goes_unless_it_is_a_file(
+    tmp_path: Path, boot: str, settled: bool, is_row: bool
+) -> None:
+    file = a_file()
+    async with world(tmp_path, started=False) as server:
+        state = {"kind": "scripted", "boot": 0 if boot == "this one" else 7, "checkpoint": {"file_id": file.id}}
+        await server.ledger.owe_abort(state)
+        if is_row:
+            await server.files.insert(file)
+
+        assert await server.runner.debts.settle() == (0 if settled else 1)
+
+    assert server.pipeline.abandoned == ([{"file_id": file.id}] if settled and not is_row else [])

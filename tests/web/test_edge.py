@@ -10,7 +10,7 @@ import pytest
 
 from mediagen.core import errors
 from mediagen.core.errors import MediagenError
-from mediagen.web import files, health, ingest, sockets, streams, tasks
+from mediagen.web import files, health, ingest, sockets, streams, tasks, uploads
 from mediagen.web.problems import STATUS, answer, status_of
 from mediagen.web.routing import declarations
 from tests.web.conftest import House, Start
@@ -21,6 +21,7 @@ OWNERS: tuple[type, ...] = (
     streams.StreamRoutes,
     tasks.TaskRoutes,
     files.FileRoutes,
+    uploads.UploadRoutes,
     sockets.SocketRoutes,
 )
 ROUTES = [(declared.method.split("|")[0], declared.path) for owner in OWNERS for _, declared in declarations(owner)]

@@ -1,12 +1,7 @@
-"""Media that comes inside a request: base64 in its JSON body, decoded and stored while the body arrives.
-
-The work is done before the request is answered, so there is no task to resume after a crash, only something to remove:
-that is written down before the first byte is stored.
-"""
+"""Media in base64 inside the JSON body of a request, decoded and stored while the body arrives."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -14,16 +9,13 @@ from typing import Any, Final
 
 from mediagen.core.errors import UnsupportedMedia
 from mediagen.core.files import File, FileKind
-from mediagen.core.progress import Transfer
 from mediagen.net.resource import clean_filename
-from mediagen.pipelines.base import Ledger
-from mediagen.pipelines.keep import Keeping, Plan, remove
+from mediagen.pipelines.keep import Plan
+from mediagen.pipelines.reception import Reception
 from mediagen.streams.embedded import EmbeddedMedia
 from mediagen.streams.jsonfield import Pointer
-from mediagen.streams.meter import Meter
 from mediagen.streams.sniff import SNIFF_BYTES
-from mediagen.streams.sources import ChunkSource, Limited, Peeked
-from mediagen.streams.transfer import move_buffered
+from mediagen.streams.sources import ChunkSource, Peeked
 
 FIELD: Final[Pointer] = ("data",)
 
@@ -51,10 +43,8 @@ class Received:
 class BodyIntake:
     """Reads bodies of requests, keeps the media in them."""
 
-    def __init__(self, keeping: Keeping, ledger: Ledger, *, boot: int) -> None:
-        self._keep = keeping
-        self._ledger = ledger
-        self._boot = boot
+    def __init__(self, reception: Reception) -> None:
+        self._reception = reception
 
     @asynccontextmanager
     async def receive(
@@ -76,39 +66,5 @@ class BodyIntake:
             yield Received(media.document, None)
             return
         plan = Plan.make(head, declared=media.media_type, filename="", wanted=None)
-        debt = await self._ledger.owe_abort(
-            {"kind": "ingest", "task_id": task_id, "attempt": 1, "boot": self._boot, "checkpoint": plan.as_checkpoint()}
-        )
-        try:
-            file = await self._store(plan, source, task_id, owner)
+        async with self._reception.keep(plan, source, task_id=task_id, owner=owner) as file:
             yield Received(media.document, file)
-        except asyncio.CancelledError:
-            raise  # the row may be on its way to the database: the next start looks, and settles the debt
-        except BaseException:
-            await remove(self._keep.storage, plan.as_checkpoint())
-            await self._ledger.settle_abort(debt)
-            raise
-        await self._ledger.settle_abort(debt)
-
-    async def _store(self, plan: Plan, source: Peeked, task_id: str, owner: str | None) -> File:
-        keep = self._keep
-        async with keep.storage.open_sink(plan.key, media_type=plan.media_type, token=plan.token, size=None) as sink:
-            moved = await move_buffered(
-                Limited(source, keep.limits.for_kind(plan.kind)),
-                sink,
-                pool=keep.pool,
-                meter=Meter(_unseen, total=None),
-                threads=keep.threads,
-                sha256_mode=keep.sha256,
-                on_begin=_nothing,
-            )
-            await sink.commit(moved.parts, size=moved.size, crc32=moved.crc32)
-        return plan.file(moved, task_id=task_id, owner=owner)
-
-
-def _unseen(transfer: Transfer) -> None:
-    """Nobody can watch a request that has no task yet; its client sees how much it has sent."""
-
-
-async def _nothing() -> None:
-    """The plan, which names the key, is enough to find and remove the upload."""

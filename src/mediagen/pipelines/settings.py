@@ -17,6 +17,11 @@ class LimitsSettings(BaseModel):
     video_bytes: int = Field(5 * GIB, ge=1, description="bytes of one video")
     file_bytes: int = Field(10 * GIB, ge=1, description="bytes of one file of any other kind")
 
+    @property
+    def largest(self) -> int:
+        """Bytes above which a file is too large whatever it is."""
+        return max(self.image_bytes, self.video_bytes, self.file_bytes)
+
     def for_kind(self, kind: FileKind) -> int:
         """The limit in bytes."""
         match kind:

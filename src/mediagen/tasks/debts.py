@@ -1,7 +1,8 @@
 """What an attempt left in the store and will never go on with: removed now if it is quick, else owed and removed later.
 
-A debt is a row. The runner's own carry the kind, id and attempt of their task beside the checkpoint; those without a
-kind are states of uploads that a pipeline could not abort itself.
+A debt is a row. The runner's own carry the kind, id and attempt of their task beside the checkpoint; those of content
+that comes inside a request (``pipelines.reception``) the number of the start that served it; those without a kind are
+states of uploads that a pipeline could not abort itself.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import structlog
 from mediagen.core.errors import MediagenError, NotFound
 from mediagen.core.tasks import Task, TaskStatus
 from mediagen.pipelines.base import Ledger, Pipeline
+from mediagen.tasks.ports import Files
 from mediagen.tasks.registry import Registry
 
 log = structlog.get_logger(__name__)
@@ -30,6 +32,7 @@ class Debts:
         self,
         registry: Registry,
         ledger: Ledger,
+        files: Files,
         pipelines: Mapping[str, Pipeline],
         abort: Callable[[Mapping[str, Any]], Awaitable[None]] | None,
         boot: int,
@@ -37,6 +40,7 @@ class Debts:
         """``boot`` is the number of this start: debts that name it belong to requests that are still being served."""
         self._registry = registry
         self._ledger = ledger
+        self._files = files
         self._pipelines = pipelines
         self._abort = abort
         self._boot = boot
@@ -88,8 +92,8 @@ class Debts:
     async def _is_over(self, state: Mapping[str, Any]) -> bool:
         if "kind" not in state:
             return True
-        if state.get("boot") == self._boot:
-            return False
+        if "boot" in state:
+            return bool(state["boot"] != self._boot)
         try:
             task = await self._registry.get(state["task_id"])
         except NotFound:
@@ -97,9 +101,11 @@ class Debts:
         return task.ended or task.attempt != state["attempt"]
 
     async def _is_row(self, state: Mapping[str, Any]) -> bool:
-        """Whether this very attempt was completed after all: then what it stored is a file."""
+        """Whether this very attempt or request was completed after all: then what it stored is a file."""
         if "kind" not in state:
             return False
+        if "boot" in state:
+            return await self._files.get(state["checkpoint"]["file_id"]) is not None
         try:
             task = await self._registry.get(state["task_id"])
         except NotFound:

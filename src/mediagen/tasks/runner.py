@@ -22,7 +22,7 @@ from mediagen.core.tasks import Task, TaskError, TaskStatus
 from mediagen.pipelines.base import Ledger, Outcome, Pipeline
 from mediagen.tasks.cleanups import CleanUps
 from mediagen.tasks.debts import Debts
-from mediagen.tasks.ports import Dispatcher
+from mediagen.tasks.ports import Dispatcher, Files
 from mediagen.tasks.registry import Registry, utc_now
 from mediagen.tasks.requests import validated
 from mediagen.tasks.run import AttemptRun
@@ -73,6 +73,7 @@ class TaskRunner:
         registry: Registry,
         dispatcher: Dispatcher,
         ledger: Ledger,
+        files: Files,
         pipelines: Iterable[Pipeline],
         settings: TasksSettings,
         *,
@@ -81,7 +82,7 @@ class TaskRunner:
     ) -> None:
         """``abort`` removes an unfinished upload by its state (``Storage.abort``); ``boot`` numbers this start."""
         self.pipelines: Mapping[str, Pipeline] = {pipeline.kind: pipeline for pipeline in pipelines}
-        self.debts = Debts(registry, ledger, self.pipelines, abort, boot)
+        self.debts = Debts(registry, ledger, files, self.pipelines, abort, boot)
         self._registry = registry
         self._dispatcher = dispatcher
         self._ledger = ledger

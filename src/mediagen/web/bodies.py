@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from aiohttp import web
+from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.web_protocol import RequestPayloadError
 
 from mediagen.core.errors import InvalidRequest, TooLarge, UnsupportedMedia
@@ -20,6 +20,8 @@ _JSON_TYPES: Final = frozenset(
 """The last but one is what curl says of any ``-d``; whether it is JSON is told by parsing it."""
 
 _MAX_DEPTH: Final = 64
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +47,35 @@ async def chunks(request: web.Request, idle_seconds: float) -> AsyncIterator[byt
         InvalidRequest: the client went away, or its framing is broken.
     """
     content = request.content
+    await invite(request)
     while True:
-        try:
-            async with asyncio.timeout(idle_seconds):
-                chunk, _ = await content.readchunk()  # as it came: readany would join what waits
-        except TimeoutError:
-            raise BodyStalled(f"no byte of the body came for {idle_seconds:g} s") from None
-        except (RequestPayloadError, ConnectionError) as exc:
-            raise InvalidRequest("the body ended before its announced end") from exc
+        chunk, _ = await arriving(content.readchunk(), idle_seconds)  # as it came: readany would join what waits
         if chunk:
             yield chunk
         elif content.at_eof():
             return
+
+
+async def arriving(read: Awaitable[T], idle_seconds: float) -> T:
+    """What one read of the body gives. Raises BodyStalled, InvalidRequest, as ``chunks`` does."""
+    try:
+        async with asyncio.timeout(idle_seconds):
+            return await read
+    except TimeoutError:
+        raise BodyStalled(f"no byte of the body came for {idle_seconds:g} s") from None
+    except (RequestPayloadError, ConnectionError) as exc:
+        raise InvalidRequest("the body ended before its announced end") from exc
+
+
+async def not_yet(request: web.Request) -> None:
+    """Answers ``Expect: 100-continue`` in aiohttp's place, by nothing: it would invite a body that is then refused."""
+
+
+async def invite(request: web.Request) -> None:
+    """Say 100 Continue to a client that waits for it (RFC 9110 section 10.1.1): now its body is wanted."""
+    if request.version == HttpVersion11 and request.headers.get(hdrs.EXPECT, "").strip().lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer itself has not begun
 
 
 async def read_json(request: web.Request, limits: BodyLimits) -> object:

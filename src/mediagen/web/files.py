@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from aiohttp import web
 
-from mediagen.core.errors import NotFound
+from mediagen.core.errors import NotFound, StorageUnavailable
 from mediagen.core.files import File, FileQuery
+from mediagen.storage.base import Storage
 from mediagen.tasks.ports import Files
 from mediagen.web.content import Content
 from mediagen.web.origins import Origins
 from mediagen.web.problems import PreconditionFailed, RangeNotSatisfiable
-from mediagen.web.routing import Call, Empty, route
+from mediagen.web.routing import Answer, Call, Empty, route
 from mediagen.web.schemas import Download, FileFilter, FilePage, FileView
 from mediagen.web.views import Views
 
 
-class FileRoutes:
-    """``/v1/files``."""
+async def delete_file(files: Files, storage: Storage, file: File) -> None:
+    """Remove the bytes of a file, then its row: what failed or was killed half-way is still known and can be repeated.
 
-    def __init__(self, files: Files, content: Content, views: Views, origins: Origins) -> None:
+    Raises:
+        StorageUnavailable, Unavailable
+    """
+    await storage.delete(file.key)
+    await files.delete(file.id)
+
+
+class FileRoutes:
+    """``/v1/files``, without what brings them in."""
+
+    def __init__(self, files: Files, storage: Storage, content: Content, views: Views, origins: Origins) -> None:
         self._files = files
+        self._storage = storage
         self._content = content
         self._views = views
         self._origins = origins
@@ -55,6 +69,31 @@ class FileRoutes:
         media_type="*/*",
     )
     async def get_content(self, call: Call[Download, Empty]) -> web.StreamResponse:
+        return await self._send(call)
+
+    @route(
+        "GET|HEAD",
+        "/files/{id}",
+        "Get the bytes of a file, by the older path",
+        query=Download,
+        fails=(NotFound, PreconditionFailed, RangeNotSatisfiable),
+        media_type="*/*",
+    )
+    async def get_content_as_before(self, call: Call[Download, Empty]) -> web.StreamResponse:
+        return await self._send(call)
+
+    @route(
+        "DELETE",
+        "/v1/files/{id}",
+        "Delete a file",
+        status=HTTPStatus.NO_CONTENT,
+        fails=(NotFound, StorageUnavailable),
+    )
+    async def delete_file(self, call: Call[Empty, Empty]) -> Answer:
+        await delete_file(self._files, self._storage, await self._file(call.id))
+        return Answer(None)
+
+    async def _send(self, call: Call[Download, Empty]) -> web.StreamResponse:
         return await self._content.respond(call.request, await self._file(call.id), download=call.query.download)
 
     async def _file(self, file_id: str) -> File:

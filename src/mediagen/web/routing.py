@@ -16,7 +16,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mediagen.core.errors import InvalidRequest, MediagenError
-from mediagen.web.bodies import BodyLimits, read_json, refuse_encoded
+from mediagen.web.bodies import BodyLimits, not_yet, read_json, refuse_encoded
 
 QueryT = TypeVar("QueryT", bound=BaseModel)
 BodyT = TypeVar("BodyT", bound=BaseModel)
@@ -123,10 +123,10 @@ def register(app: web.Application, owners: Iterable[object], *, base_path: str, 
             serve = _dispatcher(handler, declaration, limits)
             path = base_path + declaration.path
             if declaration.method == "GET" and declaration.answer is not None:
-                app.router.add_get(path, serve, allow_head=True)
+                app.router.add_get(path, serve, allow_head=True, expect_handler=not_yet)
             else:
                 for method in declaration.method.split("|"):
-                    app.router.add_route(method, path, serve)
+                    app.router.add_route(method, path, serve, expect_handler=not_yet)
 
 
 def _dispatcher(

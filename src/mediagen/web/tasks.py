@@ -14,6 +14,7 @@ from mediagen.storage.base import Storage
 from mediagen.tasks.ports import Files
 from mediagen.tasks.service import TaskService
 from mediagen.tasks.timing import poll_after_seconds
+from mediagen.web.files import delete_file
 from mediagen.web.origins import Origins
 from mediagen.web.routing import Answer, Call, Empty, route
 from mediagen.web.schemas import (
@@ -108,8 +109,7 @@ class TaskRoutes:
             for file_id in _file_ids(task):
                 file = await self._files.get(file_id)
                 if file is not None:
-                    await self._storage.delete(file.key)
-                    await self._files.delete(file.id)
+                    await delete_file(self._files, self._storage, file)
         await self._service.delete(call.id)
         return Deleted(id=call.id)
 

@@ -1,0 +1,124 @@
+"""Content that comes inside a request and is stored while it arrives.
+
+The work is done before the request is answered, so there is no task to resume after a crash, only something to remove:
+that is written down before the first byte is stored, and forgotten once the file is a row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+
+from mediagen.core.errors import MediagenError
+from mediagen.core.files import File
+from mediagen.core.progress import Transfer
+from mediagen.net.resource import clean_filename
+from mediagen.pipelines.base import Ledger
+from mediagen.pipelines.keep import Keeping, Plan, remove
+from mediagen.streams.base import Source
+from mediagen.streams.meter import Meter
+from mediagen.streams.sniff import SNIFF_BYTES
+from mediagen.streams.sources import Limited, Peeked
+from mediagen.streams.transfer import move_buffered
+
+log = structlog.get_logger(__name__)
+
+NO_BOOT = 0
+"""In place of the number of a start: the request of this debt is over, any start may settle it."""
+
+
+class Reception:
+    """Keeps what requests bring. ``boot`` is the number of this start (``tasks.debts``)."""
+
+    def __init__(self, keeping: Keeping, ledger: Ledger, *, boot: int) -> None:
+        self._keep = keeping
+        self._ledger = ledger
+        self._boot = boot
+
+    @property
+    def max_bytes(self) -> int:
+        """More than this is too large whatever it is."""
+        return self._keep.limits.largest
+
+    @asynccontextmanager
+    async def receive(
+        self, source: Source, *, filename: str, declared: str | None, owner: str | None = None
+    ) -> AsyncIterator[File]:
+        """A file of these bytes, as ``keep`` gives it.
+
+        Args:
+            filename: what the client calls it; may be empty, is never used as a path.
+            declared: the media type that the client claims; believed only where the bytes say nothing.
+        """
+        peeked = Peeked(source)
+        head = await peeked.peek(SNIFF_BYTES)
+        plan = Plan.make(head, declared=declared, filename=clean_filename(filename), wanted=None)
+        async with self.keep(plan, peeked, owner=owner) as file:
+            yield file
+
+    @asynccontextmanager
+    async def keep(
+        self, plan: Plan, source: Source, *, task_id: str | None = None, owner: str | None = None
+    ) -> AsyncIterator[File]:
+        """The stored file. The block makes a row of it; when the block fails, the object is removed.
+
+        Raises:
+            TooLarge, StorageUnavailable, Unavailable, and what the source raises: and nothing was kept.
+        """
+        limited = Limited(source, self._keep.limits.for_kind(plan.kind))
+        state = {"kind": "ingest", "boot": self._boot, "checkpoint": plan.as_checkpoint()}
+        debt = await self._ledger.owe_abort(state)
+        try:
+            yield await self._store(plan, limited, task_id, owner)
+        except asyncio.CancelledError:
+            raise  # the row may be on its way to the database: the next start looks, and settles the debt
+        except BaseException:
+            await self._take_back(debt, state)
+            raise
+        try:
+            await self._ledger.settle_abort(debt)
+        except MediagenError as exc:  # the file is a row already, which the next start sees
+            log.warning("debt_left", debt=debt, error=exc.detail)
+
+    async def _store(self, plan: Plan, source: Source, task_id: str | None, owner: str | None) -> File:
+        keep = self._keep
+        async with keep.storage.open_sink(
+            plan.key, media_type=plan.media_type, token=plan.token, size=source.size
+        ) as sink:
+            moved = await move_buffered(
+                source,
+                sink,
+                pool=keep.pool,
+                meter=Meter(_unseen, total=source.size),
+                threads=keep.threads,
+                sha256_mode=keep.sha256,
+                on_begin=_nothing,
+            )
+            await sink.commit(moved.parts, size=moved.size, crc32=moved.crc32)
+        return plan.file(moved, task_id=task_id, owner=owner)
+
+    async def _take_back(self, debt: int, state: Mapping[str, Any]) -> None:
+        """Remove what was stored, now or, when the store fails at that too, later. Leaves the cause to be raised."""
+        try:
+            await remove(self._keep.storage, state["checkpoint"])
+        except MediagenError as exc:
+            log.warning("debt_left", debt=debt, error=exc.detail)
+            state = {**state, "boot": NO_BOOT}
+        try:
+            if state["boot"] == NO_BOOT:
+                await self._ledger.owe_abort(state)
+            await self._ledger.settle_abort(debt)
+        except MediagenError as exc:  # it stays owed until the next start
+            log.warning("debt_left", debt=debt, error=exc.detail)
+
+
+def _unseen(transfer: Transfer) -> None:
+    """Nobody can watch a request that has no task yet; its client sees how much it has sent."""
+
+
+async def _nothing() -> None:
+    """The plan, which names the key, is enough to find and remove the upload."""

@@ -1,0 +1,133 @@
+"""Routes by which files come in as they are: a raw body, or a form."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from mediagen.core.errors import InvalidRequest, StorageUnavailable, TooLarge, UnsupportedMedia
+from mediagen.pipelines.reception import Reception
+from mediagen.streams.sources import ChunkSource
+from mediagen.tasks.ports import Files
+from mediagen.web.bodies import chunks
+from mediagen.web.forms import Form
+from mediagen.web.origins import Origins
+from mediagen.web.problems import BodyStalled
+from mediagen.web.routing import Answer, Call, Empty, route
+from mediagen.web.schemas import FileView
+from mediagen.web.settings import ServerSettings
+from mediagen.web.views import Views
+
+FILENAME_HEADER: Final = "X-Filename"
+_MAX_NAME: Final = 4096
+_EXTENDED: Final = re.compile(r"utf-8'[^']*'", re.IGNORECASE)
+_UNASKED: Final = "application/x-www-form-urlencoded"
+"""What curl says of a body of which it knows nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file on its way in. ``size`` in bytes; None: it is not announced."""
+
+    filename: str
+    media_type: str | None
+    chunks: AsyncIterator[bytes]
+    size: int | None
+
+
+class UploadRoutes:
+    """``POST /v1/files``."""
+
+    def __init__(
+        self, files: Files, reception: Reception, views: Views, origins: Origins, settings: ServerSettings
+    ) -> None:
+        self._files = files
+        self._reception = reception
+        self._views = views
+        self._origins = origins
+        self._settings = settings
+
+    @route(
+        "POST",
+        "/v1/files",
+        "Upload a file, as the body or in the field file of a form",
+        answer=FileView,
+        status=HTTPStatus.CREATED,
+        fails=(TooLarge, BodyStalled, UnsupportedMedia, StorageUnavailable),
+        streamed=True,
+    )
+    async def upload(self, call: Call[Empty, Empty]) -> Answer:
+        return await self._receive(call.request)
+
+    @route(
+        "POST",
+        "/files",
+        "Upload a file, by the older path",
+        answer=FileView,
+        status=HTTPStatus.CREATED,
+        fails=(TooLarge, BodyStalled, UnsupportedMedia, StorageUnavailable),
+        streamed=True,
+    )
+    async def upload_as_before(self, call: Call[Empty, Empty]) -> Answer:
+        return await self._receive(call.request)
+
+    async def _receive(self, request: web.Request) -> Answer:
+        """The file, stored and recorded."""
+        upload = await self._begin(request)
+        async with self._reception.receive(
+            ChunkSource(upload.chunks, size=upload.size), filename=upload.filename, declared=upload.media_type
+        ) as file:
+            await self._files.insert(file)
+        view = self._views.file(file, self._origins.base(request))
+        return Answer(view, headers={"Location": self._views.path(f"/v1/files/{file.id}")})
+
+    async def _begin(self, request: web.Request) -> Upload:
+        """What the request brings; of a raw body no byte has been read yet."""
+        media_type = request.headers.get("Content-Type", "")
+        claimed = media_type.partition(";")[0].strip().lower()
+        idle_seconds = self._settings.body_idle_seconds
+        if claimed == "multipart/form-data":
+            max_rest = self._settings.max_json_bytes
+            self._check_length(request, self._reception.max_bytes + max_rest)
+            form = await Form(request, max_rest=max_rest, idle_seconds=idle_seconds).file()
+            return Upload(form_name(form.filename), form.media_type, form.chunks, None)
+        if claimed.startswith("multipart/"):
+            raise UnsupportedMedia(f"send the file itself or multipart/form-data, not {claimed[:60]!r}")
+        self._check_length(request, self._reception.max_bytes)
+        name = given_name(request.headers.get(FILENAME_HEADER, ""))
+        declared = None if claimed == _UNASKED else media_type
+        return Upload(name, declared, chunks(request, idle_seconds), request.content_length)
+
+    def _check_length(self, request: web.Request, most: int) -> None:
+        if request.content_length is not None and request.content_length > most:
+            raise TooLarge(f"{request.content_length} bytes announced; at most {most} are taken")
+
+
+def given_name(value: str) -> str:
+    """A file name out of ``X-Filename``: percent-encoded UTF-8, or an extended value as in RFC 8187 (``UTF-8''…``).
+
+    Raises:
+        InvalidRequest: it is not UTF-8, or too long.
+    """
+    if len(value) > _MAX_NAME:
+        raise InvalidRequest(f"{FILENAME_HEADER} is longer than {_MAX_NAME} characters", field=FILENAME_HEADER)
+    try:
+        name = unquote(_EXTENDED.sub("", value, count=1) if _EXTENDED.match(value) else value, errors="strict")
+        name.encode()  # bytes of a header that are not UTF-8 come as lone surrogates
+    except UnicodeError:
+        raise InvalidRequest(f"{FILENAME_HEADER} is not percent-encoded UTF-8", field=FILENAME_HEADER) from None
+    return name
+
+
+def form_name(value: str) -> str:
+    """A file name as a form has it. Clients encode all of it, quotes alone, or nothing (RFC 7578 section 2)."""
+    try:
+        return unquote(value, errors="strict")
+    except UnicodeError:
+        return value
