@@ -10,7 +10,7 @@ import pytest
 
 from mediagen.core import errors
 from mediagen.core.errors import MediagenError
-from mediagen.web import files, health, ingest, sockets, streams, tasks
+from mediagen.web import documents, files, health, ingest, sockets, streams, tasks
 from mediagen.web.problems import STATUS, answer, status_of
 from mediagen.web.routing import declarations
 from tests.web.conftest import House, Start
@@ -22,6 +22,7 @@ OWNERS: tuple[type, ...] = (
     tasks.TaskRoutes,
     files.FileRoutes,
     sockets.SocketRoutes,
+    documents.DocumentRoutes,
 )
 ROUTES = [(declared.method.split("|")[0], declared.path) for owner in OWNERS for _, declared in declarations(owner)]
 PROBLEM = {"type", "title", "status", "detail", "instance", "code", "retryable", "request_id"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from aiohttp import web
 
 from mediagen.core.errors import NotFound
@@ -10,7 +12,7 @@ from mediagen.tasks.ports import Files
 from mediagen.web.content import Content
 from mediagen.web.origins import Origins
 from mediagen.web.problems import PreconditionFailed, RangeNotSatisfiable
-from mediagen.web.routing import Call, Empty, route
+from mediagen.web.routing import Call, Empty, Reply, route
 from mediagen.web.schemas import Download, FileFilter, FilePage, FileView
 from mediagen.web.views import Views
 
@@ -53,6 +55,13 @@ class FileRoutes:
         query=Download,
         fails=(NotFound, PreconditionFailed, RangeNotSatisfiable),
         media_type="*/*",
+        takes=("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"),
+        gives=("ETag", "Accept-Ranges", "Content-Disposition"),
+        also=(
+            Reply(HTTPStatus.PARTIAL_CONTENT, "the range that was asked for", gives=("ETag", "Content-Range")),
+            Reply(HTTPStatus.FOUND, "the bytes are there, by a link that expires", gives=("Location",)),
+            Reply(HTTPStatus.NOT_MODIFIED, "the caller has these bytes", gives=("ETag",)),
+        ),
     )
     async def get_content(self, call: Call[Download, Empty]) -> web.StreamResponse:
         return await self._content.respond(call.request, await self._file(call.id), download=call.query.download)

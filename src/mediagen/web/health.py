@@ -14,7 +14,7 @@ import structlog
 
 from mediagen import __version__
 from mediagen.core.errors import MediagenError
-from mediagen.web.routing import Answer, Call, Empty, route
+from mediagen.web.routing import Answer, Call, Empty, Reply, route
 from mediagen.web.schemas import CheckView, Health, LagView, Live, Readiness
 
 CHECK_SECONDS = 5.0
@@ -94,6 +94,10 @@ class Gauges:
     feed_readers: Callable[[], int]
 
 
+def _not_ready(model: type[Readiness]) -> Reply:
+    return Reply(HTTPStatus.SERVICE_UNAVAILABLE, "it takes no work; checks say why", model)
+
+
 class HealthRoutes:
     """``/livez``, ``/readyz``, ``/healthz``."""
 
@@ -108,12 +112,12 @@ class HealthRoutes:
     async def live(self, _call: Call[Empty, Empty]) -> Live:
         return Live()
 
-    @route("GET", "/readyz", "Whether the server takes work", answer=Readiness)
+    @route("GET", "/readyz", "Whether the server takes work", answer=Readiness, also=(_not_ready(Readiness),))
     async def ready(self, _call: Call[Empty, Empty]) -> Answer:
         readiness = await self._readiness()
         return Answer(readiness, status=_status(readiness))
 
-    @route("GET", "/healthz", "How the server is", answer=Health)
+    @route("GET", "/healthz", "How the server is", answer=Health, also=(_not_ready(Health),))
     async def health(self, _call: Call[Empty, Empty]) -> Answer:
         readiness = await self._readiness()
         health = Health(

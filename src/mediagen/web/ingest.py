@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from aiohttp import web
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from mediagen.core.errors import InvalidBase64, QueueFull, StorageUnavailable, TooLarge, UrlNotAllowed
 from mediagen.core.files import File, FileKind, new_id
@@ -26,6 +26,18 @@ from mediagen.web.views import Views
 
 class IngestRequest(Given):
     """What to bring in, and how to keep it. Exactly one of ``url`` and ``data``."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["url"], "properties": {"url": {"type": "string"}, "data": {"type": "null"}}},
+                {
+                    "required": ["data"],
+                    "properties": {"data": {"type": "string"}, "url": {"type": "null"}, "field": {"type": "null"}},
+                },
+            ]
+        }
+    )
 
     url: Annotated[str, StringConstraints(min_length=1, max_length=4096, strip_whitespace=True)] | None = None
     data: str | None = Field(
@@ -81,6 +93,8 @@ class IngestRoutes:
         status=HTTPStatus.ACCEPTED,
         fails=(UrlNotAllowed, QueueFull, InvalidBase64, TooLarge, BodyStalled, StorageUnavailable),
         streamed=True,
+        takes=("Idempotency-Key",),
+        gives=("Location", "Retry-After"),
     )
     async def ingest(self, call: Call[Empty, IngestRequest]) -> Answer:
         """A queued task for ``url``; a completed one for ``data``."""

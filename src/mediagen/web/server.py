@@ -10,6 +10,7 @@ from typing import Final, Self
 from aiohttp import web
 
 from mediagen.web.bodies import BodyLimits
+from mediagen.web.documents import DocumentRoutes
 from mediagen.web.edge import AccessLog, Edge
 from mediagen.web.feed import Hub
 from mediagen.web.health import HealthRoutes
@@ -23,11 +24,13 @@ _BACKLOG: Final = 2048
 
 
 def build(owners: Iterable[object], settings: ServerSettings, origins: Origins) -> web.Application:
-    """The application with the routes of ``owners``."""
+    """The application with the routes of ``owners``, and those that describe them."""
     app = web.Application(client_max_size=settings.max_json_bytes)
     Edge(origins, base_path=settings.base_path).install(app)
+    owners = tuple(owners)
+    documents = DocumentRoutes(map(type, owners), base_path=settings.base_path)
     limits = BodyLimits(settings.max_json_bytes, settings.body_idle_seconds)
-    register(app, owners, base_path=settings.base_path, limits=limits)
+    register(app, (*owners, documents), base_path=settings.base_path, limits=limits)
     return app
 
 

@@ -36,6 +36,7 @@ class StreamRoutes:
         fails=(NotFound, Unavailable),
         media_type="text/event-stream",
         streamed=True,
+        takes=("Last-Event-ID",),
     )
     async def events(self, call: Call[Empty, Empty]) -> web.StreamResponse:
         """Snapshot, what was missed since ``Last-Event-ID``, then what happens; ends when the task ends."""

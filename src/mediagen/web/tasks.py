@@ -64,7 +64,7 @@ class TaskRoutes:
             last_id=data[-1].id if data else None,
         )
 
-    @route("GET", "/v1/tasks/{id}", "Get a task", answer=TaskView, fails=(NotFound,))
+    @route("GET", "/v1/tasks/{id}", "Get a task", answer=TaskView, fails=(NotFound,), gives=("Retry-After",))
     async def get_task(self, call: Call[Empty, Empty]) -> Answer:
         return await self._answer(call.request, await self._service.get(call.id))
 
