@@ -45,11 +45,13 @@ from mediagen.web.feed import Hub
 from mediagen.web.files import FileRoutes
 from mediagen.web.health import Check, Gauges, HealthRoutes, LoopLag
 from mediagen.web.ingest import IngestRoutes
+from mediagen.web.metrics import MetricsRoutes
 from mediagen.web.origins import Origins
 from mediagen.web.server import Server, build
 from mediagen.web.sockets import SocketRoutes
 from mediagen.web.streams import StreamRoutes
 from mediagen.web.tasks import TaskRoutes
+from mediagen.web.traffic import Outcomes, Traffic
 from mediagen.web.views import Views
 
 if TYPE_CHECKING:
@@ -124,6 +126,8 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             boot=database.boot,
         )
         service = TaskService(registry, runner, dispatcher, settings.tasks)
+        outcomes = Outcomes(runner.pipelines)
+        bus.listen(None, outcomes.told)
         await stack.enter_async_context(runner)
 
         origins = Origins(settings.server)
@@ -136,7 +140,6 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         )
         hub = Hub(bus, views)
         lag = LoopLag(settings.server.lag_interval_seconds)
-        await _keep_running(stack, hub, lag)
         health = HealthRoutes(
             {
                 "database": Check(lambda: _check_database(database)),
@@ -146,6 +149,9 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             lag,
             Gauges(lambda: len(registry.live()), lambda: dispatcher.waiting, lambda: hub.readers),
         )
+        await _keep_running(stack, hub, lag, health)
+        traffic = Traffic(base_path=settings.server.base_path)
+        metrics = MetricsRoutes(traffic, outcomes, health, lag, dispatcher, hub, keeping)
         content = Content(
             storage,
             url_ttl_seconds=settings.storage.url_ttl_seconds,
@@ -159,8 +165,9 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             TaskRoutes(service, files, storage, views, origins),
             FileRoutes(files, content, views, origins),
             SocketRoutes(hub, bus, origins),
+            metrics,
         )
-        server = Server(build(owners, settings.server, origins), settings.server, hub, health)
+        server = Server(build(owners, settings.server, origins, traffic), settings.server, hub, health)
         await stack.enter_async_context(server)
         url = f"http://{_in_url(settings.server.host)}:{server.port}{settings.server.base_path}"
         settle_heap()
@@ -233,11 +240,11 @@ async def _sweep(journal: SqliteJournal, storage: Storage) -> None:
         _LOG.info("store_swept", removed=removed)
 
 
-async def _keep_running(stack: AsyncExitStack, hub: Hub, lag: LoopLag) -> None:
+async def _keep_running(stack: AsyncExitStack, hub: Hub, lag: LoopLag, health: HealthRoutes) -> None:
     """Own the coroutines that live as long as the server; one that fails ends everything."""
     group = await stack.enter_async_context(asyncio.TaskGroup())
     ready = asyncio.Event()
-    for work in (hub.run(ready), lag.run()):
+    for work in (hub.run(ready), lag.run(), health.run()):
         stack.callback(group.create_task(work).cancel)
     await ready.wait()
 

@@ -97,7 +97,7 @@ class BodyIntake:
                 Limited(source, keep.limits.for_kind(plan.kind)),
                 sink,
                 pool=keep.pool,
-                meter=Meter(_unseen, total=None),
+                meter=Meter(_unseen, total=None, tally=keep.tally),
                 threads=keep.threads,
                 sha256_mode=keep.sha256,
                 on_begin=_nothing,

@@ -73,6 +73,11 @@ class Check:
                 self._checked_at = time.monotonic()
         return self._view
 
+    @property
+    def known(self) -> bool | None:
+        """The last outcome, however old; None before the first one."""
+        return self._view.ok if self._checked_at > float("-inf") else None
+
     async def _probed(self) -> CheckView:
         try:
             async with asyncio.timeout(CHECK_SECONDS):
@@ -106,6 +111,8 @@ class HealthRoutes:
         self._lag = lag
         self._gauges = gauges
         self._began = time.monotonic()
+        self._looked = asyncio.Event()
+        self._looked.set()
         self.stopping = False
 
     @route("GET", "/livez", "Whether the process answers", answer=Live)
@@ -132,6 +139,18 @@ class HealthRoutes:
             feed_readers=self._gauges.feed_readers(),
         )
         return Answer(health, status=_status(readiness))
+
+    def known(self) -> Mapping[str, bool | None]:
+        """The last outcome of each check, without waiting; asks for newer ones, which ``run`` gets."""
+        self._looked.set()
+        return {name: check.known for name, check in self._checks.items()}
+
+    async def run(self) -> None:
+        """Ask the checks at the start and again whenever somebody has looked at ``known``, until cancelled."""
+        while True:
+            await self._looked.wait()
+            self._looked.clear()
+            await self._readiness()
 
     async def _readiness(self) -> Readiness:
         views = await asyncio.gather(*(check.view() for check in self._checks.values()))

@@ -41,6 +41,9 @@ HEADERS: Final[Mapping[str, str]] = {
 }
 """What is said of each header that a declaration can name."""
 
+_OPERATING: Final = "operating"
+"""The tag of what is not for users but for those who run the server; it comes last."""
+
 _COMPONENTS: Final = "#/components/"
 _PARAMETER_PATTERNS: Final = {"/v1/tasks/": "^task_[0-9a-f]{32}$", "/v1/files/": "^file_[0-9a-f]{32}$"}
 
@@ -56,7 +59,7 @@ def document(owners: Iterable[type], *, base_path: str = "") -> Json:
             operation = _operation(name, declared, method, schemas, definitions, responses)
             paths.setdefault(declared.path, {})[method.lower()] = operation
     queries = {_name_of(schemas[declared.query, "validation"]) for _, declared in routes}
-    tags = dict.fromkeys(_tag(declared.path) for _, declared in routes)
+    tags = sorted(dict.fromkeys(_tag(declared.path) for _, declared in routes), key=_OPERATING.__eq__)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -207,4 +210,6 @@ def _name_of(reference: Json) -> str:
 def _tag(path: str) -> str:
     """The part of the API that a path belongs to."""
     first, _, rest = path.strip("/").partition("/")
-    return rest.partition("/")[0] if first == "v1" else "operating"
+    if first != "v1":
+        return _OPERATING
+    return "feed" if rest == "ws" else rest.partition("/")[0]

@@ -95,8 +95,7 @@ def _section(path: str, method: str, operation: Json, head: Json | None, documen
         optional = "" if body["required"] else " (optional)"
         parts.append(f"<h4>Body{optional}</h4><p>JSON: {_type(schema)}</p>")
         parts.append(_fields(document["components"]["schemas"][_name(schema)]))
-    answers = (_answer(status, reply, document) for status, reply in operation["responses"].items())
-    parts.append(_table("Answers", answers))
+    parts.append(_table("Answers", _answers(operation["responses"], document)))
     parts.append("</section>")
     return "".join(parts)
 
@@ -107,18 +106,26 @@ def _parameter(parameter: Json) -> tuple[str, str]:
     return f"<code>{escape(parameter['name'])}</code>", about + _about(parameter)
 
 
-def _answer(status: str, reply: Json, document: Json) -> tuple[str, str]:
-    if "$ref" in reply:
-        reply = document["components"]["responses"][_name(reply)]
-        _, _, codes = reply["description"].partition(": ")
-        return f'<b class="s{status[0]}">{status}</b>', " ".join(
-            f"<code>{escape(code)}</code>" for code in codes.split(", ")
-        )
+def _answers(replies: Json, document: Json) -> Iterator[tuple[str, str]]:
+    """A row for each answer; errors, which are many and all of one shape, share the last row."""
+    errors: list[str] = []
+    for status, reply in replies.items():
+        shown = f'<b class="s{status[0]}">{status}</b>'
+        if "$ref" in reply:
+            text = document["components"]["responses"][_name(reply)]["description"].partition(": ")[2]
+            codes = " ".join(f"<code>{escape(code)}</code>" for code in text.split(", "))
+            errors.append(f"<span class=e>{shown} {codes}</span>")
+        else:
+            yield shown, _answer(reply)
+    if errors:
+        yield "errors", " ".join(errors)
+
+
+def _answer(reply: Json) -> str:
     kinds = ((kind, content["schema"]) for kind, content in reply.get("content", {}).items())
     given = "; ".join(f"{_type(schema)} <i>{escape(kind)}</i>" for kind, schema in kinds)
     headers = [f"<code>{escape(name)}</code>" for name in reply["headers"] if name != "x-request-id"]
-    about = f"{escape(reply['description'])}. {given}" + (f" with {', '.join(headers)}" if headers else "")
-    return f'<b class="s{status[0]}">{status}</b>', about
+    return f"{escape(reply['description'])}. {given}" + (f" with {', '.join(headers)}" if headers else "")
 
 
 def _object(name: str, schema: Json) -> str:
