@@ -86,7 +86,7 @@ def _schemas(routes: Iterable[Declaration]) -> tuple[Schemas, dict[str, Json]]:
     """References by model, and the definitions that they point to."""
     wanted: dict[tuple[type[BaseModel], Mode], None] = {}
     for declared in routes:
-        answers = [declared.answer, *(reply.model for reply in declared.also)]
+        answers = [declared.answer, *declared.events, *(reply.model for reply in declared.also)]
         problem = OpenAIProblem if declared.path.startswith(OPENAI_PREFIXES) else Problem
         wanted |= dict.fromkeys((model, "validation") for model in (declared.query, declared.body))
         wanted |= dict.fromkeys((model, "serialization") for model in (*answers, problem) if model is not None)
@@ -149,7 +149,7 @@ def _answers(
     if not head and declared.status != HTTPStatus.SWITCHING_PROTOCOLS:
         schema: Json = {} if declared.answer is None else schemas[declared.answer, "serialization"]
         if declared.media_type.startswith("text/"):
-            schema = {"type": "string"}
+            schema = _event(declared.events, schemas) if declared.events else {"type": "string"}
         usual["content"] = {declared.media_type: {"schema": schema}}
     yield str(int(declared.status)), usual
     for reply in declared.also:
@@ -170,6 +170,20 @@ def _answers(
 
 def _errors(declared: Declaration) -> tuple[type[MediagenError], ...]:
     return ANY_CALL + declared.fails
+
+
+def _event(models: Iterable[type[BaseModel]], schemas: Schemas) -> Json:
+    """One event of a stream (HTML standard, section 9.2); its data is JSON in a string."""
+    data = {"anyOf": [schemas[model, "serialization"] for model in models]}
+    return {
+        "type": "object",
+        "description": "each event of the stream",
+        "properties": {
+            "id": {"type": "string", "pattern": "^[0-9]+$"},
+            "event": {"type": "string"},
+            "data": {"type": "string", "contentMediaType": "application/json", "contentSchema": data},
+        },
+    }
 
 
 def _answer(description: str, gives: Iterable[str]) -> Json:

@@ -162,6 +162,10 @@ def _type(schema: Json) -> str:
         return f"<code>{escape(str(schema['const']))}</code>"
     if "enum" in schema:
         return " ".join(f"<code>{escape(str(value))}</code>" for value in schema["enum"])
+    if "contentSchema" in schema:
+        return f"JSON: {_type(schema['contentSchema'])}"
+    if "data" in schema.get("properties", {}) and "title" not in schema:
+        return f"events: {_type(schema['properties']['data'])}"
     if "anyOf" in schema:
         return " or ".join(_type(option) + _bounds(option) for option in schema["anyOf"])
     if schema.get("type") == "array":

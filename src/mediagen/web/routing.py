@@ -71,6 +71,7 @@ class Declaration:
     ``answer`` None: the handler writes a body of ``media_type`` by itself. ``streamed``: it also reads the body by
     itself. ``fails``: the errors that belong to this call beyond those that any call can meet. ``also``: answers of
     another status. ``takes`` and ``gives``: request and answer headers that clients rely on.
+    ``events``: what the data of a stream of events can be.
     """
 
     method: str
@@ -87,6 +88,7 @@ class Declaration:
     also: tuple[Reply, ...] = ()
     takes: tuple[str, ...] = ()
     gives: tuple[str, ...] = ()
+    events: tuple[type[BaseModel], ...] = ()
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -118,6 +120,7 @@ def route(
     also: tuple[Reply, ...] = (),
     takes: tuple[str, ...] = (),
     gives: tuple[str, ...] = (),
+    events: tuple[type[BaseModel], ...] = (),
 ) -> Callable[[Method[SelfT, QueryT, BodyT, ResultT]], Method[SelfT, QueryT, BodyT, ResultT]]:
     """Declare the method below as the handler of ``method path``."""
     declaration = Declaration(
@@ -135,6 +138,7 @@ def route(
         also=also,
         takes=takes,
         gives=gives,
+        events=events,
     )
 
     def declare(handler: Method[SelfT, QueryT, BodyT, ResultT]) -> Method[SelfT, QueryT, BodyT, ResultT]:
