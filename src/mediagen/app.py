@@ -98,7 +98,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
     async with _plain_failures(), AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database(settings.data_dir / DATABASE_FILE))
         journal, files, ledger = SqliteJournal(database), SqliteFiles(database), SqliteLedger(database)
-        storage = await _open_storage(settings, stack)
+        storage = await open_storage(settings, stack)
         threads = ThreadPoolExecutor(_BYTE_THREADS, thread_name_prefix="bytes")
         stack.callback(threads.shutdown, wait=False)
         session = await stack.enter_async_context(guarded_session(settings.fetch))
@@ -222,7 +222,8 @@ async def _plain_failures() -> AsyncIterator[None]:
         raise first_cause(exc) from exc
 
 
-async def _open_storage(settings: Settings, stack: AsyncExitStack) -> LocalStorage | S3Storage:
+async def open_storage(settings: Settings, stack: AsyncExitStack) -> LocalStorage | S3Storage:
+    """The store that the settings name, open until ``stack`` is left. Raises StorageRefused, StorageUnavailable."""
     if settings.storage.backend == "s3":
         # its library takes over a second to import: those with a local store need not wait for it
         from mediagen.storage.s3 import S3Storage
