@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from mediagen.core.errors import NotFound
+from mediagen.core.errors import NotFound, StorageUnavailable
 from mediagen.core.files import File, FileQuery
 from mediagen.tasks.ports import Files
 from mediagen.web.content import Content
@@ -53,7 +53,7 @@ class FileRoutes:
         "/v1/files/{id}/content",
         "Get the bytes of a file, or a range of them",
         query=Download,
-        fails=(NotFound, PreconditionFailed, RangeNotSatisfiable),
+        fails=(NotFound, PreconditionFailed, RangeNotSatisfiable, StorageUnavailable),
         media_type="*/*",
         takes=("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"),
         gives=("ETag", "Accept-Ranges", "Content-Disposition"),

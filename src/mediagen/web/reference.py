@@ -18,10 +18,10 @@ _BOUNDS: Final = {
     "minimum": "at least {}",
     "exclusiveMinimum": "above {}",
     "maximum": "at most {}",
-    "minLength": "{} characters or more",
-    "maxLength": "at most {} characters",
-    "minItems": "{} or more",
-    "maxItems": "at most {}",
+    "minLength": "length from {}",
+    "maxLength": "length to {}",
+    "minItems": "items from {}",
+    "maxItems": "items to {}",
     "pattern": "like {}",
     "default": "default {}",
 }
@@ -92,9 +92,10 @@ def _section(path: str, method: str, operation: Json, head: Json | None, documen
     if "requestBody" in operation:
         body = operation["requestBody"]
         schema = body["content"]["application/json"]["schema"]
+        model = document["components"]["schemas"][_name(schema)]
         optional = "" if body["required"] else " (optional)"
-        parts.append(f"<h4>Body{optional}</h4><p>JSON: {_type(schema)}</p>")
-        parts.append(_fields(document["components"]["schemas"][_name(schema)]))
+        parts.append(f"<h4>Body{optional}</h4><p>JSON: {_type(schema)}{_about(model)}</p>")
+        parts.append(_fields(model))
     parts.append(_table("Answers", _answers(operation["responses"], document)))
     parts.append("</section>")
     return "".join(parts)
