@@ -46,11 +46,13 @@ from mediagen.web.feed import Hub
 from mediagen.web.files import FileRoutes
 from mediagen.web.health import Check, Gauges, HealthRoutes, LoopLag
 from mediagen.web.ingest import IngestRoutes
+from mediagen.web.metrics import MetricsRoutes
 from mediagen.web.origins import Origins
 from mediagen.web.server import Server, build
 from mediagen.web.sockets import SocketRoutes
 from mediagen.web.streams import StreamRoutes
 from mediagen.web.tasks import TaskRoutes
+from mediagen.web.traffic import Outcomes, Traffic
 from mediagen.web.uploads import UploadRoutes
 from mediagen.web.views import Views
 
@@ -98,7 +100,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
     async with _plain_failures(), AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database(settings.data_dir / DATABASE_FILE))
         journal, files, ledger = SqliteJournal(database), SqliteFiles(database), SqliteLedger(database)
-        storage = await _open_storage(settings, stack)
+        storage = await open_storage(settings, stack)
         threads = ThreadPoolExecutor(_BYTE_THREADS, thread_name_prefix="bytes")
         stack.callback(threads.shutdown, wait=False)
         session = await stack.enter_async_context(guarded_session(settings.fetch))
@@ -127,6 +129,8 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             boot=database.boot,
         )
         service = TaskService(registry, runner, dispatcher, settings.tasks)
+        outcomes = Outcomes(runner.pipelines)
+        bus.listen(None, outcomes.told)
         await stack.enter_async_context(runner)
 
         origins = Origins(settings.server)
@@ -139,7 +143,6 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         )
         hub = Hub(bus, views)
         lag = LoopLag(settings.server.lag_interval_seconds)
-        await _keep_running(stack, hub, lag)
         health = HealthRoutes(
             {
                 "database": Check(lambda: _check_database(database)),
@@ -149,6 +152,9 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             lag,
             Gauges(lambda: len(registry.live()), lambda: dispatcher.waiting, lambda: hub.readers),
         )
+        await _keep_running(stack, hub, lag, health)
+        traffic = Traffic(base_path=settings.server.base_path)
+        metrics = MetricsRoutes(traffic, outcomes, health, lag, dispatcher, hub, keeping)
         content = Content(
             storage,
             url_ttl_seconds=settings.storage.url_ttl_seconds,
@@ -164,8 +170,9 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             FileRoutes(files, storage, content, views, origins),
             UploadRoutes(files, reception, views, origins, settings.server),
             SocketRoutes(hub, bus, origins),
+            metrics,
         )
-        server = Server(build(owners, settings.server, origins), settings.server, hub, health)
+        server = Server(build(owners, settings.server, origins, traffic), settings.server, hub, health)
         await stack.enter_async_context(server)
         url = f"http://{_in_url(settings.server.host)}:{server.port}{settings.server.base_path}"
         settle_heap()
@@ -220,7 +227,8 @@ async def _plain_failures() -> AsyncIterator[None]:
         raise first_cause(exc) from exc
 
 
-async def _open_storage(settings: Settings, stack: AsyncExitStack) -> LocalStorage | S3Storage:
+async def open_storage(settings: Settings, stack: AsyncExitStack) -> LocalStorage | S3Storage:
+    """The store that the settings name, open until ``stack`` is left. Raises StorageRefused, StorageUnavailable."""
     if settings.storage.backend == "s3":
         # its library takes over a second to import: those with a local store need not wait for it
         from mediagen.storage.s3 import S3Storage
@@ -238,11 +246,11 @@ async def _sweep(journal: SqliteJournal, storage: Storage) -> None:
         _LOG.info("store_swept", removed=removed)
 
 
-async def _keep_running(stack: AsyncExitStack, hub: Hub, lag: LoopLag) -> None:
+async def _keep_running(stack: AsyncExitStack, hub: Hub, lag: LoopLag, health: HealthRoutes) -> None:
     """Own the coroutines that live as long as the server; one that fails ends everything."""
     group = await stack.enter_async_context(asyncio.TaskGroup())
     ready = asyncio.Event()
-    for work in (hub.run(ready), lag.run()):
+    for work in (hub.run(ready), lag.run(), health.run()):
         stack.callback(group.create_task(work).cancel)
     await ready.wait()
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mediagen.core.progress import Transfer
 from mediagen.streams.base import MIB
-from mediagen.streams.meter import RATE_WINDOW, Meter
+from mediagen.streams.meter import RATE_WINDOW, Meter, Tally
 
 
 class Clock:
@@ -135,3 +135,18 @@ def test_an_empty_transfer_has_a_last_reading() -> None:
 
     assert readings == [Transfer(0, 0, 0, 0.0)]
     assert readings[0].percent == 99
+
+
+def test_the_tally_counts_each_byte_once() -> None:
+    tally = Tally()
+    meter = Meter(lambda _: None, total=None, already=1000, tally=tally)
+
+    meter.receive(100)
+    meter.receive(-100)
+    meter.receive(100)
+    meter.store(100)
+    meter.receive(50)
+    meter.store(50)
+    meter.finish()
+
+    assert (tally.received, tally.stored) == (150, 150)

@@ -10,7 +10,7 @@ import pytest
 
 from mediagen.core import errors
 from mediagen.core.errors import MediagenError
-from mediagen.web import files, health, ingest, sockets, streams, tasks, uploads
+from mediagen.web import documents, files, health, ingest, metrics, sockets, streams, tasks, uploads
 from mediagen.web.problems import STATUS, answer, status_of
 from mediagen.web.routing import declarations
 from tests.web.conftest import House, Start
@@ -23,6 +23,8 @@ OWNERS: tuple[type, ...] = (
     files.FileRoutes,
     uploads.UploadRoutes,
     sockets.SocketRoutes,
+    metrics.MetricsRoutes,
+    documents.DocumentRoutes,
 )
 ROUTES = [(declared.method.split("|")[0], declared.path) for owner in OWNERS for _, declared in declarations(owner)]
 PROBLEM = {"type", "title", "status", "detail", "instance", "code", "retryable", "request_id"}
@@ -147,6 +149,18 @@ async def test_a_compressed_body_is_refused(house: House) -> None:
     )
 
     assert (status, problem["code"]) == (415, "unsupported_media")
+
+
+async def test_what_is_no_http_is_answered_and_logged(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.instance.port)
+    writer.write(b"BREW /v1/tasks HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+    head = await reader.readuntil(b"\r\n\r\n")
+
+    assert b" 400 " in head.partition(b"\r\n")[0]
+    writer.close()
+    await writer.wait_closed()
+    assert "Unhandled" not in caplog.text
 
 
 async def test_headers_of_an_answer(house: House) -> None:

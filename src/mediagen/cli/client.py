@@ -14,6 +14,8 @@ from urllib.parse import urlencode, urlsplit
 from mediagen import __version__
 
 _ANSWER_SECONDS: Final = 30.0
+_READY_SECONDS: Final = 10.0
+"""The server's own checks end within 5 s."""
 _SILENCE_SECONDS: Final = 60.0
 """The server sends something at least every 15 s."""
 _MAX_LINE: Final = 4 * 1024 * 1024
@@ -52,6 +54,11 @@ class Client:
         with closing(self._connect(_ANSWER_SECONDS)) as connection:
             answer = self._ask(connection, method, path, body, query)
             return self._document(answer)
+
+    def readiness(self) -> dict[str, Any]:
+        """What ``/readyz`` says, whatever its status. Raises CannotReach."""
+        with closing(self._connect(_READY_SECONDS)) as connection:
+            return self._parsed(self._ask(connection, "GET", "/readyz"))
 
     def events(self, task_id: str, after: int | None = None) -> Iterator[tuple[int, str, dict[str, Any]]]:
         """Sequence number, type and data of the events of a task, until the server ends the stream.
@@ -103,6 +110,14 @@ class Client:
             raise CannotReach(f"no mediagen server answers at {self.address} ({_reason(exc)})") from None
 
     def _document(self, answer: http.client.HTTPResponse) -> dict[str, Any]:
+        document = self._parsed(answer)
+        if answer.status >= HTTPStatus.BAD_REQUEST:
+            raise Refused(
+                answer.status, str(document.get("code", "internal")), str(document.get("detail", "no reason given"))
+            )
+        return document
+
+    def _parsed(self, answer: http.client.HTTPResponse) -> dict[str, Any]:
         try:
             data = answer.read()
         except (OSError, http.client.HTTPException) as exc:
@@ -113,10 +128,6 @@ class Client:
             raise CannotReach(f"what answers at {self.address} is no mediagen server") from None
         if not isinstance(document, dict):
             raise CannotReach(f"what answers at {self.address} is no mediagen server")
-        if answer.status >= HTTPStatus.BAD_REQUEST:
-            raise Refused(
-                answer.status, str(document.get("code", "internal")), str(document.get("detail", "no reason given"))
-            )
         return document
 
     def _lines(self, answer: http.client.HTTPResponse) -> Iterator[str]:

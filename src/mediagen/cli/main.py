@@ -69,6 +69,32 @@ def check(config: ConfigOption = None) -> None:
 
 
 @app.command()
+def health(
+    url: Annotated[str, typer.Option("--url", "--server", envvar="MEDIAGEN_SERVER", help="Address of the server.")] = (
+        DEFAULT_SERVER
+    ),
+) -> None:
+    """Ask a running server whether it takes work: for the health check of a container.
+
+    Exit status: 0 it does, 1 it does not, or there is none.
+    """
+    from mediagen.cli.health import health as run
+
+    raise typer.Exit(run(url))
+
+
+@app.command()
+def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Look at all that a server needs: configuration, disk, SQLite, store, clock, limits; and say what to do.
+
+    Writes, reads and deletes one small object in the store. Exit status: 0 good or warnings, 1 something fails.
+    """
+    from mediagen.cli.doctor import doctor as run
+
+    raise typer.Exit(run(config, as_json=as_json))
+
+
+@app.command()
 def ingest(
     url: Annotated[str, typer.Argument(help="What to fetch (http or https).")],
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Show progress until the task has ended.")] = False,

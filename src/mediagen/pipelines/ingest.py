@@ -196,7 +196,8 @@ class IngestPipeline:
         self, run: Run, download: Download, sink: Sink, readers: list[HttpRangeReader], resumes: bool
     ) -> Moved:
         done = still_stored(await run.parts(), sink) if resumes else []
-        meter = Meter(_reporter(run), total=download.size, already=sum(part.size for part in done))
+        already = sum(part.size for part in done)
+        meter = Meter(_reporter(run), total=download.size, already=already, tally=self._keep.tally)
         if done:
             log.info("transfer_resumed", parts=len(done), bytes=meter.already)
         return await move_ranges(
@@ -243,7 +244,7 @@ class IngestPipeline:
                 Limited(source, keep.limits.for_kind(plan.kind)),
                 sink,
                 pool=keep.pool,
-                meter=Meter(_reporter(run), total=source.size),
+                meter=Meter(_reporter(run), total=source.size, tally=keep.tally),
                 threads=keep.threads,
                 sha256_mode=keep.sha256,
                 on_begin=begun,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from mediagen.core.files import File, FileKind, new_id
 from mediagen.pipelines.settings import LimitsSettings
 from mediagen.storage.base import Storage
 from mediagen.streams.digest import Sha256Mode, crc32_checksum
+from mediagen.streams.meter import Tally
 from mediagen.streams.pool import BufferPool
 from mediagen.streams.sniff import extension_of, kind_of, media_type_of
 from mediagen.streams.transfer import Moved
@@ -35,6 +36,7 @@ class Keeping:
     threads: Executor
     limits: LimitsSettings
     sha256: Sha256Mode = "auto"
+    tally: Tally = field(default_factory=Tally)
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,7 @@ class Reception:
                 source,
                 sink,
                 pool=keep.pool,
-                meter=Meter(_unseen, total=source.size),
+                meter=Meter(_unseen, total=source.size, tally=keep.tally),
                 threads=keep.threads,
                 sha256_mode=keep.sha256,
                 on_begin=_nothing,

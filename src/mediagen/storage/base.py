@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
 from mediagen.streams.base import Sink, Source, StoredPart
@@ -85,6 +86,14 @@ class HasLocalPaths(Protocol):
     """A store whose objects are files that the kernel can send by itself."""
 
     def path_of(self, key: str) -> str: ...
+
+
+@runtime_checkable
+class TellsTime(Protocol):
+    """A store with a clock of its own."""
+
+    async def now(self) -> datetime | None:
+        """What time it is there, to the second; None when it does not say. Raises StorageUnavailable."""
 
 
 @runtime_checkable

@@ -11,6 +11,8 @@ import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, Final, Self, cast
 from urllib.parse import quote, urlsplit
@@ -99,7 +101,10 @@ class S3Storage:
                 connector_args={"keepalive_timeout": 10},  # below what stores keep idle connections for
             ),
         )
-        opened = await self._stack.enter_async_context(client)
+        try:
+            opened = await self._stack.enter_async_context(client)
+        except (BotoCoreError, ValueError) as exc:  # half of the credentials, an endpoint that is no URL
+            raise StorageRefused(f"the settings under storage.s3 cannot be used: {exc}") from None
         opened.meta.events.register("before-call.s3.HeadBucket", _not_redirected)
         self.api = cast("S3Api", opened)
         return self
@@ -213,6 +218,14 @@ class S3Storage:
 
     async def check(self) -> None:
         await self.caller.call(self.api.head_bucket, {"Bucket": self.settings.bucket})
+
+    async def now(self) -> datetime | None:
+        answer = await self.caller.call(self.api.head_bucket, {"Bucket": self.settings.bucket})
+        date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+        try:
+            return None if date is None else parsedate_to_datetime(date).astimezone(UTC)
+        except ValueError:
+            return None
 
     async def presign(self, key: str, *, ttl: int, filename: str, media_type: str, inline: bool) -> str:
         disposition = "inline" if inline else "attachment"

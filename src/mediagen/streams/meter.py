@@ -16,13 +16,26 @@ RATE_WINDOW: Final = 4.0
 _SAMPLE_SPACING: Final = 0.1
 
 
+class Tally:
+    """Bytes of all transfers since the process started, replays and what an earlier run had stored left out.
+
+    Of a transfer that fails, up to the last MiB received may be missing: meters tell it at their readings.
+    """
+
+    __slots__ = ("received", "stored")
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.stored = 0
+
+
 class Meter:
     """Two counters, one rate. Gives a reading at least once per MiB received, at every stored part and at the end.
 
     A thread that moves bytes counts each piece; its readings are given when it is back.
 
     Replays are taken back: bytes that come a second time count once. ``already`` bytes were stored by an earlier run
-    of the same task; they count as done and not for the rate.
+    of the same task; they count as done and not for the rate. ``tally`` gets what is new at each reading.
     """
 
     __slots__ = (
@@ -31,6 +44,9 @@ class Meter:
         "_next",
         "_report",
         "_samples",
+        "_tally",
+        "_told_received",
+        "_told_stored",
         "already",
         "downloaded",
         "readings",
@@ -44,6 +60,7 @@ class Meter:
         *,
         total: int | None,
         already: int = 0,
+        tally: Tally | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._report = report
@@ -51,6 +68,9 @@ class Meter:
         self._samples: deque[tuple[float, int]] = deque([(clock(), already)])
         self._next = already + MIB
         self._lock = threading.Lock()
+        self._tally = tally
+        self._told_received = already
+        self._told_stored = already
         self.already = already
         self.total = total
         self.downloaded = already
@@ -85,7 +105,17 @@ class Meter:
         self.total = self.downloaded
         self._read()
 
+    def _tell(self, tally: Tally) -> None:
+        received, stored = self.downloaded, self.uploaded
+        # what will come again made the counts fall: it is told when they are past where they were
+        tally.received += max(0, received - self._told_received)
+        tally.stored += max(0, stored - self._told_stored)
+        self._told_received = max(received, self._told_received)
+        self._told_stored = max(stored, self._told_stored)
+
     def _read(self) -> None:
+        if self._tally is not None:
+            self._tell(self._tally)
         now = self._clock()
         samples = self._samples
         if now - samples[-1][0] >= _SAMPLE_SPACING:

@@ -67,6 +67,11 @@ class LaneDispatcher:
         """Tasks that are handed out."""
         return len(self._running)
 
+    @property
+    def lanes(self) -> Mapping[str, Lane]:
+        """All lanes by name; to be read, not to be changed."""
+        return self._lanes
+
     def enqueue(self, task_id: str, *, lane: str, priority: int) -> None:
         """Let the task wait in ``lane``; one that waits already gets the new priority and keeps its arrival."""
         if task_id in self._running:

@@ -13,7 +13,7 @@ from aiohttp.abc import AbstractAccessLogger
 
 from mediagen.core.errors import MediagenError, Unavailable, first_cause
 from mediagen.web import problems
-from mediagen.web.origins import HEALTH_PATHS, Origins
+from mediagen.web.origins import WATCHED_PATHS, Origins
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -110,10 +110,12 @@ class AccessLog(AbstractAccessLogger):
     """One record for each answer. Without the query string, which can hold what must not be written down."""
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        origins = request.app.get(_ORIGINS) if isinstance(request, web.Request) else None
-        client = origins.client(request) if origins and isinstance(request, web.Request) else request.remote
-        health = request.path.endswith(HEALTH_PATHS) and response.status < 400
-        emit = _ACCESS.debug if health else _ACCESS.info
+        client = request.remote
+        # what is no HTTP never reached the application: such a request belongs to none
+        if isinstance(request, web.Request) and REQUEST_ID in request and (origins := request.app.get(_ORIGINS)):
+            client = origins.client(request)
+        watched = request.path.endswith(WATCHED_PATHS) and response.status < 400
+        emit = _ACCESS.debug if watched else _ACCESS.info
         emit(
             "request",
             method=request.method,

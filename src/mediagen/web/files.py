@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Final
 
 from aiohttp import web
 
@@ -13,7 +14,7 @@ from mediagen.tasks.ports import Files
 from mediagen.web.content import Content
 from mediagen.web.origins import Origins
 from mediagen.web.problems import PreconditionFailed, RangeNotSatisfiable
-from mediagen.web.routing import Answer, Call, Empty, route
+from mediagen.web.routing import Answer, Call, Empty, Reply, route
 from mediagen.web.schemas import Download, FileFilter, FilePage, FileView
 from mediagen.web.views import Views
 
@@ -26,6 +27,15 @@ async def delete_file(files: Files, storage: Storage, file: File) -> None:
     """
     await storage.delete(file.key)
     await files.delete(file.id)
+
+
+_CONDITIONS: Final = ("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
+_ABOUT: Final = ("ETag", "Accept-Ranges", "Content-Disposition")
+_IN_PART: Final = (
+    Reply(HTTPStatus.PARTIAL_CONTENT, "the range that was asked for", gives=("ETag", "Content-Range")),
+    Reply(HTTPStatus.FOUND, "the bytes are there, by a link that expires", gives=("Location",)),
+    Reply(HTTPStatus.NOT_MODIFIED, "the caller has these bytes", gives=("ETag",)),
+)
 
 
 class FileRoutes:
@@ -65,8 +75,11 @@ class FileRoutes:
         "/v1/files/{id}/content",
         "Get the bytes of a file, or a range of them",
         query=Download,
-        fails=(NotFound, PreconditionFailed, RangeNotSatisfiable),
+        fails=(NotFound, PreconditionFailed, RangeNotSatisfiable, StorageUnavailable),
         media_type="*/*",
+        takes=_CONDITIONS,
+        gives=_ABOUT,
+        also=_IN_PART,
     )
     async def get_content(self, call: Call[Download, Empty]) -> web.StreamResponse:
         return await self._send(call)
@@ -76,8 +89,11 @@ class FileRoutes:
         "/files/{id}",
         "Get the bytes of a file, by the older path",
         query=Download,
-        fails=(NotFound, PreconditionFailed, RangeNotSatisfiable),
+        fails=(NotFound, PreconditionFailed, RangeNotSatisfiable, StorageUnavailable),
         media_type="*/*",
+        takes=_CONDITIONS,
+        gives=_ABOUT,
+        also=_IN_PART,
     )
     async def get_content_as_before(self, call: Call[Download, Empty]) -> web.StreamResponse:
         return await self._send(call)

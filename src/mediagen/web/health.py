@@ -14,7 +14,7 @@ import structlog
 
 from mediagen import __version__
 from mediagen.core.errors import MediagenError
-from mediagen.web.routing import Answer, Call, Empty, route
+from mediagen.web.routing import Answer, Call, Empty, Reply, route
 from mediagen.web.schemas import CheckView, Health, LagView, Live, Readiness
 
 CHECK_SECONDS = 5.0
@@ -73,6 +73,11 @@ class Check:
                 self._checked_at = time.monotonic()
         return self._view
 
+    @property
+    def known(self) -> bool | None:
+        """The last outcome, however old; None before the first one."""
+        return self._view.ok if self._checked_at > float("-inf") else None
+
     async def _probed(self) -> CheckView:
         try:
             async with asyncio.timeout(CHECK_SECONDS):
@@ -94,6 +99,10 @@ class Gauges:
     feed_readers: Callable[[], int]
 
 
+def _not_ready(model: type[Readiness]) -> Reply:
+    return Reply(HTTPStatus.SERVICE_UNAVAILABLE, "it takes no work; checks say why", model)
+
+
 class HealthRoutes:
     """``/livez``, ``/readyz``, ``/healthz``."""
 
@@ -102,18 +111,20 @@ class HealthRoutes:
         self._lag = lag
         self._gauges = gauges
         self._began = time.monotonic()
+        self._looked = asyncio.Event()
+        self._looked.set()
         self.stopping = False
 
     @route("GET", "/livez", "Whether the process answers", answer=Live)
     async def live(self, _call: Call[Empty, Empty]) -> Live:
         return Live()
 
-    @route("GET", "/readyz", "Whether the server takes work", answer=Readiness)
+    @route("GET", "/readyz", "Whether the server takes work", answer=Readiness, also=(_not_ready(Readiness),))
     async def ready(self, _call: Call[Empty, Empty]) -> Answer:
         readiness = await self._readiness()
         return Answer(readiness, status=_status(readiness))
 
-    @route("GET", "/healthz", "How the server is", answer=Health)
+    @route("GET", "/healthz", "How the server is", answer=Health, also=(_not_ready(Health),))
     async def health(self, _call: Call[Empty, Empty]) -> Answer:
         readiness = await self._readiness()
         health = Health(
@@ -128,6 +139,18 @@ class HealthRoutes:
             feed_readers=self._gauges.feed_readers(),
         )
         return Answer(health, status=_status(readiness))
+
+    def known(self) -> Mapping[str, bool | None]:
+        """The last outcome of each check, without waiting; asks for newer ones, which ``run`` gets."""
+        self._looked.set()
+        return {name: check.known for name, check in self._checks.items()}
+
+    async def run(self) -> None:
+        """Ask the checks at the start and again whenever somebody has looked at ``known``, until cancelled."""
+        while True:
+            await self._looked.wait()
+            self._looked.clear()
+            await self._readiness()
 
     async def _readiness(self) -> Readiness:
         views = await asyncio.gather(*(check.view() for check in self._checks.values()))

@@ -6,9 +6,9 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from aiohttp import web
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
-from mediagen.core.errors import InvalidBase64, QueueFull, StorageUnavailable, TooLarge, UrlNotAllowed
+from mediagen.core.errors import InvalidBase64, QueueFull, StorageFull, StorageUnavailable, TooLarge, UrlNotAllowed
 from mediagen.core.files import File, FileKind, new_id
 from mediagen.core.tasks import Task
 from mediagen.pipelines.intake import BodyIntake, Received
@@ -27,7 +27,21 @@ from mediagen.web.views import Views
 class IngestRequest(Given):
     """What to bring in, and how to keep it. Exactly one of ``url`` and ``data``."""
 
-    url: Annotated[str, StringConstraints(min_length=1, max_length=4096, strip_whitespace=True)] | None = None
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["url"], "properties": {"url": {"type": "string"}, "data": {"type": "null"}}},
+                {
+                    "required": ["data"],
+                    "properties": {"data": {"type": "string"}, "url": {"type": "null"}, "field": {"type": "null"}},
+                },
+            ]
+        }
+    )
+
+    url: Annotated[str, StringConstraints(min_length=1, max_length=4096, strip_whitespace=True)] | None = Field(
+        None, description="what to fetch, http or https"
+    )
     data: str | None = Field(
         None,
         description="content in base64 or as a data: URI, of any length; it is stored while it arrives, so that the "
@@ -39,9 +53,9 @@ class IngestRequest(Given):
         description="JSON pointer (RFC 6901): the answer of the URL is JSON, keep the base64 text found there",
     )
     kind: FileKind | None = Field(None, description="what it must be; other content is refused")
-    filename: str | None = Field(None, min_length=1, max_length=255)
+    filename: str | None = Field(None, min_length=1, max_length=255, description="the name to keep it by")
     priority: Priority = 50
-    timeout_seconds: float | None = Field(None, gt=0)
+    timeout_seconds: float | None = Field(None, gt=0, description="limit of one attempt")
 
     @model_validator(mode="after")
     def _one_source(self) -> IngestRequest:
@@ -79,8 +93,10 @@ class IngestRoutes:
         body=IngestRequest,
         answer=TaskView,
         status=HTTPStatus.ACCEPTED,
-        fails=(UrlNotAllowed, QueueFull, InvalidBase64, TooLarge, BodyStalled, StorageUnavailable),
+        fails=(UrlNotAllowed, QueueFull, InvalidBase64, TooLarge, BodyStalled, StorageUnavailable, StorageFull),
         streamed=True,
+        takes=("Idempotency-Key",),
+        gives=("Location", "Retry-After"),
     )
     async def ingest(self, call: Call[Empty, IngestRequest]) -> Answer:
         """A queued task for ``url``; a completed one for ``data``."""

@@ -15,6 +15,9 @@ from mediagen.web.settings import ServerSettings
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 HEALTH_PATHS: Final = ("/livez", "/readyz", "/healthz")
+WATCHED_PATHS: Final = (*HEALTH_PATHS, "/metrics")
+"""What monitors ask every few seconds: not worth a line in the log, and not what callers wait for."""
+
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _ALLOWED_METHODS: Final = "GET, HEAD, POST, PATCH, PUT, DELETE, OPTIONS"
 _ALLOWED_HEADERS: Final = (

@@ -13,11 +13,56 @@ from http import HTTPStatus
 from typing import Any, Final, cast
 
 from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field
 
 from mediagen.core import errors
 from mediagen.core.errors import InvalidRequest, MediagenError, UnsupportedMedia
 
 OPENAI_PREFIXES: Final = ("/v1/images", "/v1/videos", "/v1/models")
+
+
+class FieldFault(BaseModel):
+    """One thing that is wrong with a request."""
+
+    model_config = ConfigDict(frozen=True)
+
+    field: str | None = Field(description="its place, levels joined by dots; null: the request as a whole")
+    message: str
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str = Field(description="a stable word; docs/errors.md says what to do")
+    retryable: bool = Field(description="the same request can succeed later without being changed")
+    request_id: str
+    errors: list[FieldFault] = Field(default_factory=list, description="each field that is wrong")
+
+
+class OpenAIFault(BaseModel):
+    """An error in the words of OpenAI's clients."""
+
+    model_config = ConfigDict(frozen=True)
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class OpenAIProblem(BaseModel):
+    """An error of the OpenAI-compatible routes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    error: OpenAIFault
 
 
 class BodyStalled(InvalidRequest):
@@ -75,6 +120,17 @@ STATUS: Final[Mapping[type[MediagenError], HTTPStatus]] = {
     PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
     RangeNotSatisfiable: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
 }
+
+ANY_CALL: Final[tuple[type[MediagenError], ...]] = (
+    InvalidRequest,
+    Forbidden,
+    BodyStalled,
+    errors.TooLarge,
+    EncodedBody,
+    MediagenError,
+    errors.Unavailable,
+)
+"""What every call can meet, whatever it is for."""
 
 CLOSING: Final = frozenset(
     {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE}

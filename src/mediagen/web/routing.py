@@ -55,11 +55,24 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Reply:
+    """Another answer that a call can give, beside its usual one and its errors; ``model`` None: it has no body."""
+
+    status: int
+    says: str
+    model: type[BaseModel] | None = None
+    gives: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Declaration:
     """A route as the outside knows it.
 
     ``answer`` None: the handler writes a body of ``media_type`` by itself. ``streamed``: it also reads the body by
-    itself. ``fails``: the errors that belong to this call beyond those that any call can meet.
+    itself. ``fails``: the errors that belong to this call beyond those that any call can meet. ``also``: answers of
+    another status. ``takes`` and ``gives``: request and answer headers that clients rely on.
+    ``events``: what the data of a stream of events can be. ``file_field``: the body is a file, raw or in this field of
+    a form.
     """
 
     method: str
@@ -73,6 +86,18 @@ class Declaration:
     media_type: str = "application/json"
     streamed: bool = False
     body_optional: bool = False
+    also: tuple[Reply, ...] = ()
+    takes: tuple[str, ...] = ()
+    gives: tuple[str, ...] = ()
+    events: tuple[type[BaseModel], ...] = ()
+    file_field: str | None = None
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods that the route answers; one that gives a model on GET answers HEAD as well."""
+        if self.method == "GET" and self.answer is not None:
+            return ("GET", "HEAD")
+        return tuple(self.method.split("|"))
 
 
 Handler: TypeAlias = Callable[[Call[Any, Any]], Awaitable[BaseModel | Answer | web.StreamResponse]]
@@ -94,10 +119,30 @@ def route(
     media_type: str = "application/json",
     streamed: bool = False,
     body_optional: bool = False,
+    also: tuple[Reply, ...] = (),
+    takes: tuple[str, ...] = (),
+    gives: tuple[str, ...] = (),
+    events: tuple[type[BaseModel], ...] = (),
+    file_field: str | None = None,
 ) -> Callable[[Method[SelfT, QueryT, BodyT, ResultT]], Method[SelfT, QueryT, BodyT, ResultT]]:
     """Declare the method below as the handler of ``method path``."""
     declaration = Declaration(
-        method, path, summary, query, body, answer, status, fails, media_type, streamed, body_optional
+        method,
+        path,
+        summary,
+        query=query,
+        body=body,
+        answer=answer,
+        status=status,
+        fails=fails,
+        media_type=media_type,
+        streamed=streamed,
+        body_optional=body_optional,
+        also=also,
+        takes=takes,
+        gives=gives,
+        events=events,
+        file_field=file_field,
     )
 
     def declare(handler: Method[SelfT, QueryT, BodyT, ResultT]) -> Method[SelfT, QueryT, BodyT, ResultT]:
@@ -121,12 +166,8 @@ def register(app: web.Application, owners: Iterable[object], *, base_path: str, 
         for name, declaration in declarations(type(owner)):
             handler = cast(Handler, getattr(owner, name))
             serve = _dispatcher(handler, declaration, limits)
-            path = base_path + declaration.path
-            if declaration.method == "GET" and declaration.answer is not None:
-                app.router.add_get(path, serve, allow_head=True, expect_handler=not_yet)
-            else:
-                for method in declaration.method.split("|"):
-                    app.router.add_route(method, path, serve, expect_handler=not_yet)
+            for method in declaration.methods:
+                app.router.add_route(method, base_path + declaration.path, serve, expect_handler=not_yet)
 
 
 def _dispatcher(

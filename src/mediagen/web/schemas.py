@@ -161,6 +161,15 @@ class Deleted(Said):
 class Selection(Given):
     """Tasks by id, or all of one status."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["ids"], "properties": {"ids": {"type": "array"}, "status": {"type": "null"}}},
+                {"required": ["status"], "properties": {"status": {"type": "string"}, "ids": {"type": "null"}}},
+            ]
+        }
+    )
+
     ids: Annotated[list[TaskId], Field(min_length=1, max_length=MAX_BULK)] | None = None
     status: TaskStatus | None = None
 

@@ -12,6 +12,7 @@ from mediagen.web import frames
 from mediagen.web.feed import Hub, Reader
 from mediagen.web.origins import Origins
 from mediagen.web.routing import Call, Empty, route
+from mediagen.web.schemas import EventView, SnapshotView
 from mediagen.web.views import Tasks
 
 HEARTBEAT_SECONDS = 15.0
@@ -36,6 +37,8 @@ class StreamRoutes:
         fails=(NotFound, Unavailable),
         media_type="text/event-stream",
         streamed=True,
+        takes=("Last-Event-ID",),
+        events=(SnapshotView, EventView),
     )
     async def events(self, call: Call[Empty, Empty]) -> web.StreamResponse:
         """Snapshot, what was missed since ``Last-Event-ID``, then what happens; ends when the task ends."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from mediagen.core.errors import AttemptsExhausted, Conflict, MediagenError, NotFound, QueueFull
+from mediagen.core.errors import AttemptsExhausted, Conflict, MediagenError, NotFound, QueueFull, StorageUnavailable
 from mediagen.core.tasks import Task, TaskQuery, TaskStatus
 from mediagen.storage.base import Storage
 from mediagen.tasks.ports import Files
@@ -65,7 +65,7 @@ class TaskRoutes:
             last_id=data[-1].id if data else None,
         )
 
-    @route("GET", "/v1/tasks/{id}", "Get a task", answer=TaskView, fails=(NotFound,))
+    @route("GET", "/v1/tasks/{id}", "Get a task", answer=TaskView, fails=(NotFound,), gives=("Retry-After",))
     async def get_task(self, call: Call[Empty, Empty]) -> Answer:
         return await self._answer(call.request, await self._service.get(call.id))
 
@@ -98,7 +98,12 @@ class TaskRoutes:
         return await self._answer(call.request, await self._service.set_priority(call.id, call.body.priority))
 
     @route(
-        "DELETE", "/v1/tasks/{id}", "Delete an ended task", query=Deletion, answer=Deleted, fails=(NotFound, Conflict)
+        "DELETE",
+        "/v1/tasks/{id}",
+        "Delete an ended task",
+        query=Deletion,
+        answer=Deleted,
+        fails=(NotFound, Conflict, StorageUnavailable),
     )
     async def delete_task(self, call: Call[Deletion, Empty]) -> Deleted:
         if call.query.media:

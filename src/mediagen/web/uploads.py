@@ -16,9 +16,9 @@ from mediagen.pipelines.reception import Reception
 from mediagen.streams.sources import ChunkSource
 from mediagen.tasks.ports import Files
 from mediagen.web.bodies import chunks
-from mediagen.web.forms import Form
+from mediagen.web.forms import FIELD, Form
 from mediagen.web.origins import Origins
-from mediagen.web.problems import BodyStalled
+from mediagen.web.problems import BodyStalled, EncodedBody
 from mediagen.web.routing import Answer, Call, Empty, route
 from mediagen.web.schemas import FileView
 from mediagen.web.settings import ServerSettings
@@ -59,8 +59,11 @@ class UploadRoutes:
         "Upload a file, as the body or in the field file of a form",
         answer=FileView,
         status=HTTPStatus.CREATED,
-        fails=(TooLarge, BodyStalled, UnsupportedMedia, StorageUnavailable),
+        fails=(TooLarge, BodyStalled, UnsupportedMedia, EncodedBody, StorageUnavailable),
         streamed=True,
+        file_field=FIELD,
+        takes=(FILENAME_HEADER,),
+        gives=("Location",),
     )
     async def upload(self, call: Call[Empty, Empty]) -> Answer:
         return await self._receive(call.request)
@@ -71,8 +74,11 @@ class UploadRoutes:
         "Upload a file, by the older path",
         answer=FileView,
         status=HTTPStatus.CREATED,
-        fails=(TooLarge, BodyStalled, UnsupportedMedia, StorageUnavailable),
+        fails=(TooLarge, BodyStalled, UnsupportedMedia, EncodedBody, StorageUnavailable),
         streamed=True,
+        file_field=FIELD,
+        takes=(FILENAME_HEADER,),
+        gives=("Location",),
     )
     async def upload_as_before(self, call: Call[Empty, Empty]) -> Answer:
         return await self._receive(call.request)

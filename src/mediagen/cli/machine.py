@@ -1,0 +1,95 @@
+"""What the doctor looks at without a store: disk, SQLite, limits of the system, programs."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from mediagen.streams.base import GIB, MIB
+
+LITTLE_SPACE: Final = GIB
+NO_SPACE: Final = 64 * MIB
+FEW_FILES: Final = 4096
+TOO_FEW_FILES: Final = 256
+WAL_RESET_FIXED: Final = (3, 51, 3)
+"""Before this release two connections that write and checkpoint at the same moment can damage a database."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. ``advice``: what to do; empty when there is nothing to do."""
+
+    name: str
+    status: Literal["ok", "warn", "fail"]
+    says: str
+    advice: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def data_directory(path: Path) -> Iterator[Finding]:
+    """Whether it (or the nearest folder above, when the first start will make it) takes a file; its free space."""
+    nearest = path.absolute()
+    while not nearest.exists():
+        nearest = nearest.parent
+    try:
+        with tempfile.TemporaryFile(dir=nearest) as file:
+            file.write(b"mediagen")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as exc:
+        advice = "let the user that runs mediagen write there, or set another data_dir"
+        yield Finding("data directory", "fail", f"{nearest}: {exc.strerror}", advice)
+        return
+    later = "" if nearest == path.absolute() else " (will be made by the first start)"
+    yield Finding("data directory", "ok", f"{path.absolute()} can be written{later}")
+    yield free_space(nearest, shutil.disk_usage(nearest).free)
+
+
+def free_space(path: Path, free: int) -> Finding:
+    """A verdict on ``free`` bytes."""
+    said = f"{free / GIB:.1f} GiB at {path}"
+    if free < NO_SPACE:
+        return Finding("free space", "fail", said, "free some, or set data_dir to a larger disk")
+    if free < LITTLE_SPACE:
+        return Finding("free space", "warn", said, "the database needs room for its log; free some soon")
+    return Finding("free space", "ok", said)
+
+
+def sqlite(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> Finding:
+    """The version, and whether it has the WAL-reset fault."""
+    said = ".".join(map(str, version))
+    if version >= WAL_RESET_FIXED:
+        return Finding("sqlite", "ok", said)
+    # one connection of ours writes and checkpoints; only somebody else's second one could do harm
+    return Finding(
+        "sqlite",
+        "ok",
+        f"{said}, before {'.'.join(map(str, WAL_RESET_FIXED))}: has the WAL-reset fault, which mediagen's one writer "
+        "cannot meet; let no other program write to its database",
+    )
+
+
+def open_files(limit: int | None = None) -> Finding:
+    """How many files and sockets the server may open: it raises the soft limit to the hard one by itself."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1] if limit is None else limit
+    if hard == resource.RLIM_INFINITY:
+        return Finding("open files", "ok", "no limit")
+    advice = "raise the hard limit: LimitNOFILE of systemd, --ulimit nofile of a container, ulimit -Hn"
+    status: Literal["ok", "warn", "fail"] = "fail" if hard < TOO_FEW_FILES else "warn" if hard < FEW_FILES else "ok"
+    return Finding("open files", status, f"at most {hard}", "" if status == "ok" else advice)
+
+
+def programs() -> Iterator[Finding]:
+    """Information: nothing of this release needs them."""
+    for name in ("ffmpeg", "ffprobe"):
+        found = shutil.which(name)
+        yield Finding(name, "ok", found or "not installed; not needed by this release")

@@ -1,0 +1,130 @@
+"""``/metrics`` in Prometheus' text format (version 0.0.4).
+
+Counts are kept by ``traffic`` and the streams' ``Tally``; gauges are read when they are asked for. There is no
+registry of the process: a scrape is made from this server's own parts. The families are made on the event loop, where
+what they read cannot change under them; /proc is read and the text written in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from itertools import accumulate
+from typing import Final
+
+from aiohttp import hdrs, web
+from prometheus_client import ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.registry import Collector
+
+from mediagen import __version__
+from mediagen.pipelines.keep import Keeping
+from mediagen.tasks.dispatcher import LaneDispatcher
+from mediagen.web.feed import Hub
+from mediagen.web.health import HealthRoutes, LoopLag
+from mediagen.web.routing import Call, Empty, route
+from mediagen.web.traffic import BOUNDS, Outcomes, Traffic
+
+PREFIX: Final = "mediagen"
+_ENDS: Final = (*map(str, BOUNDS), "+Inf")
+
+
+class MetricsRoutes:
+    """``/metrics``."""
+
+    def __init__(
+        self,
+        traffic: Traffic,
+        outcomes: Outcomes,
+        health: HealthRoutes,
+        lag: LoopLag,
+        dispatcher: LaneDispatcher,
+        hub: Hub,
+        keeping: Keeping,
+    ) -> None:
+        self._traffic = traffic
+        self._outcomes = outcomes
+        self._health = health
+        self._lag = lag
+        self._dispatcher = dispatcher
+        self._hub = hub
+        self._keeping = keeping
+
+    @route("GET|HEAD", "/metrics", "Figures for Prometheus", media_type="text/plain")
+    async def metrics(self, _call: Call[Empty, Empty]) -> web.StreamResponse:
+        families = (*self._answers(), *self._tasks(), *self._bytes(), *self._state())
+        text = await asyncio.to_thread(self._text, families)
+        return web.Response(
+            body=text, headers={hdrs.CONTENT_TYPE: CONTENT_TYPE_PLAIN_0_0_4, hdrs.CACHE_CONTROL: "no-store"}
+        )
+
+    def _answers(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            f"{PREFIX}_http_requests", "Requests answered", labels=("route", "method", "status")
+        )
+        for labels, count in self._traffic.requests.items():
+            requests.add_metric(labels, count)
+        yield requests
+        durations = HistogramMetricFamily(
+            f"{PREFIX}_http_request_duration_seconds",
+            "Time until the answer was ready; feeds and what monitors ask left out",
+            labels=("route", "method"),
+        )
+        for names, timing in self._traffic.timings.items():
+            durations.add_metric(names, list(zip(_ENDS, accumulate(timing.buckets), strict=True)), timing.total)
+        yield durations
+
+    def _tasks(self) -> Iterator[Metric]:
+        tasks = GaugeMetricFamily(f"{PREFIX}_tasks", "Tasks that have not ended", labels=("lane", "state"))
+        slots = GaugeMetricFamily(f"{PREFIX}_lane_slots", "Tasks that may run at once", labels=("lane",))
+        for name, lane in self._dispatcher.lanes.items():
+            tasks.add_metric((name, "running"), lane.running)
+            tasks.add_metric((name, "queued"), len(lane.waiting))
+            slots.add_metric((name,), lane.slots)
+        yield from (tasks, slots)
+        yield GaugeMetricFamily(f"{PREFIX}_queue_depth", "Tasks that wait, over all lanes", self._dispatcher.waiting)
+        ended = CounterMetricFamily(f"{PREFIX}_tasks_ended", "Tasks that ended", labels=("kind", "status", "code"))
+        for labels, count in self._outcomes.ended.items():
+            ended.add_metric(labels, count)
+        yield ended
+
+    def _bytes(self) -> Iterator[Metric]:
+        tally, pool = self._keeping.tally, self._keeping.pool
+        yield CounterMetricFamily(f"{PREFIX}_received_bytes", "Bytes received from sources and callers", tally.received)
+        yield CounterMetricFamily(f"{PREFIX}_stored_bytes", "Bytes that the store acknowledged", tally.stored)
+        yield GaugeMetricFamily(f"{PREFIX}_buffer_lent_bytes", "Part buffers in use", pool.lent)
+        yield GaugeMetricFamily(f"{PREFIX}_buffer_budget_bytes", "Part buffers that may be in use", pool.budget)
+
+    def _state(self) -> Iterator[Metric]:
+        lag = f"{PREFIX}_event_loop_lag"
+        yield GaugeMetricFamily(f"{lag}_seconds", "How late the event loop was, last measurement", self._lag.last)
+        yield GaugeMetricFamily(f"{lag}_max_seconds", "The same, worst of the last minute", self._lag.worst)
+        yield GaugeMetricFamily(f"{PREFIX}_feed_readers", "Connections that follow tasks", self._hub.readers)
+        checks = GaugeMetricFamily(f"{PREFIX}_check_ok", "Whether a part works; as of /readyz", labels=("check",))
+        for name, good in self._health.known().items():
+            if good is not None:
+                checks.add_metric((name,), good)
+        yield checks
+        about = GaugeMetricFamily(f"{PREFIX}_info", "Always 1", labels=("version",))
+        about.add_metric((__version__,), 1)
+        yield about
+
+    @cached_property
+    def _process(self) -> ProcessCollector:
+        """Memory, processor time, open files of this process; made in a thread, since it reads /proc."""
+        return ProcessCollector(namespace=PREFIX, registry=None)
+
+    def _text(self, families: Iterable[Metric]) -> bytes:
+        return generate_latest(_Scrape((*families, *self._process.collect())))
+
+
+class _Scrape(Collector):
+    """Families that have been made already, in the shape that the library writes."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
