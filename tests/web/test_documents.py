@@ -81,6 +81,21 @@ def test_a_streamed_body_is_described_by_its_model() -> None:
     assert {parameter["name"] for parameter in ingest["parameters"]} == {"Idempotency-Key"}
 
 
+@pytest.mark.parametrize("path", ["/v1/files", "/files"])
+def test_an_upload_is_the_file_itself_or_a_form(path: str) -> None:
+    upload = OPERATIONS["POST", path]
+
+    assert set(upload["requestBody"]["content"]) == {"multipart/form-data", "application/octet-stream"}
+    assert upload["requestBody"]["content"]["multipart/form-data"]["schema"]["required"] == ["file"]
+    assert {"name": "X-Filename", "in": "header"}.items() <= upload["parameters"][0].items()
+    assert upload["tags"] == ["files"]
+    assert "<code>multipart/form-data</code>" in page(DOCUMENT)
+
+
+def test_what_has_no_body_is_described_without_one() -> None:
+    assert "content" not in OPERATIONS["DELETE", "/v1/files/{id}"]["responses"]["204"]
+
+
 def test_errors_are_problems_with_the_codes_of_the_declaration() -> None:
     reference = OPERATIONS["POST", "/v1/tasks/{id}/retry"]["responses"]["409"]["$ref"]
     conflict = DOCUMENT["components"]["responses"][reference.rpartition("/")[2]]
@@ -178,6 +193,13 @@ def _hostile(value: Any) -> Any:
     if isinstance(value, list):
         return [_hostile(item) for item in value]
     return f'{value}<script>"&' if isinstance(value, str) else value
+
+
+def test_code_in_descriptions_is_shown_as_code() -> None:
+    made = page(DOCUMENT)
+
+    assert "Exactly one of <code>url</code> and <code>data</code>" in made
+    assert "``" not in made
 
 
 def test_the_page_escapes_everything() -> None:

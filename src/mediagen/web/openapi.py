@@ -45,6 +45,8 @@ HEADERS: Final[Mapping[str, str]] = {
 
 _OPERATING: Final = "operating"
 """The tag of what is not for users but for those who run the server; it comes last."""
+_OLDER: Final = frozenset({"files"})
+"""Parts that have paths outside of ``/v1`` as well."""
 
 _COMPONENTS: Final = "#/components/"
 _PARAMETER_PATTERNS: Final = {
@@ -242,5 +244,5 @@ def _tag(path: str) -> str:
     """The part of the API that a path belongs to."""
     first, _, rest = path.strip("/").partition("/")
     if first != "v1":
-        return _OPERATING
+        return first if first in _OLDER else _OPERATING
     return "feed" if rest == "ws" else rest.partition("/")[0]

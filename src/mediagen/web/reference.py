@@ -6,6 +6,7 @@ them stay good. Everything that comes out of the document is escaped.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from importlib import resources
@@ -25,6 +26,8 @@ _BOUNDS: Final = {
     "pattern": "like {}",
     "default": "default {}",
 }
+_CODE: Final = re.compile(r"`+([^`]+)`+")
+"""What descriptions mark as code, after it was escaped."""
 
 
 def page(document: Json) -> str:
@@ -135,11 +138,11 @@ def _answer(reply: Json) -> str:
     kinds = ((kind, content["schema"]) for kind, content in reply.get("content", {}).items())
     given = "; ".join(f"{_type(schema)} <i>{escape(kind)}</i>" for kind, schema in kinds)
     headers = [f"<code>{escape(name)}</code>" for name in reply["headers"] if name != "x-request-id"]
-    return f"{escape(reply['description'])}. {given}" + (f" with {', '.join(headers)}" if headers else "")
+    return f"{_prose(reply['description'])}. {given}" + (f" with {', '.join(headers)}" if headers else "")
 
 
 def _object(name: str, schema: Json) -> str:
-    about = f"<p>{escape(schema['description'])}</p>" if "description" in schema else ""
+    about = f"<p>{_prose(schema['description'])}</p>" if "description" in schema else ""
     values = "" if "properties" in schema else f"<p>{_type(schema)}</p>"
     return (
         f'<section id="schema-{escape(name)}"><h3><a href="#schema-{escape(name)}">{escape(name)}</a></h3>'
@@ -195,7 +198,14 @@ def _bounds(schema: Json) -> str:
 
 
 def _about(schema: Json) -> str:
-    return f"<br>{escape(schema['description'])}" if "description" in schema else ""
+    if "description" not in schema:
+        return ""
+    return f"<br>{_prose(schema['description'])}"
+
+
+def _prose(text: str) -> str:
+    """Text for people, with its code marked as code."""
+    return _CODE.sub(r"<code>\1</code>", escape(text))
 
 
 def _name(reference: Json) -> str:
