@@ -80,23 +80,10 @@ class FileRoutes:
         takes=_CONDITIONS,
         gives=_ABOUT,
         also=_IN_PART,
+        older="/files/{id}",
     )
     async def get_content(self, call: Call[Download, Empty]) -> web.StreamResponse:
-        return await self._send(call)
-
-    @route(
-        "GET|HEAD",
-        "/files/{id}",
-        "Get the bytes of a file, by the older path",
-        query=Download,
-        fails=(NotFound, PreconditionFailed, RangeNotSatisfiable, StorageUnavailable),
-        media_type="*/*",
-        takes=_CONDITIONS,
-        gives=_ABOUT,
-        also=_IN_PART,
-    )
-    async def get_content_as_before(self, call: Call[Download, Empty]) -> web.StreamResponse:
-        return await self._send(call)
+        return await self._content.respond(call.request, await self._file(call.id), download=call.query.download)
 
     @route(
         "DELETE",
@@ -108,9 +95,6 @@ class FileRoutes:
     async def delete_file(self, call: Call[Empty, Empty]) -> Answer:
         await delete_file(self._files, self._storage, await self._file(call.id))
         return Answer(None)
-
-    async def _send(self, call: Call[Download, Empty]) -> web.StreamResponse:
-        return await self._content.respond(call.request, await self._file(call.id), download=call.query.download)
 
     async def _file(self, file_id: str) -> File:
         file = await self._files.get(file_id)

@@ -8,7 +8,7 @@ document is made from it. The handler gets validated input and gives a value.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 
@@ -72,7 +72,7 @@ class Declaration:
     itself. ``fails``: the errors that belong to this call beyond those that any call can meet. ``also``: answers of
     another status. ``takes`` and ``gives``: request and answer headers that clients rely on.
     ``events``: what the data of a stream of events can be. ``file_field``: the body is a file, raw or in this field of
-    a form.
+    a form. ``older``: a path by which earlier clients know the call. ``handler``: name of the method.
     """
 
     method: str
@@ -91,6 +91,8 @@ class Declaration:
     gives: tuple[str, ...] = ()
     events: tuple[type[BaseModel], ...] = ()
     file_field: str | None = None
+    older: str | None = None
+    handler: str = ""
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -124,6 +126,7 @@ def route(
     gives: tuple[str, ...] = (),
     events: tuple[type[BaseModel], ...] = (),
     file_field: str | None = None,
+    older: str | None = None,
 ) -> Callable[[Method[SelfT, QueryT, BodyT, ResultT]], Method[SelfT, QueryT, BodyT, ResultT]]:
     """Declare the method below as the handler of ``method path``."""
     declaration = Declaration(
@@ -143,28 +146,32 @@ def route(
         gives=gives,
         events=events,
         file_field=file_field,
+        older=older,
     )
 
     def declare(handler: Method[SelfT, QueryT, BodyT, ResultT]) -> Method[SelfT, QueryT, BodyT, ResultT]:
-        setattr(handler, _DECLARATION, declaration)
+        setattr(handler, _DECLARATION, replace(declaration, handler=handler.__name__))
         return handler
 
     return declare
 
 
 def declarations(owner: type) -> Iterator[tuple[str, Declaration]]:
-    """Names of the handlers of a class and what they declare, in the order of the source."""
+    """What the handlers of a class declare, by a name for each route, in the order of the source."""
     for name, member in vars(owner).items():
         declaration = getattr(member, _DECLARATION, None)
         if isinstance(declaration, Declaration):
             yield name, declaration
+            if declaration.older is not None:
+                summary = f"{declaration.summary} (older path)"
+                yield f"{name}_as_before", replace(declaration, path=declaration.older, summary=summary)
 
 
 def register(app: web.Application, owners: Iterable[object], *, base_path: str, limits: BodyLimits) -> None:
     """Add the routes of all handlers of ``owners`` to ``app``. GET routes answer HEAD as well."""
     for owner in owners:
-        for name, declaration in declarations(type(owner)):
-            handler = cast(Handler, getattr(owner, name))
+        for _, declaration in declarations(type(owner)):
+            handler = cast(Handler, getattr(owner, declaration.handler))
             serve = _dispatcher(handler, declaration, limits)
             for method in declaration.methods:
                 app.router.add_route(method, base_path + declaration.path, serve, expect_handler=not_yet)

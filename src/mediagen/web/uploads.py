@@ -64,27 +64,11 @@ class UploadRoutes:
         file_field=FIELD,
         takes=(FILENAME_HEADER,),
         gives=("Location",),
+        older="/files",
     )
     async def upload(self, call: Call[Empty, Empty]) -> Answer:
-        return await self._receive(call.request)
-
-    @route(
-        "POST",
-        "/files",
-        "Upload a file, by the older path",
-        answer=FileView,
-        status=HTTPStatus.CREATED,
-        fails=(TooLarge, BodyStalled, UnsupportedMedia, EncodedBody, StorageUnavailable),
-        streamed=True,
-        file_field=FIELD,
-        takes=(FILENAME_HEADER,),
-        gives=("Location",),
-    )
-    async def upload_as_before(self, call: Call[Empty, Empty]) -> Answer:
-        return await self._receive(call.request)
-
-    async def _receive(self, request: web.Request) -> Answer:
         """The file, stored and recorded."""
+        request = call.request
         upload = await self._begin(request)
         async with self._reception.receive(
             ChunkSource(upload.chunks, size=upload.size), filename=upload.filename, declared=upload.media_type
