@@ -8,8 +8,8 @@ making the client, which a server pays once.
 * ``naive``: what most write first: aiohttp chunks gathered into 8 MiB, ``upload_part`` of aiobotocore, all defaults;
 * ``buffered``: the whole download in memory, then one ``put_object``;
 * ``relay``: bare sockets in threads, ``recv`` and ``send`` and nothing else: no HTTP library, no signature, no
-  checksum, no progress, no retry. Not a peer but the floor: what any program pays on this machine that has the bytes
-  in its hands.
+  progress, no retry; with ``--crc`` the CRC-32 of every part as well. Not a peer but the floor: what any program pays
+  on this machine that has the bytes in its hands.
 """
 
 from __future__ import annotations
@@ -155,7 +155,10 @@ def _head(sock: socket.socket) -> tuple[bytes, bytes]:
 
 
 def relay(args: argparse.Namespace) -> None:
+    from isal.isal_zlib import crc32 as counted
+
     part_size = 32 * 1024 * 1024
+    crc32 = counted if args.crc else None
     source, store = urlsplit(args.url), urlsplit(args.endpoint)
     watch = Watch(os.getpid())
     with urllib.request.urlopen(urllib.request.Request(args.url, method="HEAD"), timeout=60) as reply:
@@ -168,6 +171,7 @@ def relay(args: argparse.Namespace) -> None:
     upload_id = upload[1].decode()
 
     def move(number: int) -> str:
+        crc = 0
         start = (number - 1) * part_size
         left = min(part_size, size - start)
         buffer = memoryview(bytearray(512 * 1024))
@@ -190,6 +194,8 @@ def relay(args: argparse.Namespace) -> None:
                 count = here.recv_into(buffer[: min(left, len(buffer))])
                 if not count:
                     raise ConnectionError("the source closed the connection")
+                if crc32 is not None:
+                    crc = crc32(buffer[:count], crc)
                 there.sendall(buffer[:count])
                 left -= count
             etag = re.search(rb"(?im)^etag: *(\S+)", _head(there)[0])
@@ -219,6 +225,7 @@ def main() -> None:
     parser.add_argument("--endpoint", required=True)
     parser.add_argument("--certificate", help="trusted certificate of both, when they speak TLS")
     parser.add_argument("--signed", action="store_true", help="obstore: hash the payload for its signature")
+    parser.add_argument("--crc", action="store_true", help="relay: count the CRC-32 of every part")
     parser.add_argument("--in-flight", type=int, default=4, help="parts on their way at once")
     args = parser.parse_args()
     try:

@@ -47,6 +47,7 @@ def peer(
     certificate: Path | None = None,
     in_flight: int = 4,
     signed: bool = False,
+    crc: bool = False,
 ) -> Contender:
     """A transfer of ``benchmarks.peers``."""
     argv = [sys.executable, "-m", "benchmarks.peers", name, "--url", url, "--endpoint", endpoint]
@@ -55,6 +56,8 @@ def peer(
         argv += ["--certificate", str(certificate)]
     if signed:
         argv.append("--signed")
+    if crc:
+        argv.append("--crc")
 
     async def go() -> Reading:
         done = await run(argv, env=clean_environment())

@@ -37,6 +37,7 @@ async def range_lane(bench: Bench) -> Report:
             OURS: ours,
             "obstore": peer("obstore", url, store.url),
             "relay": peer("relay", url, store.url),
+            "relay, CRC": peer("relay", url, store.url, crc=True),
         }
         warm, rounds = await interleave(quick, bench.rounds(7))
         slow: dict[str, Contender] = {
@@ -52,6 +53,7 @@ async def range_lane(bench: Bench) -> Report:
     report.add("time / obstore", ratio(rounds, OURS, "obstore"), "x", limit=1.05, goal=0.85)
     report.add("time / bare sockets", ratio(rounds, OURS, "relay"), "x")
     report.add("bare sockets / curl -o /dev/null", ratio(rounds, "relay", "curl"), "x")
+    report.add("bare sockets and CRC / curl -o /dev/null", ratio(rounds, "relay, CRC", "curl"), "x")
     report.add("time / boto3", ratio(slow_rounds, OURS, "boto3"), "x")
     report.add("time / naive", ratio(slow_rounds, OURS, "naive"), "x")
     cost(report, rounds, mib, cpu_limit=1.0, cpu_goal=0.7)
