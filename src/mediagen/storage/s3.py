@@ -1,6 +1,6 @@
 """Objects in an S3-compatible bucket, through aiobotocore as it is.
 
-Bodies are async iterables (``streams.parts``), so nothing of a part is copied together; payloads are unsigned unless
+Bodies are written piece by piece (``payload``), so nothing of a part is copied together; payloads are unsigned unless
 asked for, because a streamed body cannot be hashed before it is sent.
 """
 

@@ -73,22 +73,17 @@ async def move_buffered(
     received = 0
     size = sink.part_size if source.size is None else min(sink.part_size, max(1, source.size))
 
-    async def store(number: int, body: BufferBody, hashed: asyncio.Task[None] | None, *, last: bool) -> None:
+    async def store(number: int | None, body: BufferBody, hashed: asyncio.Task[None] | None, *, last: bool) -> None:
+        """Put part ``number``; None: the whole object."""
         try:
-            stored.append(await sink.put_part(number, body))
+            if number is None:
+                await sink.put_whole(body)
+            else:
+                stored.append(await sink.put_part(number, body))
         finally:
             await body.stop()
         meter.store(len(body))
         await sha256.settle(hashed, last=last)
-
-    async def store_whole(body: BufferBody, hashed: asyncio.Task[None] | None) -> Moved:
-        try:
-            await sink.put_whole(body)
-        finally:
-            await body.stop()
-        meter.store(len(body))
-        await sha256.settle(hashed, last=True)
-        return Moved(len(body), body.crc32, sha256.hexdigest(), [])
 
     def give_back(buffer: bytearray, _stored: asyncio.Task[None] | None = None) -> None:
         # after a failure the hashing thread may still look at the buffer; its result is of no use any more
@@ -116,7 +111,8 @@ async def move_buffered(
             body = await _bodied(view, sink.chunk_size, threads)
             if number == 1:
                 if last and filled <= sink.part_size:
-                    whole = await store_whole(body, hashed)
+                    await store(None, body, hashed, last=True)
+                    whole = Moved(filled, body.crc32, sha256.hexdigest(), [])
                     return False
                 await sink.begin()
                 await on_begin()
