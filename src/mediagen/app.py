@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import structlog
 
 from mediagen.core.errors import Unavailable, first_cause
+from mediagen.core.keys import new_secret
 from mediagen.db.connection import Database
 from mediagen.db.files import SqliteFiles
+from mediagen.db.keys import SqliteKeys
 from mediagen.db.tasks import SqliteJournal
 from mediagen.db.transfers import SqliteLedger
 from mediagen.events.bus import MemoryBus
@@ -32,7 +34,7 @@ from mediagen.pipelines.ingest import IngestPipeline
 from mediagen.pipelines.intake import BodyIntake
 from mediagen.pipelines.keep import Keeping, Plan
 from mediagen.pipelines.reception import Reception
-from mediagen.settings import Settings, check_exposure
+from mediagen.settings import Settings
 from mediagen.storage.base import Storage
 from mediagen.storage.local import LocalStorage
 from mediagen.streams.memory import settle_heap, tune_malloc
@@ -42,16 +44,21 @@ from mediagen.tasks.registry import Registry
 from mediagen.tasks.runner import TaskRunner
 from mediagen.tasks.service import TaskService
 from mediagen.web.content import Content
+from mediagen.web.door import Door
 from mediagen.web.feed import Hub
 from mediagen.web.files import FileRoutes
 from mediagen.web.health import Check, Gauges, HealthRoutes, LoopLag
 from mediagen.web.ingest import IngestRoutes
+from mediagen.web.keyring import Keyring
+from mediagen.web.keys import KeyRoutes
 from mediagen.web.metrics import MetricsRoutes
+from mediagen.web.operator import Access, offered
 from mediagen.web.origins import Origins
 from mediagen.web.server import Server, build
 from mediagen.web.sockets import SocketRoutes
 from mediagen.web.streams import StreamRoutes
 from mediagen.web.tasks import TaskRoutes
+from mediagen.web.tickets import Tickets
 from mediagen.web.traffic import Outcomes, Traffic
 from mediagen.web.uploads import UploadRoutes
 from mediagen.web.views import Views
@@ -69,13 +76,17 @@ _LOG: Final = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A server that runs. ``url`` is where it listens, without a final slash."""
+    """A server that runs.
+
+    ``url`` is where it listens, without a final slash. ``opened``: somebody has a key for it, or none is needed.
+    """
 
     url: str
     port: int
     storage: Storage
     service: TaskService
     hub: Hub
+    opened: bool
 
 
 Recipes: TypeAlias = Callable[[Fetcher, Keeping], Iterable[Pipeline]]
@@ -95,7 +106,6 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         MediagenError: the database or the store cannot be opened.
         OSError: the address cannot be listened on.
     """
-    check_exposure(settings)
     tune_malloc()
     async with _plain_failures(), AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database(settings.data_dir / DATABASE_FILE))
@@ -152,7 +162,14 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             lag,
             Gauges(lambda: len(registry.live()), lambda: dispatcher.waiting, lambda: hub.readers),
         )
-        await _keep_running(stack, hub, lag, health)
+        needs_keys = settings.auth.needs_keys(settings.server)
+        admin_key = settings.auth.admin_key.get_secret_value()
+        operator_key = f"mg_operator_{new_secret()}"
+        keyring, tickets = Keyring(SqliteKeys(database)), Tickets()
+        await keyring.load()
+        stack.push_async_callback(keyring.note)
+        door = Door(keyring, tickets, origins, required=needs_keys, admin_key=admin_key, operator_key=operator_key)
+        await _keep_running(stack, hub, lag, health, keyring)
         traffic = Traffic(base_path=settings.server.base_path)
         metrics = MetricsRoutes(traffic, outcomes, health, lag, dispatcher, hub, keeping)
         content = Content(
@@ -170,14 +187,18 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             FileRoutes(files, storage, content, views, origins),
             UploadRoutes(files, reception, views, origins, settings.server),
             SocketRoutes(hub, bus, origins),
+            KeyRoutes(keyring, tickets),
             metrics,
         )
-        server = Server(build(owners, settings.server, origins, traffic), settings.server, hub, health)
+        server = Server(build(owners, settings.server, origins, door, traffic), settings.server, hub, health)
         await stack.enter_async_context(server)
         url = f"http://{_in_url(settings.server.host)}:{server.port}{settings.server.base_path}"
+        await stack.enter_async_context(
+            offered(settings.data_dir, Access(_reached(settings, server.port), operator_key))
+        )
         settle_heap()
         _LOG.info("server_ready", url=url, storage=storage.name, data_dir=str(settings.data_dir))
-        yield Instance(url, server.port, storage, service, hub)
+        yield Instance(url, server.port, storage, service, hub, bool(admin_key) or not needs_keys or not keyring.empty)
         _LOG.info("server_stopping")
     _LOG.info("server_stopped")
 
@@ -246,11 +267,11 @@ async def _sweep(journal: SqliteJournal, storage: Storage) -> None:
         _LOG.info("store_swept", removed=removed)
 
 
-async def _keep_running(stack: AsyncExitStack, hub: Hub, lag: LoopLag, health: HealthRoutes) -> None:
+async def _keep_running(stack: AsyncExitStack, hub: Hub, lag: LoopLag, health: HealthRoutes, keyring: Keyring) -> None:
     """Own the coroutines that live as long as the server; one that fails ends everything."""
     group = await stack.enter_async_context(asyncio.TaskGroup())
     ready = asyncio.Event()
-    for work in (hub.run(ready), lag.run(), health.run()):
+    for work in (hub.run(ready), lag.run(), health.run(), keyring.run()):
         stack.callback(group.create_task(work).cancel)
     await ready.wait()
 
@@ -263,6 +284,12 @@ async def _check_database(database: Database) -> None:
 async def _check_runner(runner: TaskRunner) -> None:
     if not runner.healthy:
         raise Unavailable("no tasks are being taken up")
+
+
+def _reached(settings: Settings, port: int) -> str:
+    """Where this machine reaches the server: an address that stands for all of them is no place to go to."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.server.host, settings.server.host)  # noqa: S104
+    return f"http://{_in_url(host)}:{port}{settings.server.base_path}"
 
 
 def _in_url(host: str) -> str:

@@ -27,7 +27,7 @@ from mediagen.web.settings import AuthSettings, ServerSettings
 
 PREFIX: Final = "MEDIAGEN_"
 DEFAULT_FILE: Final = Path("mediagen.toml")
-CLIENT_VARIABLES: Final = frozenset({"MEDIAGEN_SERVER", "MEDIAGEN_CONFIG"})
+CLIENT_VARIABLES: Final = frozenset({"MEDIAGEN_SERVER", "MEDIAGEN_CONFIG", "MEDIAGEN_KEY"})
 """Variables of the command line that are no settings."""
 
 _MAX_SECRET_BYTES: Final = 64 * 1024
@@ -112,21 +112,6 @@ def load(
         return Settings(_sources=(overrides or {}, from_environ, from_file)), config  # type: ignore[call-arg]
     except ValidationError as exc:
         raise ConfigurationError(*_explain(exc, origins)) from None
-
-
-def check_exposure(settings: Settings) -> None:
-    """Refuse to listen where others can reach us before there are keys, unless the operator says so.
-
-    Raises:
-        ConfigurationError
-    """
-    if settings.auth.required is True:
-        raise ConfigurationError("auth.required: this release has no keys yet, so they cannot be required")
-    if settings.auth.required == "auto" and not settings.server.loopback:
-        raise ConfigurationError(
-            f"server.host: {settings.server.host} can be reached from other machines and there are no keys yet: "
-            "anybody could use the server. Listen on 127.0.0.1, or say auth.required = false to allow it"
-        )
 
 
 def redacted(settings: Settings) -> dict[str, Any]:

@@ -177,22 +177,26 @@ async def test_check_prints_what_is_in_effect_without_secrets(tmp_path: Path) ->
 
 async def test_check_tells_warnings_from_errors(tmp_path: Path) -> None:
     warned = await mediagen("check", cwd=tmp_path, MEDIAGEN_SERVER__HOST="0.0.0.0", MEDIAGEN_AUTH__REQUIRED="false")
-    exposed = await mediagen("check", cwd=tmp_path, MEDIAGEN_SERVER__HOST="0.0.0.0")
+    locked = await mediagen("check", cwd=tmp_path, MEDIAGEN_SERVER__HOST="0.0.0.0")
+    short = await mediagen("check", cwd=tmp_path, MEDIAGEN_AUTH__ADMIN_KEY="not-long")
+    behind = await mediagen("check", cwd=tmp_path, MEDIAGEN_SERVER__PUBLIC_URL="https://media.example.com")
     unknown = await mediagen("check", cwd=tmp_path, MEDIAGEN_SEVER__HOST="x")
 
-    assert (warned.status, exposed.status, unknown.status) == (1, 2, 2)
-    assert "warning: server.host" in warned.err
-    assert "error: server.host" in exposed.err
+    assert (warned.status, locked.status, short.status, behind.status, unknown.status) == (1, 0, 1, 1, 2)
+    assert "warning: auth.required" in warned.err
+    assert "warning: auth.admin_key" in short.err
+    assert "not-long" not in short.out + short.err
+    assert "warning: auth.required" in behind.err
     assert "did you mean MEDIAGEN_SERVER?" in unknown.err
 
 
 async def test_serve_refuses_a_bad_configuration(tmp_path: Path) -> None:
-    exposed = await mediagen("serve", "--host", "0.0.0.0", cwd=tmp_path)
+    short = await mediagen("serve", cwd=tmp_path, MEDIAGEN_AUTH__ADMIN_KEY="short")
     port = await mediagen("serve", "--port", "70000", cwd=tmp_path)
     bucket = await mediagen("serve", cwd=tmp_path, MEDIAGEN_STORAGE__BACKEND="s3")
 
-    assert (exposed.status, port.status, bucket.status) == (2, 2, 1)
-    assert "auth.required = false" in exposed.err
+    assert (short.status, port.status, bucket.status) == (2, 2, 1)
+    assert "mediagen: MEDIAGEN_AUTH__ADMIN_KEY: must have 8 or more" in short.err
     assert port.err.startswith("mediagen: option --port: ")
     assert "cannot start: storage.s3.bucket" in bucket.err
 

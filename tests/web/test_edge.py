@@ -10,7 +10,7 @@ import pytest
 
 from mediagen.core import errors
 from mediagen.core.errors import MediagenError
-from mediagen.web import documents, files, health, ingest, metrics, sockets, streams, tasks, uploads
+from mediagen.web import documents, files, health, ingest, keys, metrics, sockets, streams, tasks, uploads
 from mediagen.web.problems import STATUS, answer, status_of
 from mediagen.web.routing import declarations
 from tests.web.conftest import House, Start
@@ -23,6 +23,7 @@ OWNERS: tuple[type, ...] = (
     files.FileRoutes,
     uploads.UploadRoutes,
     sockets.SocketRoutes,
+    keys.KeyRoutes,
     metrics.MetricsRoutes,
     documents.DocumentRoutes,
 )

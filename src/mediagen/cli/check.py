@@ -8,18 +8,18 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from mediagen.settings import ConfigurationError, Settings, check_exposure, load, redacted
+from mediagen.settings import ConfigurationError, Settings, load, redacted
 
 GOOD = 0
 WARNINGS = 1
 UNUSABLE = 2
+SHORT_ADMIN_KEY = 24
 
 
 def check(config: Path | None) -> int:
     """Print the effective configuration; the exit status."""
     try:
         settings, used = load(config, os.environ)
-        check_exposure(settings)
     except ConfigurationError as exc:
         for problem in exc.problems:
             print(f"error: {problem}", file=sys.stderr)
@@ -33,8 +33,14 @@ def check(config: Path | None) -> int:
 
 
 def _warnings(settings: Settings) -> Iterator[str]:
-    if not settings.server.loopback:
-        yield "server.host: other machines can reach the server, and no keys are required"
+    if not settings.auth.needs_keys(settings.server):
+        if not settings.server.loopback:
+            yield "auth.required: other machines can reach the server, and no keys are required"
+        elif settings.server.public_url:
+            yield "auth.required: no keys are required, so whoever reaches server.public_url can use the server"
+    admin_key = settings.auth.admin_key.get_secret_value()
+    if 0 < len(admin_key) < SHORT_ADMIN_KEY:
+        yield f"auth.admin_key: is short; {SHORT_ADMIN_KEY} or more random characters cannot be guessed"
     nearest = settings.data_dir.absolute()
     while not nearest.exists():
         nearest = nearest.parent

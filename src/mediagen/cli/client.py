@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -13,6 +14,7 @@ from urllib.parse import urlencode, urlsplit
 
 from mediagen import __version__
 
+KEY_VARIABLE: Final = "MEDIAGEN_KEY"
 _ANSWER_SECONDS: Final = 30.0
 _READY_SECONDS: Final = 10.0
 """The server's own checks end within 5 s."""
@@ -35,9 +37,13 @@ class Refused(Exception):
 
 
 class Client:
-    """Calls to the server at ``address`` (``http://host:port`` with a base path, if it has one)."""
+    """Calls to the server at ``address`` (``http://host:port`` with a base path, if it has one).
 
-    def __init__(self, address: str) -> None:
+    ``key``: an API key; without one that of the environment (``MEDIAGEN_KEY``) is sent, if there is any.
+    """
+
+    def __init__(self, address: str, *, key: str | None = None) -> None:
+        self._key = key or os.environ.get(KEY_VARIABLE, "").strip()
         parts = urlsplit(address if "://" in address else f"http://{address}")
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise CannotReach(f"{address} is not the address of a server")
@@ -99,6 +105,8 @@ class Client:
         given = {name: value for name, value in (query or {}).items() if value is not None}
         target = f"{self._base}{path}{'?' if given else ''}{urlencode(given)}"
         sent = {"User-Agent": f"mediagen/{__version__}", **(headers or {})}
+        if self._key:
+            sent["Authorization"] = f"Bearer {self._key}"
         data = None
         if body is not None:
             data = json.dumps(body).encode()

@@ -19,6 +19,11 @@ app = typer.Typer(
 )
 tasks = typer.Typer(help="Look at tasks and steer them.", no_args_is_help=True)
 app.add_typer(tasks, name="tasks")
+keys = typer.Typer(
+    help="Make and end API keys, with a running server or without one. A running one needs no restart.",
+    no_args_is_help=True,
+)
+app.add_typer(keys, name="keys")
 
 ConfigOption = Annotated[
     Path | None,
@@ -165,6 +170,58 @@ def retry(
     from mediagen.cli.tasks import bulk
 
     raise typer.Exit(bulk(server, "retry", task_ids, as_json=as_json))
+
+
+@keys.command("create")
+def create_key(
+    name: Annotated[str, typer.Argument(help="What to call it; in use once.")],
+    scopes: Annotated[
+        str | None, typer.Option(help="What it allows: read, write, metrics, admin; several with commas. [read,write]")
+    ] = None,
+    owner: Annotated[
+        str | None, typer.Option(help="Keys of one owner share tasks and files. Without it: the name.")
+    ] = None,
+    expires_days: Annotated[float | None, typer.Option(min=0.001, help="After so many days it ends.")] = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Make a key and print it, this once: only its digest is kept."""
+    from mediagen.cli.keys import create as run
+
+    raise typer.Exit(run(config, name=name, owner=owner, scopes=scopes, days=expires_days, as_json=as_json))
+
+
+@keys.command("list")
+def list_keys(as_json: JsonOption = False, config: ConfigOption = None) -> None:
+    """List keys: id, state, name, owner, scopes, last use."""
+    from mediagen.cli.keys import list_keys as run
+
+    raise typer.Exit(run(config, as_json=as_json))
+
+
+@keys.command("rotate")
+def rotate_key(
+    key: Annotated[str, typer.Argument(help="Id or name.")],
+    overlap_hours: Annotated[float, typer.Option(min=0, help="How long the old key still works.")] = 24,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Put a new key in the place of one and print it, this once."""
+    from mediagen.cli.keys import rotate as run
+
+    raise typer.Exit(run(config, key, overlap_hours=overlap_hours, as_json=as_json))
+
+
+@keys.command("revoke")
+def revoke_key(
+    key: Annotated[str, typer.Argument(help="Id, or a name: then all keys of that name.")],
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """End a key now; what it holds open is cut off."""
+    from mediagen.cli.keys import revoke as run
+
+    raise typer.Exit(run(config, key, as_json=as_json))
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from mediagen import __version__, log
 from mediagen import app as house
 from mediagen.core.errors import MediagenError
-from mediagen.settings import ConfigurationError, Settings, check_exposure, load
+from mediagen.settings import ConfigurationError, Settings, load
 
 BAD_CONFIGURATION = 2
 CANNOT_START = 1
@@ -29,7 +29,6 @@ def serve(config: Path | None, *, host: str | None, port: int | None, data_dir: 
         options["data_dir"] = data_dir
     try:
         settings, used = load(config, os.environ, options)
-        check_exposure(settings)
     except ConfigurationError as exc:
         for problem in exc.problems:
             print(f"mediagen: {problem}", file=sys.stderr)
@@ -62,5 +61,10 @@ def _banner(settings: Settings, used: Path | None, instance: house.Instance) -> 
         f"  config  {used.absolute() if used else 'defaults and environment'}",
     )
     print("\n".join(lines), flush=True)
-    if not settings.server.loopback:
+    if settings.auth.needs_keys(settings.server):
+        print(
+            f"  keys    required{'' if instance.opened else '; there is none yet: mediagen keys create NAME'}",
+            flush=True,
+        )
+    elif not settings.server.loopback or settings.server.public_url:
         print("  warning: no keys are required; anybody who reaches this address can use it", flush=True)

@@ -6,16 +6,17 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Any, Final
 
-from mediagen.cli.client import CannotReach, Client, Refused
+from mediagen.cli.client import KEY_VARIABLE, CannotReach, Client, Refused
 from mediagen.cli.progress import Display, display, line, size
 
 OK: Final = 0
 FAILED: Final = 1
 UNUSABLE: Final = 2
 _EXIT: Final[Mapping[str, int]] = {"completed": OK, "failed": FAILED, "cancelled": 3, "timed_out": 4}
-_RECONNECTS: Final = 10
+_RECONNECTS: Final = 60
 _RECONNECT_SECONDS: Final = 1.0
 
 
@@ -75,7 +76,8 @@ def _talking(server: str, work: Callable[[Client], int]) -> int:
     except CannotReach as exc:
         print(f"mediagen: {exc}", file=sys.stderr)
     except Refused as exc:
-        print(f"mediagen: {exc.code}: {exc}", file=sys.stderr)
+        hint = f" (for this command: {KEY_VARIABLE}=mg_…)" if exc.status == HTTPStatus.UNAUTHORIZED else ""
+        print(f"mediagen: {exc.code}: {exc}{hint}", file=sys.stderr)
     except KeyboardInterrupt:
         print("mediagen: left; the task goes on", file=sys.stderr)
         return 130

@@ -23,11 +23,14 @@ class SqliteFiles:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def get(self, file_id: str) -> File | None:
-        """The file, or None."""
+    async def get(self, file_id: str, *, owner: str | None = None) -> File | None:
+        """The file, or None, also when it is another owner's; ``owner`` None: whosever it is."""
 
         def read(connection: sqlite3.Connection) -> File | None:
-            row = connection.execute(f"SELECT {COLUMNS} FROM files WHERE id = ?", (file_id,)).fetchone()  # noqa: S608
+            row = connection.execute(
+                f"SELECT {COLUMNS} FROM files WHERE id = ?1 AND (?2 IS NULL OR owner = ?2)",  # noqa: S608 - our names
+                (file_id, owner),
+            ).fetchone()
             return None if row is None else file_of(row)
 
         return await self._database.read(read)

@@ -24,13 +24,16 @@ def page(
     ``filters`` are columns and the values they must have; None does not filter.
 
     Raises:
-        InvalidRequest: there is no row ``after``.
+        InvalidRequest: there is no row ``after``, or it is another owner's.
     """
     given = {name: value for name, value in filters.items() if value is not None}
     conditions = [f"{name} = ?" for name in given]
     values: list[Any] = list(given.values())
     if after is not None:
-        mark = connection.execute(f"SELECT created_at, id FROM {table} WHERE id = ?", (after,)).fetchone()  # noqa: S608
+        mark = connection.execute(
+            f"SELECT created_at, id FROM {table} WHERE id = ?1 AND (?2 IS NULL OR owner = ?2)",  # noqa: S608 - our names
+            (after, filters.get("owner")),
+        ).fetchone()
         if mark is None:
             raise InvalidRequest(f"there is no {after} to go on after", field="after")
         conditions.append(f"(created_at, id) {'<' if descending else '>'} (?, ?)")

@@ -15,6 +15,10 @@ def time_text(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
+def optional_time(moment: datetime | None) -> str | None:
+    return None if moment is None else time_text(moment)
+
+
 def time_of(text: str) -> datetime:
     return datetime.fromisoformat(text)
 

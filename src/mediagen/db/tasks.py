@@ -14,7 +14,7 @@ from mediagen.core.tasks import Task, TaskError, TaskQuery, TaskStatus
 from mediagen.db.connection import Database
 from mediagen.db.files import insert_file
 from mediagen.db.paging import page
-from mediagen.db.rows import json_of, json_text, time_of, time_text
+from mediagen.db.rows import json_of, json_text, optional_time, time_of, time_text
 
 COLUMNS: Final = (
     "id, kind, lane, status, request, created_at, updated_at, priority, attempt, max_attempts, claims, version, "
@@ -163,10 +163,6 @@ def task_made(connection: sqlite3.Connection, key: str, fingerprint: str) -> str
     if row[0] != fingerprint:
         raise InvalidRequest("this Idempotency-Key was used for another request", field="Idempotency-Key")
     return str(row[1])
-
-
-def optional_time(moment: datetime | None) -> str | None:
-    return None if moment is None else time_text(moment)
 
 
 def row_of(task: Task) -> tuple[Any, ...]:

@@ -53,7 +53,8 @@ class Journal(Protocol):
 class Files(Protocol):
     """Rows of files; the bytes are the store's."""
 
-    async def get(self, file_id: str) -> File | None: ...
+    async def get(self, file_id: str, *, owner: str | None = None) -> File | None:
+        """The file, or None, also when it is another owner's; ``owner`` None: whosever it is."""
 
     async def query(self, query: FileQuery) -> tuple[list[File], bool]: ...
 

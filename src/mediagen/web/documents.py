@@ -29,7 +29,8 @@ _SAME: Final = Reply(HTTPStatus.NOT_MODIFIED, "the caller has it", gives=("ETag"
 class DocumentRoutes:
     """``/openapi.json`` and ``/docs``, of the routes of ``owners`` and its own. Made when first asked for, once."""
 
-    def __init__(self, owners: Iterable[type], *, base_path: str) -> None:
+    def __init__(self, owners: Iterable[type], *, base_path: str, keys_required: bool) -> None:
+        self._keys_required = keys_required
         self._owners = (*owners, type(self))
         self._base_path = base_path
 
@@ -60,7 +61,7 @@ class DocumentRoutes:
 
     @cached_property
     def _document(self) -> Json:
-        return document(self._owners, base_path=self._base_path)
+        return document(self._owners, base_path=self._base_path, keys_required=self._keys_required)
 
     @cached_property
     def _data(self) -> bytes:

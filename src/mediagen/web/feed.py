@@ -42,6 +42,8 @@ class Reader:
 
     ``form`` is all that its frames depend on. ``clear``: nothing is owed or held, so that a frame may go straight to
     the transport when that is empty. ``floor``: an event up to this number may be in a snapshot; ``wants`` tells.
+    ``lost``: why the reader was given up.
+    ``owner``: whose tasks it may hear of; None: everybody's.
     ``cut`` is called at most once, with the reason, when the reader is given up; it must not wait. ``done`` is set
     then, and also when the reader got all that it came for (``ends_with``: a task whose end is the last thing told).
     """
@@ -55,13 +57,16 @@ class Reader:
         drained: Callable[[], Awaitable[None]],
         cut: Callable[[str], None],
         ends_with: str | None = None,
+        owner: str | None = None,
     ) -> None:
+        self.owner = owner
         self.form: Form = (encode, base)
         self.transport = transport
         self.ends_with = ends_with
         self.done = asyncio.Event()
         self.clear = True
         self.floor = -1
+        self.lost: str | None = None
         self.flushing = False
         self._after: dict[str, int] = {}
         self._after_all: int | None = None
@@ -105,6 +110,10 @@ class Reader:
     def needs_flush(self) -> bool:
         """Whether frames wait and nobody waits for the socket yet."""
         return bool(self._owed) and not self.flushing and not self.done.is_set()
+
+    def may_hear(self, event: Event) -> bool:
+        """Whether the task is one that its owner may see."""
+        return self.owner is None or event.task.owner == self.owner
 
     def wants(self, event: Event) -> bool:
         """Whether ``event`` is of interest, and later than the snapshot that this reader got."""
@@ -168,6 +177,7 @@ class Reader:
     def lose(self, reason: str) -> None:
         """Give the reader up."""
         if not self.done.is_set():
+            self.lost = reason
             self.done.set()
             self.clear = False
             self._owed.clear()
@@ -201,7 +211,8 @@ class Hub:
     def __init__(self, bus: EventBus, views: Views) -> None:
         self._bus = bus
         self._views = views
-        self._all: set[Reader] = set()
+        self._all: dict[str | None, set[Reader]] = {None: set()}
+        """Readers of all tasks that they may hear of, by owner; None: of everybody's."""
         self._by_task: dict[str, set[Reader]] = {}
         self._readers: set[Reader] = set()
         self._group: asyncio.TaskGroup | None = None
@@ -236,7 +247,7 @@ class Hub:
     def remove(self, reader: Reader) -> None:
         """Forget a connection."""
         self._readers.discard(reader)
-        self._all.discard(reader)
+        self._forget_all(reader)
         for task_id in tuple(reader.task_ids):
             self._forget(reader, task_id)
         reader.done.set()
@@ -261,7 +272,7 @@ class Hub:
         seq = self._bus.last_seq
         reader.follow(task_ids, seq)
         if task_ids is None:
-            self._all.add(reader)
+            self._all.setdefault(reader.owner, set()).add(reader)
         else:
             for task_id in task_ids:
                 self._by_task.setdefault(task_id, set()).add(reader)
@@ -270,9 +281,11 @@ class Hub:
         try:
             ids = None if task_ids is None else frozenset(task_ids)
             missed = [] if after is None else self._bus.replay(after, ids)
-            snapshot = await self._views.snapshot(task_ids, seq=seq, base=base, reset=missed is None)
+            snapshot = await self._views.snapshot(
+                task_ids, seq=seq, base=base, reset=missed is None, owner=reader.owner
+            )
             frames.append(encode(snapshot))
-            messages = [await self._views.message(event, base) for event in missed or ()]
+            messages = [await self._views.message(event, base) for event in missed or () if reader.may_hear(event)]
             frames.extend(map(encode, messages))
         finally:
             reader.release(frames)
@@ -282,7 +295,7 @@ class Hub:
         """Stop telling ``reader`` of these tasks (None: of any)."""
         if task_ids is None:
             reader.unfollow(None)
-            self._all.discard(reader)
+            self._forget_all(reader)
             task_ids = list(reader.task_ids)
         for task_id in task_ids:
             self._forget(reader, task_id)
@@ -297,6 +310,13 @@ class Hub:
     def stopping(self) -> bool:
         return self._stopping
 
+    def _forget_all(self, reader: Reader) -> None:
+        readers = self._all.get(reader.owner)
+        if readers is not None:
+            readers.discard(reader)
+            if not readers and reader.owner is not None:
+                del self._all[reader.owner]
+
     def _forget(self, reader: Reader, task_id: str) -> None:
         reader.unfollow(task_id)
         readers = self._by_task.get(task_id)
@@ -306,8 +326,7 @@ class Hub:
                 del self._by_task[task_id]
 
     async def _fan_out(self, event: Event) -> None:
-        named = self._by_task.get(event.task_id)
-        readers = (*self._all, *(named - self._all)) if named else tuple(self._all)
+        readers = self._readers_of(event)
         frames: dict[Form, bytes] = {}
         progress = event.type is EventType.PROGRESS
         replaces, settles = (event.task_id, None) if progress else (None, event.task_id)
@@ -331,6 +350,17 @@ class Hub:
                 self._watch(reader)
             if last and reader.ends_with == event.task_id:
                 reader.finish()
+
+    def _readers_of(self, event: Event) -> tuple[Reader, ...]:
+        """Who is told: each once, and nobody of what is another owner's."""
+        everything = self._all[None]
+        own = self._all.get(event.task.owner) if event.task.owner is not None else None
+        if own:
+            everything = everything | own
+        named = self._by_task.get(event.task_id)
+        if not named:
+            return tuple(everything)
+        return (*everything, *(reader for reader in named - everything if reader.may_hear(event)))
 
     def _watch(self, reader: Reader) -> None:
         if reader.needs_flush and self._group is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -56,6 +56,7 @@ class FileRoutes:
                 limit=call.query.limit,
                 after=call.query.after,
                 descending=call.query.order == "desc",
+                owner=call.caller.sees,
             )
         )
         base = self._origins.base(call.request)
@@ -68,7 +69,7 @@ class FileRoutes:
 
     @route("GET", "/v1/files/{id}", "Get what is known of a file", answer=FileView, fails=(NotFound,))
     async def get_file(self, call: Call[Empty, Empty]) -> FileView:
-        return self._views.file(await self._file(call.id), self._origins.base(call.request))
+        return self._views.file(await self._file(call), self._origins.base(call.request))
 
     @route(
         "GET|HEAD",
@@ -83,7 +84,7 @@ class FileRoutes:
         older="/files/{id}",
     )
     async def get_content(self, call: Call[Download, Empty]) -> web.StreamResponse:
-        return await self._content.respond(call.request, await self._file(call.id), download=call.query.download)
+        return await self._content.respond(call.request, await self._file(call), download=call.query.download)
 
     @route(
         "DELETE",
@@ -93,11 +94,11 @@ class FileRoutes:
         fails=(NotFound, StorageUnavailable),
     )
     async def delete_file(self, call: Call[Empty, Empty]) -> Answer:
-        await delete_file(self._files, self._storage, await self._file(call.id))
+        await delete_file(self._files, self._storage, await self._file(call))
         return Answer(None)
 
-    async def _file(self, file_id: str) -> File:
-        file = await self._files.get(file_id)
+    async def _file(self, call: Call[Any, Empty]) -> File:
+        file = await self._files.get(call.id, owner=call.caller.sees)
         if file is None:
-            raise NotFound(f"no file {file_id}")
+            raise NotFound(f"no file {call.id}")
         return file

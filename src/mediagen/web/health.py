@@ -115,16 +115,23 @@ class HealthRoutes:
         self._looked.set()
         self.stopping = False
 
-    @route("GET", "/livez", "Whether the process answers", answer=Live)
+    @route("GET", "/livez", "Whether the process answers", answer=Live, public=True)
     async def live(self, _call: Call[Empty, Empty]) -> Live:
         return Live()
 
-    @route("GET", "/readyz", "Whether the server takes work", answer=Readiness, also=(_not_ready(Readiness),))
+    @route(
+        "GET",
+        "/readyz",
+        "Whether the server takes work",
+        answer=Readiness,
+        also=(_not_ready(Readiness),),
+        public=True,
+    )
     async def ready(self, _call: Call[Empty, Empty]) -> Answer:
         readiness = await self._readiness()
         return Answer(readiness, status=_status(readiness))
 
-    @route("GET", "/healthz", "How the server is", answer=Health, also=(_not_ready(Health),))
+    @route("GET", "/healthz", "How the server is", answer=Health, also=(_not_ready(Health),), public=True)
     async def health(self, _call: Call[Empty, Empty]) -> Answer:
         readiness = await self._readiness()
         health = Health(

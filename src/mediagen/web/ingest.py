@@ -106,22 +106,25 @@ class IngestRoutes:
         task_id = new_id("task")
         body = chunks(request, self._settings.body_idle_seconds)
         try:
-            async with self._intake.receive(body, task_id=task_id, max_rest=self._settings.max_json_bytes) as received:
+            async with self._intake.receive(
+                body, task_id=task_id, max_rest=self._settings.max_json_bytes, owner=call.caller.owner
+            ) as received:
                 wanted = validate(IngestRequest, received.document)
                 if received.file is None:
-                    task = await self._submit(wanted, key)
+                    task = await self._submit(wanted, call.caller.owner, key)
                 else:
                     task = await self._record(wanted, received, received.file, task_id, key)
         except _DoneBefore as earlier:
             task = earlier.task
         return await self._answer(request, task)
 
-    async def _submit(self, wanted: IngestRequest, key: str | None) -> Task:
+    async def _submit(self, wanted: IngestRequest, owner: str | None, key: str | None) -> Task:
         return await self._service.submit(
             "ingest",
             wanted.model_dump(mode="json", include={"url", "field", "kind", "filename"}, exclude_none=True),
             priority=wanted.priority,
             timeout_seconds=wanted.timeout_seconds,
+            owner=owner,
             key=key,
         )
 
@@ -137,6 +140,7 @@ class IngestRoutes:
             result={"file": file.id},
             files=(file,),
             task_id=task_id,
+            owner=stored.owner,
             key=key,
             fingerprint=fingerprint_of({**asked, "bytes": stored.bytes, "checksum": stored.checksum.value}),
         )

@@ -20,6 +20,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.registry import Collector
 
 from mediagen import __version__
+from mediagen.core.keys import Scope
 from mediagen.pipelines.keep import Keeping
 from mediagen.tasks.dispatcher import LaneDispatcher
 from mediagen.web.feed import Hub
@@ -52,7 +53,7 @@ class MetricsRoutes:
         self._hub = hub
         self._keeping = keeping
 
-    @route("GET|HEAD", "/metrics", "Figures for Prometheus", media_type="text/plain")
+    @route("GET|HEAD", "/metrics", "Figures for Prometheus", media_type="text/plain", needs=Scope.METRICS)
     async def metrics(self, _call: Call[Empty, Empty]) -> web.StreamResponse:
         families = (*self._answers(), *self._tasks(), *self._bytes(), *self._state())
         text = await asyncio.to_thread(self._text, families)

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from mediagen import __version__
-from mediagen.core.errors import MediagenError, Overloaded, Unavailable
+from mediagen.core.errors import MediagenError, Overloaded, Unauthorized, Unavailable
 from mediagen.web.problems import ANY_CALL, OPENAI_PREFIXES, OpenAIProblem, Problem, status_of
 from mediagen.web.routing import Declaration, Empty, declarations
 
@@ -39,6 +39,7 @@ HEADERS: Final[Mapping[str, str]] = {
     "Range": "which bytes are wanted, e.g. `bytes=0-1023` (RFC 9110)",
     "Retry-After": "seconds after which it is worth asking again",
     "X-Filename": "name of the file in a raw body: percent-encoded UTF-8, or an extended value (RFC 8187)",
+    "WWW-Authenticate": "`Bearer`, and what is wrong with the key (RFC 6750)",
     "x-request-id": "id of this request, the same as in the server's log",
 }
 """What is said of each header that a declaration can name."""
@@ -55,8 +56,11 @@ _PARAMETER_PATTERNS: Final = {
 }
 
 
-def document(owners: Iterable[type], *, base_path: str = "") -> Json:
-    """The document of all routes of ``owners``; paths are below ``base_path``."""
+def document(owners: Iterable[type], *, base_path: str = "", keys_required: bool = True) -> Json:
+    """The document of all routes of ``owners``; paths are below ``base_path``.
+
+    ``keys_required``: whether this server lets nobody in without a key.
+    """
     routes = [(name, declared) for owner in owners for name, declared in declarations(owner)]
     schemas, definitions = _schemas(declared for _, declared in routes)
     paths: dict[str, Json] = {}
@@ -64,6 +68,7 @@ def document(owners: Iterable[type], *, base_path: str = "") -> Json:
     for name, declared in routes:
         for method in declared.methods:
             operation = _operation(name, declared, method, schemas, definitions, responses)
+            operation["security"] = _security(declared, keys_required=keys_required)
             paths.setdefault(declared.path, {})[method.lower()] = operation
     queries = {_name_of(schemas[declared.query, "validation"]) for _, declared in routes}
     tags = sorted(dict.fromkeys(_tag(declared.path) for _, declared in routes), key=_OPERATING.__eq__)
@@ -84,6 +89,19 @@ def document(owners: Iterable[type], *, base_path: str = "") -> Json:
             "headers": {
                 name: {"description": text, "schema": {"type": "integer" if name == "Retry-After" else "string"}}
                 for name, text in HEADERS.items()
+            },
+            "securitySchemes": {
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "a key of this server (`mg_…`), where it requires one: `auth.required`",
+                },
+                "ticket": {
+                    "type": "apiKey",
+                    "in": "query",
+                    "name": "ticket",
+                    "description": "for browsers' WebSockets, to which they can give no header",
+                },
             },
         },
     }
@@ -127,6 +145,14 @@ def _operation(
         operation["requestBody"] = {"content": content, "required": True}
     operation["responses"] = dict(_answers(declared, schemas, responses, head=head))
     return operation
+
+
+def _security(declared: Declaration, *, keys_required: bool) -> list[Json]:
+    """The ways in, one of which is enough; no way: nothing is needed."""
+    if declared.scope is None:
+        return []
+    ways: list[Json] = [{"key": [declared.scope]}, *([{"ticket": []}] if declared.ticket else ())]
+    return ways if keys_required else [{}, *ways]
 
 
 def _form(field: str) -> Json:
@@ -188,7 +214,7 @@ def _answers(
 
 
 def _errors(declared: Declaration) -> tuple[type[MediagenError], ...]:
-    return ANY_CALL + declared.fails
+    return ANY_CALL + declared.fails + (() if declared.public else (Unauthorized,))
 
 
 def _event(models: Iterable[type[BaseModel]], schemas: Schemas) -> Json:
@@ -226,7 +252,8 @@ def _problem(
     name = ".".join((f"{'OpenAI' if openai else ''}{status}", *codes, *(("head",) if head else ())))
     if name not in responses:
         waits = any(issubclass(error, Overloaded | Unavailable) for error in errors)
-        made = _answer(f"{HTTPStatus(status).phrase}: {', '.join(codes)}", ("Retry-After",) if waits else ())
+        gives = ("Retry-After",) if waits else ("WWW-Authenticate",) if status == HTTPStatus.UNAUTHORIZED else ()
+        made = _answer(f"{HTTPStatus(status).phrase}: {', '.join(codes)}", gives)
         if not head:
             reference = schemas[OpenAIProblem if openai else Problem, "serialization"]
             said: Json = {"properties": {"code": {"enum": codes}}}

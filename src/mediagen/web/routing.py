@@ -8,14 +8,16 @@ document is made from it. The handler gets validated input and gives a value.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar, cast
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mediagen.core.errors import InvalidRequest, MediagenError
+from mediagen.core.keys import ANYBODY, Caller, Scope
 from mediagen.web.bodies import BodyLimits, not_yet, read_json, refuse_encoded
 
 QueryT = TypeVar("QueryT", bound=BaseModel)
@@ -33,11 +35,12 @@ class Empty(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[QueryT, BodyT]):
-    """One request, validated."""
+    """One request, validated, and who makes it."""
 
     request: web.Request
     query: QueryT
     body: BodyT
+    caller: Caller = ANYBODY
 
     @property
     def id(self) -> str:
@@ -72,7 +75,9 @@ class Declaration:
     itself. ``fails``: the errors that belong to this call beyond those that any call can meet. ``also``: answers of
     another status. ``takes`` and ``gives``: request and answer headers that clients rely on.
     ``events``: what the data of a stream of events can be. ``file_field``: the body is a file, raw or in this field of
-    a form. ``older``: a path by which earlier clients know the call. ``handler``: name of the method.
+    a form. ``older``: a path by which earlier clients know the call. ``public``: no key is needed, ever. ``needs``: the
+    scope that the caller's key must have; None: ``read`` to look, ``write`` for all else. ``ticket``: a one-use ticket
+    in the query does as well. ``handler``: name of the method.
     """
 
     method: str
@@ -92,7 +97,17 @@ class Declaration:
     events: tuple[type[BaseModel], ...] = ()
     file_field: str | None = None
     older: str | None = None
+    public: bool = False
+    needs: Scope | None = None
+    ticket: bool = False
     handler: str = ""
+
+    @property
+    def scope(self) -> Scope | None:
+        """What a caller must be allowed; None: nothing."""
+        if self.public:
+            return None
+        return self.needs or (Scope.READ if set(self.methods) <= {"GET", "HEAD"} else Scope.WRITE)
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -127,6 +142,9 @@ def route(
     events: tuple[type[BaseModel], ...] = (),
     file_field: str | None = None,
     older: str | None = None,
+    public: bool = False,
+    needs: Scope | None = None,
+    ticket: bool = False,
 ) -> Callable[[Method[SelfT, QueryT, BodyT, ResultT]], Method[SelfT, QueryT, BodyT, ResultT]]:
     """Declare the method below as the handler of ``method path``."""
     declaration = Declaration(
@@ -147,6 +165,9 @@ def route(
         events=events,
         file_field=file_field,
         older=older,
+        public=public,
+        needs=needs,
+        ticket=ticket,
     )
 
     def declare(handler: Method[SelfT, QueryT, BodyT, ResultT]) -> Method[SelfT, QueryT, BodyT, ResultT]:
@@ -167,20 +188,40 @@ def declarations(owner: type) -> Iterator[tuple[str, Declaration]]:
                 yield f"{name}_as_before", replace(declaration, path=declaration.older, summary=summary)
 
 
-def register(app: web.Application, owners: Iterable[object], *, base_path: str, limits: BodyLimits) -> None:
+class Doorkeeper(Protocol):
+    """Knows who may call what. ``required``: nobody comes in without a key."""
+
+    @property
+    def required(self) -> bool: ...
+
+    def admit(self, request: web.Request, declaration: Declaration) -> Caller:
+        """Who calls. Raises Unauthorized, Forbidden, RateLimited."""
+
+    def holding(self, request: web.Request, caller: Caller) -> AbstractContextManager[None]:
+        """Inside, the request is cut off when its caller's key ends."""
+
+
+def register(
+    app: web.Application, owners: Iterable[object], *, base_path: str, limits: BodyLimits, door: Doorkeeper
+) -> None:
     """Add the routes of all handlers of ``owners`` to ``app``. GET routes answer HEAD as well."""
     for owner in owners:
         for _, declaration in declarations(type(owner)):
             handler = cast(Handler, getattr(owner, declaration.handler))
-            serve = _dispatcher(handler, declaration, limits)
+            serve = _dispatcher(handler, declaration, limits, door)
             for method in declaration.methods:
                 app.router.add_route(method, base_path + declaration.path, serve, expect_handler=not_yet)
 
 
 def _dispatcher(
-    handler: Handler, declaration: Declaration, limits: BodyLimits
+    handler: Handler, declaration: Declaration, limits: BodyLimits, door: Doorkeeper
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def serve(request: web.Request) -> web.StreamResponse:
+        caller = door.admit(request, declaration)  # before anything of the body is read or asked for
+        with door.holding(request, caller):
+            return await answered(request, caller)
+
+    async def answered(request: web.Request, caller: Caller) -> web.StreamResponse:
         refuse_encoded(request)
         query = _parse_query(request, declaration.query)
         body: BaseModel = Empty()
@@ -190,7 +231,7 @@ def _dispatcher(
                 body = validate(declaration.body, {} if document is None else document)
             elif declaration.body_optional:
                 body = declaration.body()
-        result = await handler(Call(request, query, body))
+        result = await handler(Call(request, query, body, caller))
         if isinstance(result, web.StreamResponse):
             return result
         if isinstance(result, BaseModel):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, IPvAnyNetwork
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr
 
 from mediagen.streams.base import GIB, MIB
+
+MIN_ADMIN_KEY: Final = 8
 
 
 def _public_url(value: str) -> str:
@@ -38,6 +40,13 @@ def _origin(value: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.netloc or parts.path or parts.query or parts.fragment:
         raise ValueError(f"{value!r} is not an origin like https://app.example.com")
     return value.lower()
+
+
+def _long_enough(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if text and (len(text) < MIN_ADMIN_KEY or not text.isascii() or not text.isprintable() or " " in text):
+        raise ValueError(f"must have {MIN_ADMIN_KEY} or more printable ASCII characters without blanks")
+    return value
 
 
 def _host(value: str) -> str:
@@ -89,6 +98,13 @@ class AuthSettings(BaseModel):
     required: Literal["auto"] | bool = Field(
         "auto", description='whether callers need a key; "auto": unless we listen on a loopback address only'
     )
+    admin_key: Annotated[SecretStr, AfterValidator(_long_enough)] = Field(
+        SecretStr(""), description="a key that allows everything, of 8 characters or more; empty: there is none"
+    )
+
+    def needs_keys(self, server: ServerSettings) -> bool:
+        """Whether callers of ``server`` need a key."""
+        return not server.loopback if self.required == "auto" else self.required
 
 
 def is_loopback(host: str) -> bool:

@@ -11,19 +11,29 @@ from pydantic import Field, TypeAdapter, ValidationError
 from mediagen.core.errors import InvalidRequest, MediagenError, Unavailable
 from mediagen.tasks.ports import EventBus
 from mediagen.web import frames
+from mediagen.web.door import ENDING
 from mediagen.web.feed import Hub, Reader
 from mediagen.web.frames import Message
 from mediagen.web.origins import Origins
 from mediagen.web.routing import Call, Empty, route
-from mediagen.web.schemas import FeedError, Ping, Pong, Subscribe, Unsubscribe
+from mediagen.web.schemas import FeedError, Given, Ping, Pong, Subscribe, Unsubscribe
 
 HEARTBEAT_SECONDS = 30.0
 MAX_MESSAGE_BYTES: Final = 64 * 1024
+KEY_ENDED: Final = "the key has ended"
 _CLOSE_SECONDS: Final = 2.0
 
 _INCOMING: Final[TypeAdapter[Subscribe | Unsubscribe | Ping]] = TypeAdapter(
     Annotated[Subscribe | Unsubscribe | Ping, Field(discriminator="type")]
 )
+
+
+class SocketQuery(Given):
+    """How a WebSocket is opened."""
+
+    ticket: str | None = Field(
+        None, max_length=100, description="one-use ticket of POST /v1/ws/tickets, for browsers: they can send no key"
+    )
 
 
 class SocketRoutes:
@@ -41,8 +51,10 @@ class SocketRoutes:
         status=101,
         fails=(Unavailable,),
         streamed=True,
+        query=SocketQuery,
+        ticket=True,
     )
-    async def feed(self, call: Call[Empty, Empty]) -> web.StreamResponse:
+    async def feed(self, call: Call[SocketQuery, Empty]) -> web.StreamResponse:
         """One connection, from its upgrade to its end."""
         request = call.request
         if self._hub.stopping:
@@ -60,7 +72,10 @@ class SocketRoutes:
             base=self._origins.base(request),
             drained=request.writer.drain,
             cut=lambda _reason: None,
+            owner=call.caller.sees,
         )
+        if (ending := request.get(ENDING)) is not None:
+            ending.cut = lambda: reader.lose(KEY_ENDED)
         self._hub.add(reader)
         try:
             await self._converse(socket, reader)
@@ -85,6 +100,8 @@ class SocketRoutes:
     async def _close_when_done(self, socket: web.WebSocketResponse, reader: Reader) -> None:
         await reader.done.wait()
         code = WSCloseCode.GOING_AWAY if self._hub.stopping else WSCloseCode.TRY_AGAIN_LATER
+        if reader.lost == KEY_ENDED:
+            code = WSCloseCode.POLICY_VIOLATION
         await socket.close(code=code, drain=False)
 
     async def _receive(self, reader: Reader, text: str) -> None:

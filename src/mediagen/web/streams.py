@@ -44,7 +44,7 @@ class StreamRoutes:
         """Snapshot, what was missed since ``Last-Event-ID``, then what happens; ends when the task ends."""
         request = call.request
         after = _last_event_id(request)
-        await self._tasks.get(call.id)
+        await self._tasks.get(call.id, owner=call.caller.sees)
         if self._hub.stopping:
             raise Unavailable("the server is stopping", retry_after=5)
         response = web.StreamResponse(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
@@ -64,6 +64,7 @@ class StreamRoutes:
             drained=request.writer.drain,
             cut=lambda _reason: None if self._hub.stopping else transport.abort(),
             ends_with=call.id,
+            owner=call.caller.sees,
         )
         comment = frames.chunk(_COMMENT) if chunked else _COMMENT
         self._hub.add(reader)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from aiohttp import web
@@ -55,6 +56,7 @@ class TaskRoutes:
                 limit=call.query.limit,
                 after=call.query.after,
                 descending=call.query.order == "desc",
+                owner=call.caller.sees,
             )
         )
         data = await self._views.tasks(tasks, self._origins.base(call.request))
@@ -67,11 +69,11 @@ class TaskRoutes:
 
     @route("GET", "/v1/tasks/{id}", "Get a task", answer=TaskView, fails=(NotFound,), gives=("Retry-After",))
     async def get_task(self, call: Call[Empty, Empty]) -> Answer:
-        return await self._answer(call.request, await self._service.get(call.id))
+        return await self._answer(call.request, await self._service.get(call.id, owner=call.caller.sees))
 
     @route("POST", "/v1/tasks/{id}/cancel", "Cancel a task", answer=TaskView, fails=(NotFound, Conflict))
     async def cancel_task(self, call: Call[Empty, Empty]) -> Answer:
-        return await self._answer(call.request, await self._service.cancel(call.id))
+        return await self._answer(call.request, await self._service.cancel(call.id, owner=call.caller.sees))
 
     @route(
         "POST",
@@ -84,7 +86,7 @@ class TaskRoutes:
     )
     async def retry_task(self, call: Call[Empty, Edited]) -> Answer:
         edits = call.body.model_extra or None
-        return await self._answer(call.request, await self._service.retry(call.id, edits))
+        return await self._answer(call.request, await self._service.retry(call.id, edits, owner=call.caller.sees))
 
     @route(
         "PATCH",
@@ -95,7 +97,8 @@ class TaskRoutes:
         fails=(NotFound, Conflict),
     )
     async def set_priority(self, call: Call[Empty, NewPriority]) -> Answer:
-        return await self._answer(call.request, await self._service.set_priority(call.id, call.body.priority))
+        task = await self._service.set_priority(call.id, call.body.priority, owner=call.caller.sees)
+        return await self._answer(call.request, task)
 
     @route(
         "DELETE",
@@ -107,24 +110,24 @@ class TaskRoutes:
     )
     async def delete_task(self, call: Call[Deletion, Empty]) -> Deleted:
         if call.query.media:
-            task = await self._service.get(call.id)
+            task = await self._service.get(call.id, owner=call.caller.sees)
             if not task.ended:
                 raise Conflict(f"the task is {task.status}; cancel it first", task_id=task.id)
             # the task goes last, so that a deletion that failed half-way can be asked for again
             for file_id in _file_ids(task):
-                file = await self._files.get(file_id)
+                file = await self._files.get(file_id, owner=call.caller.sees)
                 if file is not None:
                     await delete_file(self._files, self._storage, file)
-        await self._service.delete(call.id)
+        await self._service.delete(call.id, owner=call.caller.sees)
         return Deleted(id=call.id)
 
     @route("POST", "/v1/tasks/cancel", "Cancel many tasks", body=Selection, answer=BulkAnswer)
     async def cancel_tasks(self, call: Call[Empty, Selection]) -> BulkAnswer:
-        return await self._bulk(call, self._service.cancel)
+        return await self._bulk(call, partial(self._service.cancel, owner=call.caller.sees))
 
     @route("POST", "/v1/tasks/retry", "Try many ended tasks again", body=Selection, answer=BulkAnswer)
     async def retry_tasks(self, call: Call[Empty, Selection]) -> BulkAnswer:
-        return await self._bulk(call, self._service.retry)
+        return await self._bulk(call, partial(self._service.retry, owner=call.caller.sees))
 
     async def _bulk(self, call: Call[Empty, Selection], verb: Callable[[str], Awaitable[Task]]) -> BulkAnswer:
         """Each task with its own outcome; one that cannot be done does not stop the others."""
@@ -132,7 +135,7 @@ class TaskRoutes:
         if call.body.ids is not None:
             ids, more = list(dict.fromkeys(call.body.ids)), False
         else:
-            ids, more = await self._ids_of(call.body.status)
+            ids, more = await self._ids_of(call.body.status, call.caller.sees)
         items: list[BulkItem] = []
         for task_id in ids:
             try:
@@ -143,13 +146,15 @@ class TaskRoutes:
                 items.append(BulkItem(id=task_id, ok=True, task=await self._views.task(task, base)))
         return BulkAnswer(data=items, has_more=more)
 
-    async def _ids_of(self, status: TaskStatus | None) -> tuple[list[str], bool]:
+    async def _ids_of(self, status: TaskStatus | None, owner: str | None) -> tuple[list[str], bool]:
         """Ids of the tasks of a status, oldest first, at most ``MAX_BULK``; and whether there are more."""
         ids: list[str] = []
         more = True
         while more and len(ids) < MAX_BULK:
             page, more = await self._service.query(
-                TaskQuery(status=status, limit=_BULK_PAGE, after=ids[-1] if ids else None, descending=False)
+                TaskQuery(
+                    status=status, limit=_BULK_PAGE, after=ids[-1] if ids else None, descending=False, owner=owner
+                )
             )
             ids += [task.id for task in page]
         return ids, more

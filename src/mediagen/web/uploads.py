@@ -71,7 +71,10 @@ class UploadRoutes:
         request = call.request
         upload = await self._begin(request)
         async with self._reception.receive(
-            ChunkSource(upload.chunks, size=upload.size), filename=upload.filename, declared=upload.media_type
+            ChunkSource(upload.chunks, size=upload.size),
+            filename=upload.filename,
+            declared=upload.media_type,
+            owner=call.caller.owner,
         ) as file:
             await self._files.insert(file)
         view = self._views.file(file, self._origins.base(request))

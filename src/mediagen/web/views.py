@@ -35,7 +35,7 @@ _KEPT_REQUESTS: Final = 256
 class Tasks(Protocol):
     """What the views ask of the tasks room."""
 
-    async def get(self, task_id: str) -> Task: ...
+    async def get(self, task_id: str, *, owner: str | None = None) -> Task: ...
 
     def position(self, task: Task) -> int | None: ...
 
@@ -140,18 +140,23 @@ class Views:
         view = EventView(type=event.type, seq=event.seq, task_id=event.task_id, task=await self.task(event.task, base))
         return Message(event.type, event.seq, view.model_dump_json().encode())
 
-    async def snapshot(self, task_ids: Sequence[str] | None, *, seq: int, base: str, reset: bool) -> Message:
-        """The feed's first message: these tasks as they are now; None: all that live, the oldest first."""
+    async def snapshot(
+        self, task_ids: Sequence[str] | None, *, seq: int, base: str, reset: bool, owner: str | None = None
+    ) -> Message:
+        """The feed's first message: these tasks as they are now; None: all that live, the oldest first.
+
+        ``owner``: only that one's; another's are unknown.
+        """
         found: list[Task] = []
         missing: list[str] = []
         more = False
         if task_ids is None:
-            live = self._live()
+            live = [task for task in self._live() if owner in (None, task.owner)]
             found, more = live[:MAX_SNAPSHOT], len(live) > MAX_SNAPSHOT
         else:
             for task_id in task_ids:
                 try:
-                    found.append(await self._tasks.get(task_id))
+                    found.append(await self._tasks.get(task_id, owner=owner))
                 except NotFound:
                     missing.append(task_id)
         view = SnapshotView(seq=seq, reset=reset, tasks=await self.tasks(found, base), missing=missing, has_more=more)

@@ -1,0 +1,135 @@
+"""``mediagen keys``: through the server that runs on this data directory, or else in its database."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from pydantic import BaseModel
+
+from mediagen import log
+from mediagen.app import DATABASE_FILE
+from mediagen.cli.client import CannotReach, Client, Refused
+from mediagen.core.errors import MediagenError
+from mediagen.db.connection import Database
+from mediagen.db.keys import SqliteKeys
+from mediagen.settings import ConfigurationError, Settings, load
+from mediagen.web import keys as verbs
+from mediagen.web.keyring import Keyring
+from mediagen.web.keys import NewKey, Rotation
+from mediagen.web.operator import found
+from mediagen.web.problems import status_of
+from mediagen.web.routing import validate
+
+OK: Final = 0
+FAILED: Final = 1
+UNUSABLE: Final = 2
+
+
+def create(
+    config: Path | None, *, name: str, owner: str | None, scopes: str | None, days: float | None, as_json: bool
+) -> int:
+    """Make a key and print it, this once; the exit status."""
+    asked: dict[str, Any] = {"name": name, "owner": owner}
+    if scopes is not None:
+        asked["scopes"] = [word for word in scopes.replace(",", " ").split() if word]
+    if days is not None:
+        asked["expires_in_seconds"] = round(days * 86_400)
+    return _do(config, "create", asked, as_json=as_json)
+
+
+def rotate(config: Path | None, which: str, *, overlap_hours: float, as_json: bool) -> int:
+    """Put a new key in the place of one and print it, this once; the exit status."""
+    return _do(config, "rotate", {"overlap_seconds": round(overlap_hours * 3600)}, which=which, as_json=as_json)
+
+
+def revoke(config: Path | None, which: str, *, as_json: bool) -> int:
+    """End a key now; the exit status."""
+    return _do(config, "revoke", {}, which=which, as_json=as_json)
+
+
+def list_keys(config: Path | None, *, as_json: bool) -> int:
+    """Print all keys, without what opens anything; the exit status."""
+    return _do(config, "list", {}, as_json=as_json)
+
+
+def _do(config: Path | None, verb: str, asked: dict[str, Any], *, which: str = "", as_json: bool) -> int:
+    try:
+        settings, _ = load(config, os.environ)
+        log.configure("error", settings.log.format)
+        answer = _ask_server(settings, verb, asked, which)
+        if answer is None:
+            answer = asyncio.run(_in_database(settings, verb, asked, which))
+    except ConfigurationError as exc:
+        for problem in exc.problems:
+            print(f"mediagen: {problem}", file=sys.stderr)
+        return UNUSABLE
+    except Refused as exc:
+        print(f"mediagen: {exc.code}: {exc}", file=sys.stderr)
+        return FAILED if exc.status in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT} else UNUSABLE
+    except (CannotReach, OSError) as exc:
+        print(f"mediagen: {exc}", file=sys.stderr)
+        return UNUSABLE
+    for key in answer.get("data", [answer]):
+        print(json.dumps(key) if as_json else _line(key))
+    if "key" in answer and not as_json:
+        print("Write the key down: it is not kept and cannot be shown again.", file=sys.stderr)
+    return OK
+
+
+def _ask_server(settings: Settings, verb: str, asked: Mapping[str, Any], which: str) -> dict[str, Any] | None:
+    """The answer of the server that runs; None: none runs."""
+    access = found(settings.data_dir)
+    if access is None:
+        return None
+    path = f"/v1/keys/{quote(which, safe='')}" if which else "/v1/keys"
+    calls = {
+        "create": ("POST", path, asked),
+        "list": ("GET", path, None),
+        "rotate": ("POST", f"{path}/rotate", asked),
+        "revoke": ("DELETE", path, None),
+    }
+    try:
+        return Client(access.url, key=access.key).call(*calls[verb])
+    except CannotReach:
+        return None  # it died and left the file; if it lives all the same, its lock on the database says so
+
+
+async def _in_database(settings: Settings, verb: str, asked: Mapping[str, Any], which: str) -> dict[str, Any]:
+    """The same, as the server would do it. Raises Refused as that would answer."""
+    try:
+        async with Database(settings.data_dir / DATABASE_FILE) as database:
+            keyring = Keyring(SqliteKeys(database))
+            await keyring.load()
+            answer = await _carried_out(keyring, verb, asked, which)
+    except MediagenError as exc:
+        raise Refused(status_of(type(exc)), exc.code, exc.detail) from None
+    return answer.model_dump(mode="json")
+
+
+async def _carried_out(keyring: Keyring, verb: str, asked: Mapping[str, Any], which: str) -> BaseModel:
+    match verb:
+        case "create":
+            return await verbs.create(keyring, validate(NewKey, dict(asked)))
+        case "rotate":
+            return await verbs.rotate(keyring, which, validate(Rotation, dict(asked)))
+        case "revoke":
+            return await verbs.revoke(keyring, which)
+        case _:
+            return verbs.listed(keyring)
+
+
+def _line(key: Mapping[str, Any]) -> str:
+    if "key" in key:
+        return str(key["key"])
+    used = (key["last_used_at"] or "never used")[:16]
+    ends = f"  until {key['expires_at'][:16]}" if key["expires_at"] else ""
+    whose = f"{key['name']:<20}  {key['owner']:<20}  {','.join(key['scopes'])}"
+    return f"{key['id']}  {key['status']:<8}  {whose}  {used}{ends}"
