@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.api import Api
+from tests.e2e.api import Api, Refused
 from tests.infra.server import Server
 
 pytestmark = pytest.mark.e2e
@@ -71,8 +71,10 @@ def test_values_that_cannot_be(tmp_path: Path) -> None:
     assert "Traceback" not in refused.stderr
 
 
-def test_no_open_door(tmp_path: Path) -> None:
-    refused = serve(tmp_path, "--host", "0.0.0.0", "--port", "0")
+async def test_no_open_door(tmp_path: Path) -> None:
+    async with Server(tmp_path, {"server": {"host": "0.0.0.0"}}) as server, Api(server.url) as api:
+        with pytest.raises(Refused) as refused:
+            await api.tasks()
 
-    assert refused.returncode == 2
-    assert "auth.required = false" in refused.stderr
+        assert refused.value.status == 401
+        assert "there is none yet: mediagen keys create NAME" in server.log.read_text()

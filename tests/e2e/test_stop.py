@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import sqlite3
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from tests.e2e import configuration, leavings
-from tests.e2e.api import Api, Refused, Task
-from tests.e2e.traffic import Traffic
+from tests.e2e.api import Api, File, Refused, Task
+from tests.e2e.traffic import COMPLETE, Traffic
 from tests.e2e.waiting import becomes
 from tests.infra.content import sha256_of
-from tests.infra.resource import Break, Resource
+from tests.infra.faults import StallAnswer
+from tests.infra.resource import Break, Resource, busy
 from tests.infra.s3 import Bucket
 from tests.infra.server import Server
 from tests.infra.source import SourceServer
@@ -122,3 +125,99 @@ async def test_of_content_that_is_still_coming_nothing_stays(tmp_path: Path) -> 
 
         assert (await api.tasks(), await api.files()) == ([], [])
         leavings.only_here(server)
+
+
+PHASES = ["queued", "downloading", "uploading", "committing", "between attempts", "being read"]
+
+
+@pytest.mark.parametrize("backend", ["local", "s3"])
+@pytest.mark.parametrize("phase", PHASES)
+async def test_stopped_in_each_phase(
+    tmp_path: Path, source: SourceServer, bucket: Bucket, traffic: Traffic, phase: str, backend: str
+) -> None:
+    """Status 0 in time; nothing is left behind; the next start ends what was accepted."""
+    stop_in = {"server": {"drain_seconds": 4}, "tasks": {"lanes": {"ingest": 1}}}
+    settings = {**(configuration.s3(bucket, traffic.proxy.url) if backend == "s3" else {}), **stop_in}
+    slow = source.add("/slow", Resource(size=8 * MIB, ranges="no", breaks=[Break(after=3 * MIB, how="stall")]))
+    quick = source.add("/quick", Resource(size=8 * MIB, seed=2))
+    again = source.add("/again", Resource(size=MIB, seed=3, script=[busy(503, retry_after=3)]))
+    silence = StallAnswer()
+    accepted: list[str] = []
+
+    async with (
+        Server(tmp_path, settings) as server,
+        Api(server.url) as api,
+        asyncio.TaskGroup() as group,
+        AsyncExitStack() as stack,
+    ):
+
+        async def accept(url: str, path: str, sent: int) -> None:
+            accepted.append((await api.ingest(url))["id"])
+            await source.log.reaches(lambda log: len(log) > 0 and source.sent(path) >= sent)
+
+        if phase in {"queued", "downloading"}:
+            await accept(slow, "/slow", 3 * MIB)
+        if phase == "queued":
+            await accept(quick, "/slow", 3 * MIB)
+        if phase == "uploading":
+            group.create_task(_cut_off(api))
+            await becomes(lambda: bool(_owed(server)))
+        if phase == "committing":
+            traffic.proxy.add(silence, "POST", COMPLETE)
+            await accept(quick, "/quick", 8 * MIB)
+        if phase == "between attempts":
+            await accept(again, "/again", 0)
+        if phase == "being read":
+            await accept(quick, "/quick", 8 * MIB)
+            await stack.enter_async_context(_slowly_read(server, await api.completed(accepted[0])))
+
+        began = time.monotonic()
+        status = await server.stop(10)
+        took = time.monotonic() - began
+        assert (status, took < 6) == (0, True), took
+
+        source.release("/slow")
+        traffic.proxy.call(silence.release.set)
+        await server.restart()
+        files = [await api.completed(task_id) for task_id in accepted]
+        assert {task["id"] for task in await api.tasks()} == set(accepted)
+        assert {file["id"] for file in await api.files()} == {file["id"] for file in files}
+        await becomes(lambda: not _owed(server))
+        if backend == "s3":
+            await leavings.only(bucket, *files)
+            leavings.nothing_beside_the_database(server)
+        else:
+            leavings.only_here(server, *files)
+
+
+async def _cut_off(api: Api) -> None:
+    """An upload that never ends by itself."""
+
+    async def body() -> AsyncIterator[bytes]:
+        yield bytes(3 * MIB)
+        await asyncio.Event().wait()
+
+    try:
+        await api.call("POST", "/v1/files", data=body())
+    except (aiohttp.ClientError, Refused):
+        return
+    raise AssertionError("answered")
+
+
+@asynccontextmanager
+async def _slowly_read(server: Server, file: File) -> AsyncIterator[None]:
+    """Meanwhile somebody has asked for a file and takes no more than its beginning."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1024)
+    writer.write(f"GET /v1/files/{file['id']}/content HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    assert await reader.readline()
+    try:
+        yield
+    finally:
+        writer.transport.abort()
+
+
+def _owed(server: Server) -> int:
+    """How many things the database says are still to be removed from the store."""
+    with closing(sqlite3.connect(f"file:{server.data_dir}/mediagen.db?mode=ro", uri=True)) as database:
+        (count,) = database.execute("SELECT count(*) FROM owed_aborts").fetchone()
+        return int(count)

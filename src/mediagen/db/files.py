@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any, Final
 
-from mediagen.core.errors import Conflict
+from mediagen.core.errors import Conflict, InvalidRequest
 from mediagen.core.files import Checksum, File, FileKind, FileQuery
 from mediagen.db.connection import Database
 from mediagen.db.paging import page
@@ -45,9 +45,24 @@ class SqliteFiles:
         )
         return [file_of(row) for row in rows], more
 
-    async def insert(self, file: File) -> None:
-        """Add a file. Raises Conflict when its id or key is taken or its task is unknown."""
-        await self._database.write(lambda connection: insert_file(connection, file))
+    async def insert(self, file: File, *, key: str | None = None, fingerprint: str = "") -> File:
+        """Add a file; gives it, or the file that was added under ``key`` before, and then nothing is written.
+
+        Raises:
+            Conflict: its id or key is taken or its task is unknown.
+            InvalidRequest: the key came with another ``fingerprint``.
+        """
+
+        def write(connection: sqlite3.Connection) -> File:
+            earlier = None if key is None else _made_before(connection, key, fingerprint)
+            if earlier is not None:
+                return earlier
+            insert_file(connection, file)
+            if key is not None:
+                connection.execute("INSERT INTO upload_idempotency VALUES (?, ?, ?)", (key, fingerprint, file.id))
+            return file
+
+        return await self._database.write(write)
 
     async def delete(self, file_id: str) -> bool:
         """Whether there was such a file; there is none now."""
@@ -62,6 +77,22 @@ class SqliteFiles:
                 row[0] for row in connection.execute("SELECT key FROM files WHERE task_id = ? ORDER BY key", (task_id,))
             ]
         )
+
+
+def _made_before(connection: sqlite3.Connection, key: str, fingerprint: str) -> File | None:
+    """The file that was made under this key, or None. Raises InvalidRequest."""
+    made = connection.execute("SELECT fingerprint, file_id FROM upload_idempotency WHERE key = ?", (key,)).fetchone()
+    if made is None:
+        return None
+    if made[0] != fingerprint:
+        raise used_for_another()
+    row = connection.execute(f"SELECT {COLUMNS} FROM files WHERE id = ?", (made[1],)).fetchone()  # noqa: S608
+    return file_of(row)
+
+
+def used_for_another() -> InvalidRequest:
+    """The error for an Idempotency-Key that came before with something else."""
+    return InvalidRequest("this Idempotency-Key was used for another request", field="Idempotency-Key")
 
 
 def insert_file(connection: sqlite3.Connection, file: File) -> None:

@@ -8,11 +8,11 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
-from mediagen.core.errors import Conflict, InvalidRequest
+from mediagen.core.errors import Conflict
 from mediagen.core.files import File
 from mediagen.core.tasks import Task, TaskError, TaskQuery, TaskStatus
 from mediagen.db.connection import Database
-from mediagen.db.files import insert_file
+from mediagen.db.files import insert_file, used_for_another
 from mediagen.db.paging import page
 from mediagen.db.rows import json_of, json_text, optional_time, time_of, time_text
 
@@ -161,7 +161,7 @@ def task_made(connection: sqlite3.Connection, key: str, fingerprint: str) -> str
     if row is None:
         return None
     if row[0] != fingerprint:
-        raise InvalidRequest("this Idempotency-Key was used for another request", field="Idempotency-Key")
+        raise used_for_another()
     return str(row[1])
 
 

@@ -58,7 +58,14 @@ class Files(Protocol):
 
     async def query(self, query: FileQuery) -> tuple[list[File], bool]: ...
 
-    async def insert(self, file: File) -> None: ...
+    async def insert(self, file: File, *, key: str | None = None, fingerprint: str = "") -> File:
+        """Add a file; gives it, or the one that was added under ``key`` before, and then nothing is written.
+
+        A key is kept as long as its file.
+
+        Raises:
+            InvalidRequest: the key came with another ``fingerprint``.
+        """
 
     async def delete(self, file_id: str) -> bool: ...
 

@@ -28,7 +28,7 @@ HEADERS: Final[Mapping[str, str]] = {
     "Content-Disposition": "the file's name, and whether it is to be shown or saved (RFC 6266)",
     "Content-Range": "which bytes of how many these are (RFC 9110)",
     "ETag": "changes when the bytes change",
-    "Idempotency-Key": "a word of yours for this request: sent again, it gives the task of the first time",
+    "Idempotency-Key": "a word of yours for this request: sent again, it gives the task or file of the first time",
     "If-Match": "answer only if the file has this ETag, else 412",
     "If-Modified-Since": "answer 304 unless the file is newer",
     "If-None-Match": "answer 304 if this is still the ETag",

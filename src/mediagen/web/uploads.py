@@ -12,9 +12,11 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from mediagen.core.errors import InvalidRequest, StorageUnavailable, TooLarge, UnsupportedMedia
+from mediagen.core.files import File
 from mediagen.pipelines.reception import Reception
 from mediagen.streams.sources import ChunkSource
 from mediagen.tasks.ports import Files
+from mediagen.tasks.requests import fingerprint_of, scoped
 from mediagen.web.bodies import chunks
 from mediagen.web.forms import FIELD, Form
 from mediagen.web.origins import Origins
@@ -41,6 +43,14 @@ class Upload:
     size: int | None
 
 
+class _StoredBefore(Exception):
+    """The same upload came before, under the same key: ``file`` is what it made, and this one's bytes are removed."""
+
+    def __init__(self, file: File) -> None:
+        super().__init__(file.id)
+        self.file = file
+
+
 class UploadRoutes:
     """``POST /v1/files``."""
 
@@ -62,23 +72,35 @@ class UploadRoutes:
         fails=(TooLarge, BodyStalled, UnsupportedMedia, EncodedBody, StorageUnavailable),
         streamed=True,
         file_field=FIELD,
-        takes=(FILENAME_HEADER,),
+        takes=(FILENAME_HEADER, "Idempotency-Key"),
         gives=("Location",),
         older="/files",
     )
     async def upload(self, call: Call[Empty, Empty]) -> Answer:
         """The file, stored and recorded."""
-        request = call.request
+        request, owner = call.request, call.caller.owner
+        key = scoped(request.headers.get("Idempotency-Key"), "upload", owner)
         upload = await self._begin(request)
+        try:
+            file = await self._keep(upload, owner, key)
+        except _StoredBefore as earlier:
+            file = earlier.file
+        view = self._views.file(file, self._origins.base(request))
+        return Answer(view, headers={"Location": self._views.path(f"/v1/files/{file.id}")})
+
+    async def _keep(self, upload: Upload, owner: str | None, key: str | None) -> File:
+        """The file, stored and recorded. Raises _StoredBefore, and then nothing of this upload is kept."""
         async with self._reception.receive(
             ChunkSource(upload.chunks, size=upload.size),
             filename=upload.filename,
             declared=upload.media_type,
-            owner=call.caller.owner,
-        ) as file:
-            await self._files.insert(file)
-        view = self._views.file(file, self._origins.base(request))
-        return Answer(view, headers={"Location": self._views.path(f"/v1/files/{file.id}")})
+            owner=owner,
+        ) as stored:
+            asked = {"name": upload.filename, "type": stored.media_type, "checksum": stored.checksum.value}
+            file = await self._files.insert(stored, key=key, fingerprint=fingerprint_of(asked))
+            if file is not stored:
+                raise _StoredBefore(file)
+        return stored
 
     async def _begin(self, request: web.Request) -> Upload:
         """What the request brings; of a raw body no byte has been read yet."""

@@ -14,3 +14,13 @@ CREATE TABLE keys (
 ) STRICT, WITHOUT ROWID;
 
 CREATE UNIQUE INDEX keys_by_name ON keys (name) WHERE revoked_at IS NULL AND replaced_by IS NULL;
+
+-- Which file an upload made, so that a client that lost the answer can send it again (Idempotency-Key).
+
+CREATE TABLE upload_idempotency (
+    key         TEXT NOT NULL PRIMARY KEY,
+    fingerprint TEXT NOT NULL,
+    file_id     TEXT NOT NULL REFERENCES files (id) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX upload_idempotency_by_file ON upload_idempotency (file_id);
