@@ -14,6 +14,7 @@ from tests.e2e import configuration, leavings
 from tests.e2e.api import Api, Failure, Refused, Task
 from tests.infra.content import content_bytes
 from tests.infra.process import need
+from tests.infra.radosgw import free_ports
 from tests.infra.resource import Answer, Break, Resource
 from tests.infra.s3 import Bucket
 from tests.infra.server import Server
@@ -105,6 +106,30 @@ async def test_addresses_that_are_not_allowed(tmp_path: Path, source: SourceServ
             assert (error["code"], error["retryable"]) == ("url_not_allowed", False), url
         assert source.requests("/secret") == []
         leavings.only_here(server)
+
+
+async def test_refusals_do_not_tell_what_listens_where(tmp_path: Path, source: SourceServer) -> None:
+    (closed,) = free_ports(1)
+    source.add("/secret", Resource(size=1000))
+    places = {
+        "open": f"127.0.0.2:{source.port}",
+        "closed": f"127.0.0.2:{closed}",
+        "nobody": "10.255.255.1:80",
+        "metadata": "169.254.169.254",
+    }
+    async with Server(tmp_path, {"fetch": {"allow_cidrs": ["127.0.0.1/32"]}}) as server, Api(server.url) as api:
+        said: dict[str, str] = {}
+        for name, place in places.items():
+            error = await failed(api, f"http://{place}/secret")
+            said[name] = f"{error['code']} {error['message']}".replace(place.partition(":")[0], "HOST")
+        redirected = {
+            name: await failed(api, source.redirect(f"/to-{name}", f"http://{place}/secret", hops=1))
+            for name, place in places.items()
+        }
+
+    assert len(set(said.values())) == 1, said
+    hidden = {error["message"].replace(places[name].partition(":")[0], "HOST") for name, error in redirected.items()}
+    assert len(hidden) == 1, hidden
 
 
 async def test_limits_of_kind_and_size(tmp_path: Path, source: SourceServer) -> None:

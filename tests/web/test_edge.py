@@ -221,6 +221,25 @@ async def test_foreign_pages_may_change_nothing(start: Start, headers: dict[str,
     assert answered == status
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}, 403),
+        ({"Origin": "https://app.example"}, 101),
+        ({}, 101),
+    ],
+)
+async def test_foreign_pages_get_no_feed(start: Start, headers: dict[str, str], status: int) -> None:
+    house = await start(server={"cors_origins": ["https://app.example"]})
+    upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+    key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+
+    async with house.client.get(house.url + "/v1/ws", headers={**upgrade, **key, **headers}) as answer:
+        assert answer.status == status
+
+
 async def test_listed_pages_may_read(start: Start) -> None:
     house = await start(server={"cors_origins": ["https://app.example"]})
     ours, theirs = {"Origin": "https://app.example"}, {"Origin": "https://evil.example"}
