@@ -43,8 +43,8 @@ from mediagen.tasks.dispatcher import LaneDispatcher
 from mediagen.tasks.registry import Registry
 from mediagen.tasks.runner import TaskRunner
 from mediagen.tasks.service import TaskService
+from mediagen.web.auth import Authenticator
 from mediagen.web.content import Content
-from mediagen.web.door import Door
 from mediagen.web.feed import Hub
 from mediagen.web.files import FileRoutes
 from mediagen.web.health import Check, Gauges, HealthRoutes, LoopLag
@@ -168,7 +168,9 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         keyring, tickets = Keyring(SqliteKeys(database)), Tickets()
         await keyring.load()
         stack.push_async_callback(keyring.note)
-        door = Door(keyring, tickets, origins, required=needs_keys, admin_key=admin_key, operator_key=operator_key)
+        admission = Authenticator(
+            keyring, tickets, origins, required=needs_keys, admin_key=admin_key, operator_key=operator_key
+        )
         await _keep_running(stack, hub, lag, health, keyring)
         traffic = Traffic(base_path=settings.server.base_path)
         metrics = MetricsRoutes(traffic, outcomes, health, lag, dispatcher, hub, keeping)
@@ -190,7 +192,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             KeyRoutes(keyring, tickets),
             metrics,
         )
-        server = Server(build(owners, settings.server, origins, door, traffic), settings.server, hub, health)
+        server = Server(build(owners, settings.server, origins, admission, traffic), settings.server, hub, health)
         await stack.enter_async_context(server)
         url = f"http://{_in_url(settings.server.host)}:{server.port}{settings.server.base_path}"
         await stack.enter_async_context(

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import WSMsgType
 
-from mediagen.web import door
+from mediagen.web import auth
 from tests.web.conftest import House, Start
 
 ADMIN = "a-key-of-the-configuration"
@@ -200,7 +200,7 @@ async def test_the_operator_of_the_machine_has_a_key_that_ends_with_the_server(s
 
 async def test_guessing_is_slowed_down_but_real_keys_come_in(closed: House, monkeypatch: pytest.MonkeyPatch) -> None:
     key = (await made(closed, "app"))["key"]
-    for _ in range(door.FAILURES_PER_MINUTE):
+    for _ in range(auth.FAILURES_PER_MINUTE):
         assert await status_with(closed, "a-wrong-one") == 401
 
     status, problem, headers = await closed.ask("GET", "/v1/tasks", headers=bearer("a-wrong-one"))

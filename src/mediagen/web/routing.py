@@ -188,7 +188,7 @@ def declarations(owner: type) -> Iterator[tuple[str, Declaration]]:
                 yield f"{name}_as_before", replace(declaration, path=declaration.older, summary=summary)
 
 
-class Doorkeeper(Protocol):
+class Admission(Protocol):
     """Knows who may call what. ``required``: nobody comes in without a key."""
 
     @property
@@ -202,23 +202,23 @@ class Doorkeeper(Protocol):
 
 
 def register(
-    app: web.Application, owners: Iterable[object], *, base_path: str, limits: BodyLimits, door: Doorkeeper
+    app: web.Application, owners: Iterable[object], *, base_path: str, limits: BodyLimits, admission: Admission
 ) -> None:
     """Add the routes of all handlers of ``owners`` to ``app``. GET routes answer HEAD as well."""
     for owner in owners:
         for _, declaration in declarations(type(owner)):
             handler = cast(Handler, getattr(owner, declaration.handler))
-            serve = _dispatcher(handler, declaration, limits, door)
+            serve = _dispatcher(handler, declaration, limits, admission)
             for method in declaration.methods:
                 app.router.add_route(method, base_path + declaration.path, serve, expect_handler=not_yet)
 
 
 def _dispatcher(
-    handler: Handler, declaration: Declaration, limits: BodyLimits, door: Doorkeeper
+    handler: Handler, declaration: Declaration, limits: BodyLimits, admission: Admission
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def serve(request: web.Request) -> web.StreamResponse:
-        caller = door.admit(request, declaration)  # before anything of the body is read or asked for
-        with door.holding(request, caller):
+        caller = admission.admit(request, declaration)  # before anything of the body is read or asked for
+        with admission.holding(request, caller):
             return await answered(request, caller)
 
     async def answered(request: web.Request, caller: Caller) -> web.StreamResponse:

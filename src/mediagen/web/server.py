@@ -15,7 +15,7 @@ from mediagen.web.edge import AccessLog, Edge
 from mediagen.web.feed import Hub
 from mediagen.web.health import HealthRoutes
 from mediagen.web.origins import Origins
-from mediagen.web.routing import Doorkeeper, register
+from mediagen.web.routing import Admission, register
 from mediagen.web.settings import ServerSettings
 from mediagen.web.traffic import Traffic
 
@@ -28,21 +28,21 @@ def build(
     owners: Iterable[object],
     settings: ServerSettings,
     origins: Origins,
-    door: Doorkeeper,
+    admission: Admission,
     traffic: Traffic | None = None,
 ) -> web.Application:
     """The application with the routes of ``owners``, and those that describe them.
 
-    ``door`` lets callers in, ``traffic`` counts the answers.
+    ``admission`` lets callers in, ``traffic`` counts the answers.
     """
     app = web.Application(client_max_size=settings.max_json_bytes)
     if traffic is not None:
         app.middlewares.append(traffic.middleware)  # outermost: it sees what the edge makes of an error
     Edge(origins, base_path=settings.base_path).install(app)
     owners = tuple(owners)
-    documents = DocumentRoutes(map(type, owners), base_path=settings.base_path, keys_required=door.required)
+    documents = DocumentRoutes(map(type, owners), base_path=settings.base_path, keys_required=admission.required)
     limits = BodyLimits(settings.max_json_bytes, settings.body_idle_seconds)
-    register(app, (*owners, documents), base_path=settings.base_path, limits=limits, door=door)
+    register(app, (*owners, documents), base_path=settings.base_path, limits=limits, admission=admission)
     return app
 
 

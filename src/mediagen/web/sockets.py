@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from mediagen.core.errors import InvalidRequest, MediagenError, Unavailable
 from mediagen.tasks.ports import EventBus
 from mediagen.web import frames
-from mediagen.web.door import ENDING
+from mediagen.web.auth import ENDING
 from mediagen.web.feed import Hub, Reader
 from mediagen.web.frames import Message
 from mediagen.web.origins import Origins

@@ -34,8 +34,8 @@ FAILURES_PER_MINUTE: Final = 20
 _OPERATOR: Final = Caller(None, frozenset({Scope.ADMIN}))
 
 
-class Door:
-    """Lets callers in. Fits ``routing.Doorkeeper``.
+class Authenticator:
+    """Lets callers in. Fits ``routing.Admission``.
 
     Args:
         required: whether anybody needs a key; when not, keys are not even looked at.
