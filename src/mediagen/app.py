@@ -11,24 +11,29 @@ import ipaddress
 import os
 import resource
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import structlog
 
+from mediagen.core.deliveries import Parcel
 from mediagen.core.errors import Unavailable, first_cause
 from mediagen.core.keys import new_secret
 from mediagen.db.connection import Database
 from mediagen.db.files import SqliteFiles
 from mediagen.db.keys import SqliteKeys
+from mediagen.db.outbox import SqliteOutbox
+from mediagen.db.secrets import SqliteSecrets
 from mediagen.db.tasks import SqliteJournal
 from mediagen.db.transfers import SqliteLedger
 from mediagen.events.bus import MemoryBus
+from mediagen.events.courier import Courier
+from mediagen.events.secrets import SigningSecrets
 from mediagen.net.download import Fetcher
-from mediagen.net.session import guarded_session
+from mediagen.net.session import guarded_session, policy_of
 from mediagen.pipelines.base import Pipeline
 from mediagen.pipelines.ingest import IngestPipeline
 from mediagen.pipelines.intake import BodyIntake
@@ -62,6 +67,7 @@ from mediagen.web.tickets import Tickets
 from mediagen.web.traffic import Outcomes, Traffic
 from mediagen.web.uploads import UploadRoutes
 from mediagen.web.views import Views
+from mediagen.web.webhooks import WebhookRoutes, WebhookTargets
 
 if TYPE_CHECKING:
     from mediagen.storage.s3 import S3Storage
@@ -109,7 +115,8 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
     tune_malloc()
     async with _plain_failures(), AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database(settings.data_dir / DATABASE_FILE))
-        journal, files, ledger = SqliteJournal(database), SqliteFiles(database), SqliteLedger(database)
+        files, ledger = SqliteFiles(database), SqliteLedger(database)
+        journal = SqliteJournal(database, first_delivery_seconds=settings.webhooks.schedule_seconds[0])
         storage = await open_storage(settings, stack)
         threads = ThreadPoolExecutor(_BYTE_THREADS, thread_name_prefix="bytes")
         stack.callback(threads.shutdown, wait=False)
@@ -151,6 +158,13 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             base_path=settings.server.base_path,
             public_base_url=settings.storage.public_base_url,
         )
+        outbox, secrets = SqliteOutbox(database), await signing_secrets(database, settings)
+
+        async def render(parcel: Parcel) -> bytes:
+            return await views.event_body(parcel, settings.server.public_url)
+
+        courier = Courier(outbox, session, secrets, render, settings.webhooks, settings.fetch)
+        bus.listen(None, courier.told)
         hub = Hub(bus, views)
         lag = LoopLag(settings.server.lag_interval_seconds)
         health = HealthRoutes(
@@ -171,25 +185,27 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         admission = Authenticator(
             keyring, tickets, origins, required=needs_keys, admin_key=admin_key, operator_key=operator_key
         )
-        await _keep_running(stack, hub, lag, health, keyring)
+        await _keep_running(stack, hub, lag.run(), health.run(), keyring.run(), courier.run())
         traffic = Traffic(base_path=settings.server.base_path)
-        metrics = MetricsRoutes(traffic, outcomes, health, lag, dispatcher, hub, keeping)
+        metrics = MetricsRoutes(traffic, outcomes, health, lag, dispatcher, hub, keeping, courier)
         content = Content(
             storage,
             url_ttl_seconds=settings.storage.url_ttl_seconds,
             stall_seconds=settings.server.body_idle_seconds,
             shared=bool(settings.server.cors_origins),
         )
+        targets = WebhookTargets(policy_of(settings.fetch), origins)
         reception = Reception(keeping, ledger, boot=database.boot)
         owners = (
             health,
-            IngestRoutes(service, BodyIntake(reception), views, origins, settings.server),
+            IngestRoutes(service, BodyIntake(reception), views, origins, settings.server, targets),
             StreamRoutes(hub, service, origins),
             TaskRoutes(service, files, storage, views, origins),
             FileRoutes(files, storage, content, views, origins),
             UploadRoutes(files, reception, views, origins, settings.server),
             SocketRoutes(hub, bus, origins),
             KeyRoutes(keyring, tickets),
+            WebhookRoutes(outbox, courier, secrets),
             metrics,
         )
         server = Server(build(owners, settings.server, origins, admission, traffic), settings.server, hub, health)
@@ -269,11 +285,18 @@ async def _sweep(journal: SqliteJournal, storage: Storage) -> None:
         _LOG.info("store_swept", removed=removed)
 
 
-async def _keep_running(stack: AsyncExitStack, hub: Hub, lag: LoopLag, health: HealthRoutes, keyring: Keyring) -> None:
+async def signing_secrets(database: Database, settings: Settings) -> SigningSecrets:
+    """What webhooks are signed with. Raises Unavailable."""
+    secrets = SigningSecrets(SqliteSecrets(database), configured=settings.webhooks.secret.get_secret_value().split())
+    await secrets.load()
+    return secrets
+
+
+async def _keep_running(stack: AsyncExitStack, hub: Hub, *others: Coroutine[Any, Any, None]) -> None:
     """Own the coroutines that live as long as the server; one that fails ends everything."""
     group = await stack.enter_async_context(asyncio.TaskGroup())
     ready = asyncio.Event()
-    for work in (hub.run(ready), lag.run(), health.run(), keyring.run()):
+    for work in (hub.run(ready), *others):
         stack.callback(group.create_task(work).cancel)
     await ready.wait()
 

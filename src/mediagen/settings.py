@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from mediagen.events.settings import WebhooksSettings
 from mediagen.net.settings import FetchSettings
 from mediagen.pipelines.settings import LimitsSettings
 from mediagen.storage.settings import StorageSettings
@@ -62,6 +63,7 @@ class Settings(BaseSettings):
     storage: StorageSettings = StorageSettings()
     fetch: FetchSettings = FetchSettings()
     tasks: TasksSettings = TasksSettings()
+    webhooks: WebhooksSettings = WebhooksSettings()
     log: LogSettings = LogSettings()
 
     @classmethod

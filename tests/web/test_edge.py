@@ -10,7 +10,7 @@ import pytest
 
 from mediagen.core import errors
 from mediagen.core.errors import MediagenError
-from mediagen.web import documents, files, health, ingest, keys, metrics, sockets, streams, tasks, uploads
+from mediagen.web import documents, files, health, ingest, keys, metrics, sockets, streams, tasks, uploads, webhooks
 from mediagen.web.problems import STATUS, answer, status_of
 from mediagen.web.routing import declarations
 from tests.web.conftest import House, Start
@@ -24,6 +24,7 @@ OWNERS: tuple[type, ...] = (
     uploads.UploadRoutes,
     sockets.SocketRoutes,
     keys.KeyRoutes,
+    webhooks.WebhookRoutes,
     metrics.MetricsRoutes,
     documents.DocumentRoutes,
 )

@@ -24,6 +24,8 @@ keys = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(keys, name="keys")
+webhooks = typer.Typer(help="The secret that webhooks are signed with.", no_args_is_help=True)
+app.add_typer(webhooks, name="webhooks")
 
 ConfigOption = Annotated[
     Path | None,
@@ -222,6 +224,20 @@ def revoke_key(
     from mediagen.cli.keys import revoke as run
 
     raise typer.Exit(run(config, key, as_json=as_json))
+
+
+@webhooks.command("rotate")
+def rotate_webhook_secret(
+    overlap_hours: Annotated[
+        float, typer.Option(min=0, max=720, help="How long the old secret still signs beside the new one.")
+    ] = 24,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Make a new signing secret and print it, this once. Also the way to learn the one made at the first start."""
+    from mediagen.cli.webhooks import rotate as run
+
+    raise typer.Exit(run(config, overlap_hours=overlap_hours, as_json=as_json))
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from mediagen.core.errors import Conflict
 from mediagen.core.progress import Progress
+from mediagen.core.webhooks import Webhook
 
 
 class TaskStatus(StrEnum):
@@ -77,6 +78,7 @@ class Task:
     error: TaskError | None = None
     checkpoint: dict[str, Any] = field(default_factory=dict)
     owner: str | None = None
+    webhook: Webhook | None = None
     progress: Progress | None = None
     """The latest reading; lives in memory only."""
 

@@ -11,7 +11,7 @@ from mediagen.core.errors import InvalidRequest
 
 def page(
     connection: sqlite3.Connection,
-    table: Literal["tasks", "files"],
+    table: Literal["tasks", "files", "deliveries"],
     columns: str,
     filters: Mapping[str, str | None],
     *,

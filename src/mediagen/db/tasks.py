@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
@@ -11,22 +12,25 @@ from typing import Any, Final
 from mediagen.core.errors import Conflict
 from mediagen.core.files import File
 from mediagen.core.tasks import Task, TaskError, TaskQuery, TaskStatus
+from mediagen.core.webhooks import Webhook, WebhookEvent
 from mediagen.db.connection import Database
+from mediagen.db.endings import note_end
 from mediagen.db.files import insert_file, used_for_another
 from mediagen.db.paging import page
 from mediagen.db.rows import json_of, json_text, optional_time, time_of, time_text
 
 COLUMNS: Final = (
     "id, kind, lane, status, request, created_at, updated_at, priority, attempt, max_attempts, claims, version, "
-    "timeout_seconds, started_at, ended_at, cancel_requested, result, error, checkpoint, owner"
+    "timeout_seconds, started_at, ended_at, cancel_requested, result, error, checkpoint, owner, webhook"
 )
 
 
 class SqliteJournal:
-    """Tasks of one database."""
+    """Tasks of one database. ``first_delivery_seconds``: how long after its end a task's webhook is first tried."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, first_delivery_seconds: float = 0) -> None:
         self._database = database
+        self._first_delivery_seconds = first_delivery_seconds
 
     async def insert(
         self, task: Task, *, files: Sequence[File] = (), key: str | None = None, fingerprint: str = ""
@@ -45,7 +49,7 @@ class SqliteJournal:
             try:
                 connection.execute(
                     f"INSERT INTO tasks ({COLUMNS}) "  # noqa: S608 - our names
-                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     row_of(task),
                 )
             except sqlite3.IntegrityError as exc:
@@ -54,6 +58,8 @@ class SqliteJournal:
                 insert_file(connection, file)
             if key is not None:
                 connection.execute("INSERT INTO idempotency VALUES (?, ?, ?)", (key, fingerprint, task.id))
+            if task.ended:
+                self._note_end(connection, task)
             return task.id
 
         return await self._database.write(write)
@@ -121,6 +127,8 @@ class SqliteJournal:
                 connection.execute("DELETE FROM upload_parts WHERE task_id = ?", (task.id,))
             for file in files:
                 insert_file(connection, file)
+            if task.ended and not was.ended:
+                self._note_end(connection, task)
             return True
 
         return await self._database.write(write)
@@ -143,16 +151,34 @@ class SqliteJournal:
         return await self._database.read(read)
 
     async def purge(self, *, ended_before_iso: str, limit: int) -> int:
-        """Delete at most ``limit`` tasks that ended before that time, oldest end first; gives their number."""
+        """Delete at most ``limit`` tasks that ended before that time, oldest end first; gives their number.
+
+        Their deliveries go with them; webhooks that were disabled before that time are given another chance.
+        """
         before = time_text(datetime.fromisoformat(ended_before_iso))
 
         def write(connection: sqlite3.Connection) -> int:
+            connection.execute("DELETE FROM disabled_urls WHERE since < ?", (before,))
             return connection.execute(
                 "DELETE FROM tasks WHERE id IN (SELECT id FROM tasks WHERE ended_at < ? ORDER BY ended_at LIMIT ?)",
                 (before, limit),
             ).rowcount
 
         return await self._database.write(write)
+
+    def _note_end(self, connection: sqlite3.Connection, task: Task) -> None:
+        if task.webhook is not None:
+            note_end(connection, task, task.webhook, snapshot_of, delay=self._first_delivery_seconds)
+
+
+def snapshot_of(task: Task) -> str:
+    """The row of a task as one text; ``task_of_snapshot`` reads it, also after columns were added."""
+    return json.dumps(dict(zip(COLUMNS.split(", "), row_of(task), strict=True)))
+
+
+def task_of_snapshot(text: str) -> Task:
+    row = json.loads(text)
+    return task_of(tuple(row.get(name) for name in COLUMNS.split(", ")))
 
 
 def task_made(connection: sqlite3.Connection, key: str, fingerprint: str) -> str | None:
@@ -188,6 +214,7 @@ def row_of(task: Task) -> tuple[Any, ...]:
         None if task.error is None else json_text(asdict(task.error)),
         json_text(task.checkpoint),
         task.owner,
+        None if task.webhook is None else json_text(asdict(task.webhook)),
     )
 
 
@@ -214,4 +241,9 @@ def task_of(row: tuple[Any, ...]) -> Task:
         error=None if row[17] is None else TaskError(**json_of(row[17])),
         checkpoint=json_of(row[18]),
         owner=row[19],
+        webhook=None if row[20] is None else webhook_of(json_of(row[20])),
     )
+
+
+def webhook_of(saved: Mapping[str, Any]) -> Webhook:
+    return Webhook(saved["url"], saved["base"], tuple(WebhookEvent(word) for word in saved["events"]))

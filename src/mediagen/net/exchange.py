@@ -1,8 +1,9 @@
-"""One GET: through the policy, along redirects, with every failure in our own words."""
+"""Requests to the outside: through the policy, with every failure in our own words; a GET also along redirects."""
 
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Mapping
 from typing import Final
 
@@ -40,7 +41,14 @@ async def get(
     """
     target = check_text(url)
     for _ in range(settings.max_redirects + 1):
-        response = await _request(session, target, settings, headers)
+        response = await request(
+            session,
+            "GET",
+            target,
+            headers,
+            connect_seconds=settings.connect_seconds,
+            seconds=settings.connect_seconds + settings.first_byte_seconds,
+        )
         if response.status not in _REDIRECTS:
             return response
         location = response.headers.get("Location")
@@ -62,17 +70,34 @@ def _next_hop(present: URL, location: str) -> URL:
     return following
 
 
-async def _request(
-    session: aiohttp.ClientSession, url: URL, settings: FetchSettings, headers: Mapping[str, str]
+async def request(
+    session: aiohttp.ClientSession,
+    method: str,
+    url: URL,
+    headers: Mapping[str, str],
+    *,
+    connect_seconds: float,
+    seconds: float,
+    body: bytes | None = None,
 ) -> aiohttp.ClientResponse:
-    limit = settings.connect_seconds + settings.first_byte_seconds
+    """The answer of one hop, its body unread.
+
+    Args:
+        url: has passed ``policy.check_text``; the session checks where it leads.
+        connect_seconds: what the session allows for a connection, for the text of the error.
+        seconds: limit until the head of the answer is there.
+
+    Raises:
+        UrlNotAllowed, InvalidRequest, ConnectTimeout, FirstByteTimeout, FetchFailed: no answer.
+    """
+    data = None if body is None else io.BytesIO(body)
     try:
-        async with asyncio.timeout(limit):
-            return await session.get(url, headers=headers, allow_redirects=False)
+        async with asyncio.timeout(seconds):
+            return await session.request(method, url, headers=headers, data=data, allow_redirects=False)
     except aiohttp.ConnectionTimeoutError:
-        raise ConnectTimeout(f"no connection within {settings.connect_seconds:g} s") from None
+        raise ConnectTimeout(f"no connection within {connect_seconds:g} s") from None
     except TimeoutError:
-        raise FirstByteTimeout(f"no answer within {settings.first_byte_seconds:g} s") from None
+        raise FirstByteTimeout(f"no answer within {seconds:g} s") from None
     except aiohttp.InvalidURL:
         raise InvalidRequest("not a URL that can be fetched") from None
     except aiohttp.ClientConnectorCertificateError as exc:

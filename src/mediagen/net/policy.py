@@ -8,6 +8,7 @@ what is known to be public unicast is refused.
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, TypeAlias
@@ -99,6 +100,24 @@ class AddressPolicy:
         self._deny = tuple(deny)
         self._ports = frozenset(ports)
 
+    def check(self, text: str) -> URL:
+        """The URL, as far as it can be judged before its name is looked up; each request to it is judged again.
+
+        Raises:
+            InvalidRequest, UrlNotAllowed: as ``check_text``, or it can only lead to an address that is not allowed.
+        """
+        url = check_text(text)
+        host, port = (url.raw_host or "").removesuffix("."), url.port or 0
+        if host.lower() == "localhost" or host.lower().endswith(".localhost"):  # RFC 6761 section 6.3
+            passes = self.allows("127.0.0.1", port) or self.allows("::1", port)
+        elif (literal := _literal(host)) is not None:
+            passes = self.allows(literal, port)
+        else:
+            passes = port in self._ports or bool(self._allow)
+        if not passes:
+            raise UrlNotAllowed("the URL leads to an address or a port that is not allowed")
+        return url
+
     def allows(self, host: str, port: int) -> bool:
         """Whether a socket may be connected to this address; False for what is not an address at all."""
         try:
@@ -112,6 +131,18 @@ class AddressPolicy:
         if _inside(address, self._allow):
             return True
         return port in self._ports and _is_public(address)
+
+
+def _literal(host: str) -> str | None:
+    """The address that a host spells out, in the older ways of inet_aton(3) too; None: it is a name."""
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        pass
+    try:
+        return socket.inet_ntoa(socket.inet_aton(host))
+    except (OSError, UnicodeError):
+        return None
 
 
 def _inside(address: Address, networks: Sequence[Network]) -> bool:

@@ -87,6 +87,11 @@ def system_look_up(host: str, port: int, family: int) -> list[tuple[Any, Any, in
     return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_ADDRCONFIG)
 
 
+def policy_of(settings: FetchSettings) -> AddressPolicy:
+    """What the session enforces, for those who want to know beforehand."""
+    return AddressPolicy(allow=settings.allow_cidrs, deny=settings.deny_cidrs, ports=settings.ports)
+
+
 @asynccontextmanager
 async def guarded_session(
     settings: FetchSettings, *, look_up: LookUp = system_look_up
@@ -96,7 +101,7 @@ async def guarded_session(
     No environment proxies, no cookies, no redirects by itself (the caller checks each hop), no decompression, no total
     time limit of its own (downloads have several of theirs).
     """
-    policy = AddressPolicy(allow=settings.allow_cidrs, deny=settings.deny_cidrs, ports=settings.ports)
+    policy = policy_of(settings)
 
     def guarded_socket(info: tuple[Any, Any, Any, str, tuple[Any, ...]]) -> socket.socket:
         family, kind, proto, _, address = info

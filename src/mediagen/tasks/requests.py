@@ -10,6 +10,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from mediagen.core.errors import InvalidRequest
+from mediagen.core.webhooks import Webhook
 from mediagen.pipelines.base import Pipeline
 
 PRIORITIES: Final = range(101)
@@ -54,6 +55,11 @@ def scoped(key: str | None, kind: str, owner: str | None) -> str | None:
 def fingerprint_of(asked: Mapping[str, Any]) -> str:
     """A digest of what was asked for; equal values give equal digests."""
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def asked_of_webhook(webhook: Webhook | None) -> dict[str, Any]:
+    """What a webhook adds to what was asked for; nothing when there is none."""
+    return {} if webhook is None else {"webhook": [webhook.url, *sorted(webhook.events)]}
 
 
 def merge_patch(target: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from typing import Any, Final
 from mediagen.core.errors import AttemptsExhausted, Conflict, InvalidRequest, NotFound, QueueFull
 from mediagen.core.files import File, new_id
 from mediagen.core.tasks import RETRYABLE, Task, TaskQuery, TaskStatus
+from mediagen.core.webhooks import Webhook
 from mediagen.pipelines.base import Pipeline
 from mediagen.tasks.ports import Dispatcher
 from mediagen.tasks.registry import Registry, utc_now
-from mediagen.tasks.requests import check_priority, fingerprint_of, merge_patch, scoped, validated
+from mediagen.tasks.requests import asked_of_webhook, check_priority, fingerprint_of, merge_patch, scoped, validated
 from mediagen.tasks.runner import TaskRunner
 from mediagen.tasks.settings import TasksSettings
 
@@ -46,6 +47,7 @@ class TaskService:
         timeout_seconds: float | None = None,
         owner: str | None = None,
         key: str | None = None,
+        webhook: Webhook | None = None,
     ) -> Task:
         """A new task, queued; or, when the caller gave the same ``key`` (Idempotency-Key) before, the task of then.
 
@@ -74,11 +76,13 @@ class TaskService:
             max_attempts=self._settings.max_attempts,
             timeout_seconds=timeout_seconds or longest,
             owner=owner,
+            webhook=webhook,
         )
         self._admit()
         self._admitting += 1
         try:
             asked = {"request": task.request, "priority": priority, "timeout_seconds": timeout_seconds}
+            asked |= asked_of_webhook(webhook)
             return await self._registry.add(task, key=scoped(key, kind, owner), fingerprint=fingerprint_of(asked))
         finally:
             self._admitting -= 1
@@ -94,6 +98,7 @@ class TaskService:
         owner: str | None = None,
         key: str | None = None,
         fingerprint: str = "",
+        webhook: Webhook | None = None,
     ) -> Task:
         """Record work that was carried out inside its request: the completed task and its files in one transaction.
 
@@ -117,6 +122,7 @@ class TaskService:
             timeout_seconds=self._settings.timeout_seconds,
             result=dict(result),
             owner=owner,
+            webhook=webhook,
         )
         return await self._registry.add(task, files, key=scoped(key, kind, owner), fingerprint=fingerprint)
 

@@ -11,20 +11,22 @@ from pydantic import ConfigDict, Field, StringConstraints, model_validator
 from mediagen.core.errors import InvalidBase64, QueueFull, StorageFull, StorageUnavailable, TooLarge, UrlNotAllowed
 from mediagen.core.files import File, FileKind, new_id
 from mediagen.core.tasks import Task
+from mediagen.core.webhooks import Webhook
 from mediagen.pipelines.intake import BodyIntake, Received
-from mediagen.tasks.requests import fingerprint_of
+from mediagen.tasks.requests import asked_of_webhook, fingerprint_of
 from mediagen.tasks.service import TaskService
 from mediagen.web.bodies import chunks, require_json
 from mediagen.web.origins import Origins
 from mediagen.web.problems import BodyStalled
 from mediagen.web.routing import Answer, Call, Empty, route, validate
-from mediagen.web.schemas import Given, Priority, TaskView
+from mediagen.web.schemas import Priority, TaskView
 from mediagen.web.settings import ServerSettings
 from mediagen.web.tasks import task_answer
 from mediagen.web.views import Views
+from mediagen.web.webhooks import Notified, WebhookTargets
 
 
-class IngestRequest(Given):
+class IngestRequest(Notified):
     """What to bring in, and how to keep it. Exactly one of ``url`` and ``data``."""
 
     model_config = ConfigDict(
@@ -78,13 +80,20 @@ class IngestRoutes:
     """``/v1/ingest``."""
 
     def __init__(
-        self, service: TaskService, intake: BodyIntake, views: Views, origins: Origins, settings: ServerSettings
+        self,
+        service: TaskService,
+        intake: BodyIntake,
+        views: Views,
+        origins: Origins,
+        settings: ServerSettings,
+        targets: WebhookTargets,
     ) -> None:
         self._service = service
         self._intake = intake
         self._views = views
         self._origins = origins
         self._settings = settings
+        self._targets = targets
 
     @route(
         "POST",
@@ -110,15 +119,16 @@ class IngestRoutes:
                 body, task_id=task_id, max_rest=self._settings.max_json_bytes, owner=call.caller.owner
             ) as received:
                 wanted = validate(IngestRequest, received.document)
+                webhook = self._targets.of(wanted, request)
                 if received.file is None:
-                    task = await self._submit(wanted, call.caller.owner, key)
+                    task = await self._submit(wanted, call.caller.owner, key, webhook)
                 else:
-                    task = await self._record(wanted, received, received.file, task_id, key)
+                    task = await self._record(wanted, received, received.file, task_id, key, webhook)
         except _DoneBefore as earlier:
             task = earlier.task
         return await self._answer(request, task)
 
-    async def _submit(self, wanted: IngestRequest, owner: str | None, key: str | None) -> Task:
+    async def _submit(self, wanted: IngestRequest, owner: str | None, key: str | None, webhook: Webhook | None) -> Task:
         return await self._service.submit(
             "ingest",
             wanted.model_dump(mode="json", include={"url", "field", "kind", "filename"}, exclude_none=True),
@@ -126,10 +136,17 @@ class IngestRoutes:
             timeout_seconds=wanted.timeout_seconds,
             owner=owner,
             key=key,
+            webhook=webhook,
         )
 
     async def _record(
-        self, wanted: IngestRequest, received: Received, stored: File, task_id: str, key: str | None
+        self,
+        wanted: IngestRequest,
+        received: Received,
+        stored: File,
+        task_id: str,
+        key: str | None,
+        webhook: Webhook | None,
     ) -> Task:
         """The completed task. Raises _DoneBefore, whereupon what was stored now is removed."""
         file = received.named(wanted.filename, wanted.kind)
@@ -142,7 +159,10 @@ class IngestRoutes:
             task_id=task_id,
             owner=stored.owner,
             key=key,
-            fingerprint=fingerprint_of({**asked, "bytes": stored.bytes, "checksum": stored.checksum.value}),
+            fingerprint=fingerprint_of(
+                {**asked, **asked_of_webhook(webhook), "bytes": stored.bytes, "checksum": stored.checksum.value}
+            ),
+            webhook=webhook,
         )
         if task.id != task_id:
             raise _DoneBefore(task)

@@ -20,7 +20,9 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.registry import Collector
 
 from mediagen import __version__
+from mediagen.core.deliveries import DeliveryStatus
 from mediagen.core.keys import Scope
+from mediagen.events.courier import Courier
 from mediagen.pipelines.keep import Keeping
 from mediagen.tasks.dispatcher import LaneDispatcher
 from mediagen.web.feed import Hub
@@ -44,6 +46,7 @@ class MetricsRoutes:
         dispatcher: LaneDispatcher,
         hub: Hub,
         keeping: Keeping,
+        courier: Courier,
     ) -> None:
         self._traffic = traffic
         self._outcomes = outcomes
@@ -52,10 +55,11 @@ class MetricsRoutes:
         self._dispatcher = dispatcher
         self._hub = hub
         self._keeping = keeping
+        self._courier = courier
 
     @route("GET|HEAD", "/metrics", "Figures for Prometheus", media_type="text/plain", needs=Scope.METRICS)
     async def metrics(self, _call: Call[Empty, Empty]) -> web.StreamResponse:
-        families = (*self._answers(), *self._tasks(), *self._bytes(), *self._state())
+        families = (*self._answers(), *self._tasks(), *self._bytes(), *self._webhooks(), *self._state())
         text = await asyncio.to_thread(self._text, families)
         return web.Response(
             body=text, headers={hdrs.CONTENT_TYPE: CONTENT_TYPE_PLAIN_0_0_4, hdrs.CACHE_CONTROL: "no-store"}
@@ -97,6 +101,16 @@ class MetricsRoutes:
         yield CounterMetricFamily(f"{PREFIX}_stored_bytes", "Bytes that the store acknowledged", tally.stored)
         yield GaugeMetricFamily(f"{PREFIX}_buffer_lent_bytes", "Part buffers in use", pool.lent)
         yield GaugeMetricFamily(f"{PREFIX}_buffer_budget_bytes", "Part buffers that may be in use", pool.budget)
+
+    def _webhooks(self) -> Iterator[Metric]:
+        attempts = CounterMetricFamily(
+            f"{PREFIX}_webhook_attempts", "Requests to webhooks by what followed", labels=("outcome",)
+        )
+        for status in DeliveryStatus:
+            outcome = "retried" if status is DeliveryStatus.WAITING else str(status)
+            attempts.add_metric((outcome,), self._courier.outcomes[status])
+        yield attempts
+        yield GaugeMetricFamily(f"{PREFIX}_webhooks_waiting", "Deliveries that wait", self._courier.waiting)
 
     def _state(self) -> Iterator[Metric]:
         lag = f"{PREFIX}_event_loop_lag"

@@ -8,16 +8,18 @@ from datetime import UTC, datetime
 from typing import Any, Final, Protocol, cast
 from urllib.parse import quote
 
+from mediagen.core.deliveries import Parcel
 from mediagen.core.errors import NotFound
 from mediagen.core.events import Event
 from mediagen.core.files import File
-from mediagen.core.redaction import redact
+from mediagen.core.redaction import redact, redact_text
 from mediagen.core.tasks import RETRYABLE, Task, TaskStatus
 from mediagen.tasks.ports import Files
 from mediagen.tasks.timing import elapsed_seconds, remaining_seconds
 from mediagen.web.frames import Message
 from mediagen.web.schemas import (
     ChecksumView,
+    EventBody,
     EventView,
     FileView,
     SnapshotView,
@@ -105,6 +107,7 @@ class Views:
                 attempt=error.attempt,
                 detail=error.detail,
             ),
+            webhook_url=None if task.webhook is None else redact_text(task.webhook.url),
             links=self._links(task),
         )
 
@@ -162,6 +165,19 @@ class Views:
         view = SnapshotView(seq=seq, reset=reset, tasks=await self.tasks(found, base), missing=missing, has_more=more)
         return Message(view.type, seq, view.model_dump_json().encode())
 
+    async def event_body(self, parcel: Parcel, base: str) -> bytes:
+        """What a webhook is told; links begin with ``base``, or with that by which the task's maker reached us."""
+        delivery, task = parcel.delivery, parcel.task
+        webhook = task.webhook
+        view = EventBody(
+            id=delivery.id,
+            created_at=int(delivery.created_at.timestamp()),
+            type=delivery.type,
+            data=await self.task(task, base or ("" if webhook is None else webhook.base)),
+            omitted=parcel.omitted,
+        )
+        return view.model_dump_json().encode()
+
     def path(self, suffix: str) -> str:
         """A path of ours as the outside knows it."""
         return f"{self._base_path}{suffix}"
@@ -191,6 +207,8 @@ class Views:
             links["cancel"] = f"{this}/cancel"
         if task.status in RETRYABLE and task.attempt < task.max_attempts:
             links["retry"] = f"{this}/retry"
+        if task.webhook is not None:
+            links["deliveries"] = self.path(f"/v1/webhooks/deliveries?task={task.id}")
         return links
 
     async def _result(self, result: dict[str, Any], base: str) -> dict[str, Any]:

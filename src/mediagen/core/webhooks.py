@@ -1,0 +1,45 @@
+"""Webhooks: who wants to be told that a task ended, and what it is signed with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+
+class WebhookEvent(StrEnum):
+    """What is told: the four ways in which a task ends."""
+
+    COMPLETED = "task.completed"
+    FAILED = "task.failed"
+    CANCELLED = "task.cancelled"
+    TIMED_OUT = "task.timed_out"
+
+
+EVERY_EVENT: Final = tuple(WebhookEvent)
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """Where the end of a task is told, and which ends.
+
+    ``base`` is scheme and host by which the one who made the task reached us: links in the payload begin with it.
+    """
+
+    url: str
+    base: str
+    events: tuple[WebhookEvent, ...] = EVERY_EVENT
+
+
+@dataclass(frozen=True, slots=True)
+class SigningSecret:
+    """A secret that payloads are signed with. ``text`` is ``whsec_`` and standard base64 (Standard Webhooks)."""
+
+    text: str = field(repr=False)
+    created_at: datetime
+    expires_at: datetime | None = None
+    """When it signs nothing any more; None: it is the present one."""
+
+    def signs(self, now: datetime) -> bool:
+        return self.expires_at is None or now < self.expires_at

@@ -1,0 +1,221 @@
+"""The courier: brings what is in the outbox to its webhooks, until each is delivered or has failed for good.
+
+    rows that are due ─▶ body, made now ─▶ signed ─▶ POST through the guarded session ─▶ attempt and verdict, a row
+
+Nothing is remembered but what is on its way. A delivery whose server was killed is sent again with the same id: at
+least once. Deliveries of one target start in the order in which they are due, a few at a time, so that a receiver
+that is slow holds up its own alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection
+from datetime import UTC, datetime
+from typing import Final
+from urllib.parse import urlsplit
+
+import aiohttp
+import structlog
+
+from mediagen.core.deliveries import Delivery, DeliveryAttempt, DeliveryStatus, Parcel
+from mediagen.core.errors import MediagenError, Unavailable
+from mediagen.core.events import Event, EventType
+from mediagen.events.outbox import Outbox
+from mediagen.events.secrets import SigningSecrets
+from mediagen.events.settings import WebhooksSettings
+from mediagen.events.signing import signed
+from mediagen.events.verdict import verdict, word_of, word_of_status
+from mediagen.net.post import post
+from mediagen.net.settings import FetchSettings
+
+log = structlog.get_logger(__name__)
+
+AT_ONCE: Final = 32
+AT_ONCE_PER_TARGET: Final = 4
+LOOK_SECONDS: Final = 60.0
+"""How long nothing is looked at when nothing is told; the clock may be set meanwhile."""
+STOP_SECONDS: Final = 2.0
+"""How long what is on its way may go on at shutdown; the rest is sent again by the next start."""
+DATABASE_RETRY_SECONDS: Final = 1.0
+COUNT_SECONDS: Final = 5.0
+CHEAP_COUNT: Final = 1000
+"""Those that wait are counted at each look while they are fewer than this, else so many seconds apart."""
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Courier:
+    """Owned by who runs ``run``. ``told`` is a listener of the bus.
+
+    Args:
+        render: the body of a parcel, with links that are made now.
+        fetch: where requests may go, which the guarded ``session`` enforces.
+        chance: between 0 and 1.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        session: aiohttp.ClientSession,
+        secrets: SigningSecrets,
+        render: Callable[[Parcel], Awaitable[bytes]],
+        settings: WebhooksSettings,
+        fetch: FetchSettings,
+        *,
+        now: Callable[[], datetime] = utc_now,
+        chance: Callable[[], float] = random.random,  # noqa: S311 - jitter is no secret
+    ) -> None:
+        self._outbox = outbox
+        self._session = session
+        self._secrets = secrets
+        self._render = render
+        self._settings = settings
+        self._fetch = fetch
+        self._now = now
+        self._chance = chance
+        self._news = asyncio.Event()
+        self._on_the_way: dict[str, asyncio.Task[None]] = {}
+        self._targets: Counter[str] = Counter()
+        self._counted_at = 0.0
+        self.waiting = 0
+        """Deliveries that wait, as of some seconds ago."""
+        self.outcomes: Counter[DeliveryStatus] = Counter()
+        """Attempts by what followed: ``waiting`` is one that failed and is followed by another."""
+
+    def told(self, event: Event) -> None:
+        """Look into the outbox when a task with a webhook has ended."""
+        if event.type is EventType.STATUS and event.task.ended and event.task.webhook is not None:
+            self.wake()
+
+    def wake(self) -> None:
+        """Something may be due now."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Deliver until cancelled; then what is on its way has ``STOP_SECONDS`` to arrive."""
+        async with asyncio.TaskGroup() as group:
+            try:
+                while True:
+                    self._news.clear()
+                    seconds = await self._begin(group)
+                    await self._rest(seconds)
+            finally:
+                if self._on_the_way:
+                    await asyncio.wait(set(self._on_the_way.values()), timeout=STOP_SECONDS)
+                for task in self._on_the_way.values():
+                    task.cancel()
+
+    async def _rest(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            return
+
+    async def _begin(self, group: asyncio.TaskGroup) -> float:
+        """Send off what is due and has room; gives the seconds until something is worth a look."""
+        try:
+            while free := AT_ONCE - len(self._on_the_way):
+                parcels = await self._outbox.due(self._now(), without=self._on_the_way, not_to=self._busy(), limit=free)
+                if not parcels:
+                    break
+                for parcel in parcels:
+                    if self._targets[parcel.delivery.target] < AT_ONCE_PER_TARGET:
+                        self._send_off(group, parcel)
+            if self.waiting < CHEAP_COUNT or time.monotonic() - self._counted_at >= COUNT_SECONDS:
+                self.waiting, self._counted_at = await self._outbox.waiting(), time.monotonic()
+            if len(self._on_the_way) >= AT_ONCE:
+                return LOOK_SECONDS  # who comes back wakes us
+            due_at = await self._outbox.next_due(without=self._on_the_way, not_to=self._busy())
+        except Unavailable:  # it says so itself
+            return DATABASE_RETRY_SECONDS
+        if due_at is None:
+            return LOOK_SECONDS
+        return min(LOOK_SECONDS, max(0.0, (due_at - self._now()).total_seconds()))
+
+    def _busy(self) -> Collection[str]:
+        return [target for target, count in self._targets.items() if count >= AT_ONCE_PER_TARGET]
+
+    def _send_off(self, group: asyncio.TaskGroup, parcel: Parcel) -> None:
+        delivery = parcel.delivery
+        self._targets[delivery.target] += 1
+        task = self._on_the_way[delivery.id] = group.create_task(self._deliver(parcel))
+
+        def arrived(_: asyncio.Task[None]) -> None:
+            del self._on_the_way[delivery.id]
+            self._targets[delivery.target] -= 1
+            if not self._targets[delivery.target]:
+                del self._targets[delivery.target]
+            self.wake()
+
+        task.add_done_callback(arrived)
+
+    async def _deliver(self, parcel: Parcel) -> None:
+        delivery = parcel.delivery
+        attempt, retry_after = await self._attempt(parcel)
+        status, due_at = verdict(
+            attempt.error,
+            delivery.step,
+            self._now(),
+            schedule=self._settings.schedule_seconds,
+            retry_after=retry_after,
+            chance=self._chance,
+        )
+        stands = await self._record(delivery, attempt, status, due_at)
+        self.outcomes[stands or status] += 1
+        (log.info if attempt.error is None else log.warning)(
+            "webhook_attempted",
+            delivery_id=delivery.id,
+            task_id=delivery.task_id,
+            host=urlsplit(delivery.url).hostname,  # the rest of the URL may let somebody in
+            status_code=attempt.status_code,
+            error=attempt.error,
+            milliseconds=attempt.milliseconds,
+            attempt=delivery.tries + 1,
+            stands=stands,
+        )
+
+    async def _attempt(self, parcel: Parcel) -> tuple[DeliveryAttempt, float | None]:
+        """What became of one request, and the seconds that the receiver asked for."""
+        at, began = self._now(), time.perf_counter()
+        status_code: int | None = None
+        retry_after: float | None = None
+        try:
+            body = await self._render(parcel)
+            proof = signed(
+                body, message_id=parcel.delivery.id, timestamp=int(at.timestamp()), keys=self._secrets.keys()
+            )
+            receipt = await post(
+                self._session,
+                parcel.delivery.url,
+                body,
+                {"Content-Type": "application/json", **proof},
+                connect_seconds=self._fetch.connect_seconds,
+                seconds=self._settings.timeout_seconds,
+            )
+            status_code, retry_after = receipt.status, receipt.retry_after
+            error = word_of_status(receipt.status)
+        except MediagenError as exc:
+            error = word_of(exc)
+            log.debug("webhook_not_answered", delivery_id=parcel.delivery.id, error=exc.detail, context=exc.context)
+        except Exception:  # a fault of ours in one delivery must not end the others, nor the server
+            error = "internal"
+            log.exception("webhook_not_sent", delivery_id=parcel.delivery.id)
+        milliseconds = round((time.perf_counter() - began) * 1000)
+        return DeliveryAttempt(at, milliseconds, status_code, error), retry_after
+
+    async def _record(
+        self, delivery: Delivery, attempt: DeliveryAttempt, status: DeliveryStatus, due_at: datetime | None
+    ) -> DeliveryStatus | None:
+        """Written down whatever it takes: unwritten, it would be due again at once, without end."""
+        while True:
+            try:
+                return await self._outbox.attempted(delivery, attempt, status, due_at)
+            except Unavailable:  # it says so itself
+                await asyncio.sleep(DATABASE_RETRY_SECONDS)

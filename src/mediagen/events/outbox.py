@@ -1,0 +1,38 @@
+"""What the courier and the edge need of the rows of deliveries. The rows are added where a task's end is written."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Protocol
+
+from mediagen.core.deliveries import Delivery, DeliveryAttempt, DeliveryQuery, DeliveryStatus, Parcel
+
+
+class Outbox(Protocol):
+    """Deliveries. Every call that writes is one transaction, durable when it returns. All raise Unavailable."""
+
+    async def due(
+        self, now: datetime, *, without: Collection[str], not_to: Collection[str], limit: int
+    ) -> list[Parcel]:
+        """At most ``limit`` that are due, the longest due first; none of these ids, none to these targets."""
+
+    async def next_due(self, *, without: Collection[str], not_to: Collection[str]) -> datetime | None:
+        """When the next of the others is due; None: there is none."""
+
+    async def waiting(self) -> int:
+        """How many wait."""
+
+    async def attempted(
+        self, delivery: Delivery, attempt: DeliveryAttempt, status: DeliveryStatus, due_at: datetime | None
+    ) -> DeliveryStatus | None:
+        """Record an attempt and what follows from it; gives where the delivery stands now, None when it is gone."""
+
+    async def get(self, delivery_id: str, *, owner: str | None = None) -> tuple[Delivery, list[DeliveryAttempt]] | None:
+        """The delivery and its latest attempts in order; None: unknown, or another owner's."""
+
+    async def query(self, query: DeliveryQuery) -> tuple[list[Delivery], bool]:
+        """A page, and whether there are more."""
+
+    async def redeliver(self, delivery_id: str, now: datetime, *, owner: str | None = None) -> Delivery | None:
+        """The delivery, due now, its schedule begun anew; None: unknown, or another owner's."""
