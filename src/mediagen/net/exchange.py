@@ -47,7 +47,7 @@ async def get(
             target,
             headers,
             connect_seconds=settings.connect_seconds,
-            seconds=settings.connect_seconds + settings.first_byte_seconds,
+            answer_seconds=settings.first_byte_seconds,
         )
         if response.status not in _REDIRECTS:
             return response
@@ -77,27 +77,27 @@ async def request(
     headers: Mapping[str, str],
     *,
     connect_seconds: float,
-    seconds: float,
+    answer_seconds: float,
     body: bytes | None = None,
 ) -> aiohttp.ClientResponse:
     """The answer of one hop, its body unread.
 
     Args:
         url: has passed ``policy.check_text``; the session checks where it leads.
-        connect_seconds: what the session allows for a connection, for the text of the error.
-        seconds: limit until the head of the answer is there.
+        connect_seconds: limit for a connection.
+        answer_seconds: limit for the head of the answer after that.
 
     Raises:
         UrlNotAllowed, InvalidRequest, ConnectTimeout, FirstByteTimeout, FetchFailed: no answer.
     """
     data = None if body is None else io.BytesIO(body)
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(connect_seconds + answer_seconds):
             return await session.request(method, url, headers=headers, data=data, allow_redirects=False)
     except aiohttp.ConnectionTimeoutError:
         raise ConnectTimeout(f"no connection within {connect_seconds:g} s") from None
     except TimeoutError:
-        raise FirstByteTimeout(f"no answer within {seconds:g} s") from None
+        raise FirstByteTimeout(f"no answer within {answer_seconds:g} s") from None
     except aiohttp.InvalidURL:
         raise InvalidRequest("not a URL that can be fetched") from None
     except aiohttp.ClientConnectorCertificateError as exc:

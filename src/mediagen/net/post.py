@@ -41,8 +41,15 @@ async def post(
     Raises:
         UrlNotAllowed, InvalidRequest, ConnectTimeout, FirstByteTimeout, FetchFailed: no answer.
     """
+    connecting = min(connect_seconds, seconds / 2)
     response = await request(
-        session, "POST", check_text(url), headers, connect_seconds=connect_seconds, seconds=seconds, body=body
+        session,
+        "POST",
+        check_text(url),
+        headers,
+        connect_seconds=connecting,
+        answer_seconds=seconds - connecting,
+        body=body,
     )
     try:
         receipt = Receipt(response.status, parse_retry_after(response.headers.get("Retry-After")))

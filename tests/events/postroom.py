@@ -1,0 +1,114 @@
+"""An outbox in a real database, a courier with the guarded session, and a clock in the test's hands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+from mediagen.core.deliveries import Delivery, DeliveryAttempt, DeliveryQuery, DeliveryStatus, Parcel
+from mediagen.core.tasks import Task, TaskStatus
+from mediagen.core.webhooks import Webhook
+from mediagen.db.connection import Database
+from mediagen.db.outbox import SqliteOutbox
+from mediagen.db.secrets import SqliteSecrets
+from mediagen.db.tasks import SqliteJournal
+from mediagen.events.courier import Courier
+from mediagen.events.secrets import SigningSecrets
+from mediagen.events.settings import WebhooksSettings
+from mediagen.net.session import LookUp, guarded_session, system_look_up
+from mediagen.net.settings import FetchSettings
+from tests.contracts.journal import a_task, ended
+from tests.events.clock import Clock
+
+SCHEDULE = (0.0, 5.0, 300.0)
+LOOPBACK = (ip_network("127.0.0.1/32"),)
+
+
+async def render(parcel: Parcel) -> bytes:
+    return f'{{"id":"{parcel.delivery.id}","task":"{parcel.task.id}"}}'.encode()
+
+
+@dataclass
+class PostRoom:
+    """What the tests work with."""
+
+    database: Database
+    journal: SqliteJournal
+    outbox: SqliteOutbox
+    secrets: SigningSecrets
+    courier: Courier
+    clock: Clock
+
+    async def end_task(self, url: str, *, owner: str | None = None, status: TaskStatus = TaskStatus.COMPLETED) -> Task:
+        """A task that has ended just now, with this webhook."""
+        task = ended(
+            a_task(owner=owner, webhook=Webhook(url, "http://us")), status, at=self.clock(), result={"note": "done"}
+        )
+        await self.journal.insert(task)
+        self.courier.wake()
+        return task
+
+    async def delivery(self, task: Task) -> tuple[Delivery, list[DeliveryAttempt]]:
+        """Where the delivery of a task stands, and what was tried."""
+        (found,), _ = await self.outbox.query(DeliveryQuery(task_id=task.id))
+        got = await self.outbox.get(found.id)
+        assert got is not None
+        return got
+
+    async def stands(self, task: Task, status: DeliveryStatus, *, tries: int) -> list[DeliveryAttempt]:
+        """Wait until the delivery stands there after so many tries; gives these."""
+        async with asyncio.timeout(20):
+            while True:
+                delivery, attempts = await self.delivery(task)
+                if (delivery.status, delivery.tries) == (status, tries):
+                    return attempts
+                assert delivery.tries <= tries, delivery
+                await asyncio.sleep(0.01)
+
+    async def forward(self, seconds: float) -> None:
+        """Let time pass."""
+        self.clock.forward(seconds)
+        self.courier.wake()
+
+
+@asynccontextmanager
+async def post_room(
+    folder: Path, *, look_up: LookUp = system_look_up, running: bool = True, fetch: Any = None, **settings: Any
+) -> AsyncIterator[PostRoom]:
+    """A courier at work, unless it is not to run yet; ``settings`` of webhooks."""
+    clock = Clock()
+    given = FetchSettings(**{"allow_cidrs": LOOPBACK, "connect_seconds": 5.0, **(fetch or {})})
+    async with Database(folder / "mediagen.db") as database, guarded_session(given, look_up=look_up) as session:
+        outbox, secrets = SqliteOutbox(database), SigningSecrets(SqliteSecrets(database), now=clock)
+        await secrets.load()
+        asked = WebhooksSettings(**{"schedule_seconds": SCHEDULE, **settings})
+        courier = Courier(outbox, session, secrets, render, asked, given, now=clock, chance=lambda: 0.0)
+        room = PostRoom(database, SqliteJournal(database), outbox, secrets, courier, clock)
+        if not running:
+            yield room
+            return
+        async with at_work(courier):
+            yield room
+
+
+@asynccontextmanager
+async def at_work(courier: Courier) -> AsyncIterator[None]:
+    """The courier runs inside the block."""
+    async with asyncio.TaskGroup() as group:
+        work = group.create_task(courier.run())
+        try:
+            yield
+        finally:
+            work.cancel()
+
+
+def retried(task: Task) -> Task:
+    """The next attempt of an ended task."""
+    return replace(
+        task.to(TaskStatus.QUEUED, now=task.updated_at), attempt=task.attempt + 1, ended_at=None, result=None
+    )
