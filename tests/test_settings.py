@@ -110,6 +110,10 @@ def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
         ("[server]\ntrusted_proxies = ['x']\n", {}, "server.trusted_proxies.0: "),
         ("[tasks.lanes]\ningest = 0\n", {}, "tasks.lanes.ingest: "),
         ("", {"MEDIAGEN_STORAGE__S3": "{"}, "MEDIAGEN_STORAGE__S3: "),
+        ("[webhooks]\nsecret = 'whsec_c2hvcnQ='\n", {}, "webhooks.secret: must be whsec_ and 24 to 64 bytes"),
+        ("[webhooks]\nsecret = 'hunter2'\n", {}, "webhooks.secret: must be whsec_ and "),
+        ("[webhooks]\nschedule_seconds = []\n", {}, "webhooks.schedule_seconds: "),
+        ("", {"MEDIAGEN_WEBHOOKS__SCHEDULE_SECONDS": "0,-1"}, "MEDIAGEN_WEBHOOKS__SCHEDULE_SECONDS.1: "),
         ("[server\n", {}, "is not valid TOML"),
     ],
 )

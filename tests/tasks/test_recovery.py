@@ -10,7 +10,11 @@ from typing import Any
 import pytest
 
 from mediagen.core.tasks import Task, TaskStatus
+from mediagen.core.webhooks import Webhook
+from mediagen.db.outbox import SqliteOutbox
 from mediagen.streams.base import StoredPart
+from mediagen.tasks.registry import utc_now
+from mediagen.tasks.runner import MAX_CLAIMS
 from tests.contracts.journal import NOW, a_file, a_task
 from tests.tasks.scripted import Scripted, World, world
 
@@ -21,6 +25,21 @@ def left(number: int = 0, **changes: Any) -> Task:
 
 def running(number: int = 0, **changes: Any) -> Task:
     return left(number, status=TaskStatus.RUNNING, started_at=NOW, version=1, **changes)
+
+
+async def test_ends_that_the_start_brings_about_are_owed_to_webhooks(tmp_path: Path) -> None:
+    hook = Webhook("http://example.org/", "http://us")
+    poisoned = running(0, claims=MAX_CLAIMS - 1, webhook=hook)
+    cancelled = running(1, cancel_requested=True, webhook=hook)
+    await after_a_kill(tmp_path, poisoned, cancelled, left(2, webhook=hook))
+
+    async with world(tmp_path) as server:
+        owed = await SqliteOutbox(server.database).due(utc_now(), without=(), not_to=(), limit=9)
+
+    assert {parcel.task.id: parcel.delivery.type for parcel in owed} == {
+        poisoned.id: "task.failed",
+        cancelled.id: "task.cancelled",
+    }
 
 
 async def after_a_kill(folder: Path, *rows: Task) -> None:

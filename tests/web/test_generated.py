@@ -46,10 +46,11 @@ def _generate(url: str) -> dict[str, int]:
     statuses: dict[str, int] = {}
     with requests.Session() as session:
         document: dict[str, Any] = session.get(f"{url}/openapi.json", timeout=10).json()
-        sent = {"data": b64encode(b"a fox").decode(), "filename": "fox.txt"}
+        sent = {"data": b64encode(b"a fox").decode(), "filename": "fox.txt", "webhook_url": f"{url}/livez"}
         task = session.post(f"{url}/v1/ingest", json=sent, timeout=10).json()
         key = session.post(f"{url}/v1/keys", json={"name": "generated"}, timeout=10).json()
-        real = {"tasks": task["id"], "files": task["result"]["file"]["id"], "keys": key["id"]}
+        told = session.get(f"{url}/v1/webhooks/deliveries", timeout=10).json()["last_id"]
+        real = {"tasks": task["id"], "files": task["result"]["file"]["id"], "keys": key["id"], "deliveries": told}
         for result in schemathesis.openapi.from_dict(document).get_all_operations():
             assert isinstance(result, Ok), result
             operation = result.ok()

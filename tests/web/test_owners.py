@@ -14,11 +14,14 @@ from tests.web.conftest import House, Start
 from tests.web.test_edge import OWNERS
 
 ADMIN = "a-key-of-the-configuration"
-NOBODYS = {"task": "task_" + "0" * 32, "file": "file_" + "0" * 32}
+NOBODYS = {"task": "task_" + "0" * 32, "file": "file_" + "0" * 32, "delivery": "evt_" + "0" * 32}
+NOWHERE = "http://127.0.0.1:9/"
+
+FOLDERS = {"task": "/v1/tasks/", "file": "/v1/files/", "delivery": "/v1/webhooks/deliveries/"}
 
 
 def with_an_id() -> Iterator[Declaration]:
-    """Every route that names a task or a file."""
+    """Every route that names a task, a file or a delivery."""
     for owner in OWNERS:
         for _, declared in declarations(owner):
             if "{id}" in declared.path and not declared.path.startswith("/v1/keys"):
@@ -43,9 +46,16 @@ async def owner(house: House, name: str) -> Owner:
     return Owner(headers, task["id"], file["id"])
 
 
+async def delivery(house: House, one: Owner) -> str:
+    """The end of a task of somebody's, which is told to nobody."""
+    await house.ask("POST", "/v1/ingest", json={"data": "aGVsbG8=", "webhook_url": NOWHERE}, headers=one.headers)
+    _, deliveries, _ = await house.ask("GET", "/v1/webhooks/deliveries", headers=one.headers)
+    return str(deliveries["last_id"])
+
+
 @pytest.fixture
 async def closed(start: Start) -> House:
-    return await start(auth={"required": True, "admin_key": ADMIN})
+    return await start(auth={"required": True, "admin_key": ADMIN}, fetch={"allow_cidrs": ["127.0.0.1/32"]})
 
 
 def bodies(declared: Declaration) -> dict[str, Any]:
@@ -65,8 +75,8 @@ async def answer(house: House, declared: Declaration, one: str, headers: dict[st
 @pytest.mark.parametrize("declared", list(with_an_id()), ids=lambda route: f"{route.method} {route.path}")
 async def test_what_another_owner_has_is_unknown(closed: House, declared: Declaration) -> None:
     alice, bob = await owner(closed, "alice"), await owner(closed, "bob")
-    kind = "file" if "files" in declared.path else "task"
-    hers: str = getattr(alice, kind)
+    kind = next((one for one, folder in FOLDERS.items() if folder in declared.path), "task")
+    hers: str = await delivery(closed, alice) if kind == "delivery" else getattr(alice, kind)
 
     foreign = await answer(closed, declared, hers, bob.headers)
     unknown = await answer(closed, declared, NOBODYS[kind], bob.headers)
@@ -75,7 +85,7 @@ async def test_what_another_owner_has_is_unknown(closed: House, declared: Declar
     assert foreign[0] == 404
     # and it is still there, for her and for an admin
     for headers in (alice.headers, {"Authorization": f"Bearer {ADMIN}"}):
-        status, _, _ = await closed.ask("GET", f"/v1/{kind}s/{hers}", headers=headers)
+        status, _, _ = await closed.ask("GET", f"{FOLDERS[kind]}{hers}", headers=headers)
         assert status == 200
 
 
