@@ -82,10 +82,10 @@ async def test_killed_at_any_moment_no_end_is_lost(tmp_path: Path, source: Sourc
     async with Receiver() as receiver, Server(tmp_path, settings(secret)) as server, Api(server.url) as api:
         hook = receiver.replies(*[Answer(503)] * 5, always=Answer(200))
         for _ in range(4):
-            burst = asyncio.create_task(_burst(api, hook, data, quick))
-            await asyncio.sleep(chance.uniform(0.02, 0.4))
-            await server.kill9()
-            await asyncio.wait([burst])
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_burst(api, hook, data, quick))
+                await asyncio.sleep(chance.uniform(0.02, 0.4))
+                await server.kill9()
             await server.restart()
         accepted = await api.tasks()
         for task in accepted:

@@ -320,3 +320,15 @@ async def test_neither_secret_nor_signature_nor_url_is_logged(tmp_path: Path) ->
     text = repr(logs)
     assert "webhook_attempted" in text
     assert not any(word in text for word in (secret, secret[6:], signature, "T0KEN", "CANARY"))
+
+
+async def test_a_row_that_cannot_be_read_costs_its_own_delivery(tmp_path: Path) -> None:
+    async with Receiver() as receiver, post_room(tmp_path, running=False) as room:
+        bad = await room.end_task(receiver.url())
+        await room.database.write(lambda connection: connection.execute("UPDATE deliveries SET task = '{}'").rowcount)
+        good = await room.end_task(receiver.url())
+        async with at_work(room.courier):
+            (attempt,) = await room.stands(bad, WAITING, tries=1)
+            await room.stands(good, DELIVERED, tries=1)
+
+    assert attempt.error == "internal"

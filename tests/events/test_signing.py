@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from typing import Any
 
 import pytest
 import standardwebhooks
@@ -32,7 +33,7 @@ def test_openais_verifier_takes_it() -> None:
     old, new = new_secret(), new_secret()
     client = OpenAI(api_key="none", webhook_secret=new)
 
-    event = client.webhooks.unwrap(BODY.encode(), headers(BODY.encode(), new, old))
+    event: Any = client.webhooks.unwrap(BODY.encode(), headers(BODY.encode(), new, old))
 
     assert (event.id, str(event.type), event.data.id) == ("evt_1", "task.completed", "task_1")
     client.close()

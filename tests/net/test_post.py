@@ -51,7 +51,7 @@ async def test_what_the_answer_says_is_read_up_to_a_limit(session: aiohttp.Clien
             assert (await sent(session, url)).status == 200
 
         assert session.connector is not None
-        kept = sum(len(connections) for connections in session.connector._conns.values())  # type: ignore[attr-defined]
+        kept = sum(len(connections) for connections in session.connector._conns.values())
         assert kept == (1 if size < MAX_ANSWER else 0), "a connection is used again when its answer was read"
 
 

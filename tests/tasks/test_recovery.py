@@ -36,7 +36,7 @@ async def test_ends_that_the_start_brings_about_are_owed_to_webhooks(tmp_path: P
     async with world(tmp_path) as server:
         owed = await SqliteOutbox(server.database).due(utc_now(), without=(), not_to=(), limit=9)
 
-    assert {parcel.task.id: parcel.delivery.type for parcel in owed} == {
+    assert {delivery.task_id: delivery.type for delivery in owed} == {
         poisoned.id: "task.failed",
         cancelled.id: "task.cancelled",
     }

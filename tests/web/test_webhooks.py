@@ -59,7 +59,7 @@ async def test_the_end_of_a_task_is_told_with_the_task(start: Start, receiver: R
     (event,) = receiver.events
     told = standardwebhooks.Webhook(rotated["secret"]).verify(event.body, event.headers)
     client = OpenAI(api_key="none", webhook_secret=rotated["secret"])
-    unwrapped = client.webhooks.unwrap(event.body, event.headers)
+    unwrapped: Any = client.webhooks.unwrap(event.body, event.headers)
     client.close()
     task = await house.ended(task_id)
     assert set(told) == {"id", "object", "created_at", "type", "data", "omitted"}

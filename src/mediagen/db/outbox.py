@@ -31,18 +31,30 @@ class SqliteOutbox:
 
     async def due(
         self, now: datetime, *, without: Collection[str], not_to: Collection[str], limit: int
-    ) -> list[Parcel]:
+    ) -> list[Delivery]:
         """At most ``limit`` that are due, the longest due first; none of these ids, none to these targets."""
 
-        def read(connection: sqlite3.Connection) -> list[Parcel]:
+        def read(connection: sqlite3.Connection) -> list[Delivery]:
             rows = connection.execute(
-                f"SELECT {COLUMNS}, task, omitted FROM deliveries INDEXED BY deliveries_due "  # noqa: S608 - our names
+                f"SELECT {COLUMNS} FROM deliveries INDEXED BY deliveries_due "  # noqa: S608 - our names
                 f"WHERE {_LEFT} AND due_at <= ? ORDER BY due_at, created_at LIMIT ?",
                 (*_left(without, not_to), time_text(now), limit),
             )
-            return [Parcel(delivery_of(row), task_of_snapshot(row[-2]), tuple(json.loads(row[-1]))) for row in rows]
+            return [delivery_of(row) for row in rows]
 
         return await self._database.read(read)
+
+    async def parcel(self, delivery: Delivery) -> Parcel | None:
+        """The delivery with the task as it ended; None when it is gone."""
+
+        def read(connection: sqlite3.Connection) -> tuple[str, str] | None:
+            found: tuple[str, str] | None = connection.execute(
+                "SELECT task, omitted FROM deliveries WHERE id = ?", (delivery.id,)
+            ).fetchone()
+            return found
+
+        found = await self._database.read(read)
+        return None if found is None else Parcel(delivery, task_of_snapshot(found[0]), tuple(json.loads(found[1])))
 
     async def next_due(self, *, without: Collection[str], not_to: Collection[str]) -> datetime | None:
         """When the next of the others is due; None: there is none."""

@@ -22,7 +22,7 @@ import aiohttp
 import structlog
 
 from mediagen.core.deliveries import Delivery, DeliveryAttempt, DeliveryStatus, Parcel
-from mediagen.core.errors import MediagenError, Unavailable
+from mediagen.core.errors import MediagenError, NotFound, Unavailable
 from mediagen.core.events import Event, EventType
 from mediagen.events.outbox import Outbox
 from mediagen.events.secrets import SigningSecrets
@@ -122,12 +122,14 @@ class Courier:
         """Send off what is due and has room; gives the seconds until something is worth a look."""
         try:
             while free := AT_ONCE - len(self._on_the_way):
-                parcels = await self._outbox.due(self._now(), without=self._on_the_way, not_to=self._busy(), limit=free)
-                if not parcels:
+                deliveries = await self._outbox.due(
+                    self._now(), without=self._on_the_way, not_to=self._busy(), limit=free
+                )
+                if not deliveries:
                     break
-                for parcel in parcels:
-                    if self._targets[parcel.delivery.target] < AT_ONCE_PER_TARGET:
-                        self._send_off(group, parcel)
+                for delivery in deliveries:
+                    if self._targets[delivery.target] < AT_ONCE_PER_TARGET:
+                        self._send_off(group, delivery)
             if self.waiting < CHEAP_COUNT or time.monotonic() - self._counted_at >= COUNT_SECONDS:
                 self.waiting, self._counted_at = await self._outbox.waiting(), time.monotonic()
             if len(self._on_the_way) >= AT_ONCE:
@@ -142,10 +144,9 @@ class Courier:
     def _busy(self) -> Collection[str]:
         return [target for target, count in self._targets.items() if count >= AT_ONCE_PER_TARGET]
 
-    def _send_off(self, group: asyncio.TaskGroup, parcel: Parcel) -> None:
-        delivery = parcel.delivery
+    def _send_off(self, group: asyncio.TaskGroup, delivery: Delivery) -> None:
         self._targets[delivery.target] += 1
-        task = self._on_the_way[delivery.id] = group.create_task(self._deliver(parcel))
+        task = self._on_the_way[delivery.id] = group.create_task(self._deliver(delivery))
 
         def arrived(_: asyncio.Task[None]) -> None:
             del self._on_the_way[delivery.id]
@@ -156,9 +157,8 @@ class Courier:
 
         task.add_done_callback(arrived)
 
-    async def _deliver(self, parcel: Parcel) -> None:
-        delivery = parcel.delivery
-        attempt, retry_after = await self._attempt(parcel)
+    async def _deliver(self, delivery: Delivery) -> None:
+        attempt, retry_after = await self._attempt(delivery)
         status, due_at = verdict(
             attempt.error,
             delivery.step,
@@ -181,19 +181,20 @@ class Courier:
             stands=stands,
         )
 
-    async def _attempt(self, parcel: Parcel) -> tuple[DeliveryAttempt, float | None]:
+    async def _attempt(self, delivery: Delivery) -> tuple[DeliveryAttempt, float | None]:
         """What became of one request, and the seconds that the receiver asked for."""
         at, began = self._now(), time.perf_counter()
         status_code: int | None = None
         retry_after: float | None = None
         try:
+            parcel = await self._outbox.parcel(delivery)
+            if parcel is None:
+                raise NotFound("the delivery is gone")
             body = await self._render(parcel)
-            proof = signed(
-                body, message_id=parcel.delivery.id, timestamp=int(at.timestamp()), keys=self._secrets.keys()
-            )
+            proof = signed(body, message_id=delivery.id, timestamp=int(at.timestamp()), keys=self._secrets.keys())
             receipt = await post(
                 self._session,
-                parcel.delivery.url,
+                delivery.url,
                 body,
                 {"Content-Type": "application/json", **proof},
                 connect_seconds=self._fetch.connect_seconds,
@@ -203,10 +204,10 @@ class Courier:
             error = word_of_status(receipt.status)
         except MediagenError as exc:
             error = word_of(exc)
-            log.debug("webhook_not_answered", delivery_id=parcel.delivery.id, error=exc.detail, context=exc.context)
+            log.debug("webhook_not_answered", delivery_id=delivery.id, error=exc.detail, context=exc.context)
         except Exception:  # a fault of ours in one delivery must not end the others, nor the server
             error = "internal"
-            log.exception("webhook_not_sent", delivery_id=parcel.delivery.id)
+            log.exception("webhook_not_sent", delivery_id=delivery.id)
         milliseconds = round((time.perf_counter() - began) * 1000)
         return DeliveryAttempt(at, milliseconds, status_code, error), retry_after
 

@@ -14,8 +14,11 @@ class Outbox(Protocol):
 
     async def due(
         self, now: datetime, *, without: Collection[str], not_to: Collection[str], limit: int
-    ) -> list[Parcel]:
+    ) -> list[Delivery]:
         """At most ``limit`` that are due, the longest due first; none of these ids, none to these targets."""
+
+    async def parcel(self, delivery: Delivery) -> Parcel | None:
+        """The delivery with the task as it ended; None when it is gone."""
 
     async def next_due(self, *, without: Collection[str], not_to: Collection[str]) -> datetime | None:
         """When the next of the others is due; None: there is none."""
