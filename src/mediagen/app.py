@@ -46,6 +46,8 @@ from mediagen.web.feed import Hub
 from mediagen.web.files import FileRoutes
 from mediagen.web.health import Check, Gauges, HealthRoutes, LoopLag
 from mediagen.web.ingest import IngestRoutes
+from mediagen.web.links import Links
+from mediagen.web.media import MediaRoutes
 from mediagen.web.metrics import MetricsRoutes
 from mediagen.web.origins import Origins
 from mediagen.web.server import Server, build
@@ -134,12 +136,18 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         await stack.enter_async_context(runner)
 
         origins = Origins(settings.server)
+        links = Links(
+            database.link_secret,
+            ttl_seconds=settings.storage.url_ttl_seconds,
+            base_path=settings.server.base_path,
+            public_base_url=settings.storage.public_base_url,
+        )
         views = Views(
             service,
             files,
             live=registry.live,
             base_path=settings.server.base_path,
-            public_base_url=settings.storage.public_base_url,
+            links=links,
         )
         hub = Hub(bus, views)
         lag = LoopLag(settings.server.lag_interval_seconds)
@@ -157,6 +165,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         metrics = MetricsRoutes(traffic, outcomes, health, lag, dispatcher, hub, keeping)
         content = Content(
             storage,
+            redirect=settings.storage.s3.serve == "redirect",
             url_ttl_seconds=settings.storage.url_ttl_seconds,
             stall_seconds=settings.server.body_idle_seconds,
             shared=bool(settings.server.cors_origins),
@@ -168,6 +177,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             StreamRoutes(hub, service, origins),
             TaskRoutes(service, files, storage, views, origins),
             FileRoutes(files, storage, content, views, origins),
+            MediaRoutes(files, content, links),
             UploadRoutes(files, reception, views, origins, settings.server),
             SocketRoutes(hub, bus, origins),
             metrics,

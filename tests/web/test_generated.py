@@ -48,7 +48,8 @@ def _generate(url: str) -> dict[str, int]:
         document: dict[str, Any] = session.get(f"{url}/openapi.json", timeout=10).json()
         sent = {"data": b64encode(b"a fox").decode(), "filename": "fox.txt"}
         task = session.post(f"{url}/v1/ingest", json=sent, timeout=10).json()
-        real = {"tasks": task["id"], "files": task["result"]["file"]["id"]}
+        file_id = task["result"]["file"]["id"]
+        real = {"tasks": task["id"], "files": file_id, "media": file_id}
         for result in schemathesis.openapi.from_dict(document).get_all_operations():
             assert isinstance(result, Ok), result
             operation = result.ok()

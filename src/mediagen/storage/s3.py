@@ -7,7 +7,6 @@ asked for, because a streamed body cannot be hashed before it is sent.
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,7 +14,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, Final, Self, cast
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
@@ -24,6 +23,7 @@ from botocore.exceptions import BotoCoreError
 
 from mediagen import __version__
 from mediagen.core.errors import NotFound, StorageRefused, StorageUnavailable, UploadLost
+from mediagen.core.presentation import disposition, may_be_shown, served_type
 from mediagen.net.retry import RetryPolicy
 from mediagen.storage.base import StoredObject
 from mediagen.storage.finishing import Finishing
@@ -32,11 +32,11 @@ from mediagen.storage.s3_calls import S3Api, S3Caller, in_our_words
 from mediagen.storage.s3_sink import S3Sink
 from mediagen.storage.settings import S3Settings
 from mediagen.storage.throttle import AdaptiveLimit
-from mediagen.streams.base import Sink, Source, StoredPart
+from mediagen.streams.base import MIB, Sink, Source, StoredPart
 
 _CONNECTIONS: Final = 256
-_NOT_PLAIN: Final = re.compile(r'[^ -~]|["\\%]')
-"""What a quoted file name had better not contain (RFC 6266, appendix D)."""
+_LINK_CACHE: Final = "private, max-age=3600"
+"""What comes by a link that expires is for the one who has it."""
 
 
 class S3Storage:
@@ -125,13 +125,16 @@ class S3Storage:
         media_type: str,
         token: str,
         size: int | None,
+        filename: str = "",
         parallel: bool = False,
         resume: Mapping[str, Any] | None = None,
         recorded: Sequence[StoredPart] = (),
     ) -> AsyncIterator[Sink]:
         self.sinks += 1
         try:
-            sink = S3Sink(self, key, media_type=media_type, token=token, size=size, parallel=parallel)
+            sink = S3Sink(
+                self, key, media_type=media_type, filename=filename, token=token, size=size, parallel=parallel
+            )
             if resume is not None:
                 await sink.resume(resume)
             try:
@@ -228,17 +231,14 @@ class S3Storage:
             return None
 
     async def presign(self, key: str, *, ttl: int, filename: str, media_type: str, inline: bool) -> str:
-        disposition = "inline" if inline else "attachment"
-        ascii_name = _NOT_PLAIN.sub("_", filename)
-        full_name = quote(filename, safe="", errors="replace")
+        shown = inline and may_be_shown(media_type)
         return await self.api.generate_presigned_url(
             "get_object",
             Params={
                 **self.place(key),
-                "ResponseContentType": media_type,
-                "ResponseContentDisposition": (
-                    f"{disposition}; filename=\"{ascii_name}\"; filename*=UTF-8''{full_name}"
-                ),
+                "ResponseContentType": served_type(media_type),
+                "ResponseContentDisposition": disposition(filename, attachment=not shown),
+                "ResponseCacheControl": _LINK_CACHE,
             },
             ExpiresIn=ttl,
         )
@@ -272,10 +272,15 @@ class _S3Source:
         self._done = 0
 
     async def read_into(self, buffer: memoryview, /) -> int:
+        data = await self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    async def read(self, most: int, /) -> bytes:
         started = time.monotonic()
         try:
             async with asyncio.timeout(self._seconds):
-                data: bytes = await self._stream.read(min(len(buffer), 1 << 20))
+                data: bytes = await self._stream.read(min(most, MIB))
         except (BotoCoreError, OSError, TimeoutError) as exc:
             raise in_our_words(exc, time.monotonic() - started) from None
         except ClientPayloadError as exc:  # the one error of a broken body that the library lets through as it is
@@ -283,5 +288,4 @@ class _S3Source:
         self._done += len(data)
         if not data and self._done < self.size:
             raise StorageUnavailable(f"the store sent {self._done} of {self.size} bytes")
-        buffer[: len(data)] = data
-        return len(data)
+        return data
