@@ -13,9 +13,12 @@ import pytest
 
 from mediagen import app
 from mediagen.app import Instance, running
+from mediagen.core.files import File, FileKind
 from mediagen.net.download import Fetcher
 from mediagen.pipelines.keep import Keeping
 from mediagen.settings import Settings
+from tests.infra.radosgw import RadosGW
+from tests.infra.s3 import Bucket
 from tests.web.scripted import Scripted
 
 
@@ -53,6 +56,40 @@ class House:
         await self.instance.service.wait(task_id)
         _, task, _ = await self.ask("GET", f"/v1/tasks/{task_id}")
         return dict(task)
+
+
+DATA = bytes(range(256)) * 40
+
+
+async def stored(
+    house: House,
+    data: bytes = DATA,
+    media_type: str = "video/mp4",
+    kind: FileKind = FileKind.VIDEO,
+    name: str = "a.mp4",
+) -> File:
+    """A file that a task of its own has made."""
+    task_id = await house.submit()
+    stage = await house.pipeline.stage(task_id)
+    outcome = await house.pipeline.store(data, task_id=task_id, media_type=media_type, filename=name, kind=kind)
+    stage.succeed(outcome)
+    await house.instance.service.wait(task_id)
+    return outcome.files[0]
+
+
+def in_bucket(store: RadosGW, bucket: Bucket, **s3: Any) -> dict[str, Any]:
+    """Settings under ``storage`` for a bucket of the S3 store of this run."""
+    return {
+        "backend": "s3",
+        "s3": {
+            "bucket": bucket.name,
+            "endpoint_url": store.endpoint,
+            "region": store.region,
+            "access_key_id": store.admin.access_key,
+            "secret_access_key": store.admin.secret_key,
+            **s3,
+        },
+    }
 
 
 Start: TypeAlias = Callable[..., Awaitable[House]]
