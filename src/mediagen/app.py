@@ -78,6 +78,7 @@ class Instance:
     storage: Storage
     service: TaskService
     hub: Hub
+    content: Content
 
 
 Recipes: TypeAlias = Callable[[Fetcher, Keeping], Iterable[Pipeline]]
@@ -187,7 +188,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         url = f"http://{_in_url(settings.server.host)}:{server.port}{settings.server.base_path}"
         settle_heap()
         _LOG.info("server_ready", url=url, storage=storage.name, data_dir=str(settings.data_dir))
-        yield Instance(url, server.port, storage, service, hub)
+        yield Instance(url, server.port, storage, service, hub, content)
         _LOG.info("server_stopping")
     _LOG.info("server_stopped")
 

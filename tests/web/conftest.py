@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,7 +14,7 @@ import pytest
 
 from mediagen import app
 from mediagen.app import Instance, running
-from mediagen.core.files import File, FileKind
+from mediagen.core.files import Checksum, File, FileKind
 from mediagen.net.download import Fetcher
 from mediagen.pipelines.keep import Keeping
 from mediagen.settings import Settings
@@ -122,3 +123,19 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
 async def house(start: Start) -> House:
     """A server with the settings that it comes with."""
     return await start()
+
+
+@pytest.fixture
+def house_file() -> File:
+    """A file of no server."""
+    return File(
+        id="file_0123456789abcdef0123456789abcdef",
+        key="videos/file_0123.mp4",
+        filename="a.mp4",
+        bytes=3,
+        media_type="video/mp4",
+        kind=FileKind.VIDEO,
+        checksum=Checksum("crc32", "00000000"),
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        etag="tag",
+    )

@@ -60,6 +60,11 @@ class Content:
         self._stall_seconds = stall_seconds
         self._resource_policy = "cross-origin" if shared else "same-site"
 
+    @property
+    def streams(self) -> int:
+        """Files that are on their way through us from a store."""
+        return self._delivery.streams if isinstance(self._delivery, FromStore) else 0
+
     async def respond(
         self, request: web.Request, file: File, *, download: bool, cache_seconds: int = CACHE_SECONDS
     ) -> web.StreamResponse:

@@ -74,13 +74,13 @@ class FromStore:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._streams = 0
+        self.streams = 0
 
     @asynccontextmanager
     async def open(self, file: File, first: range | None, /) -> AsyncIterator[Opened]:
-        if self._streams >= MAX_STREAMS:
+        if self.streams >= MAX_STREAMS:
             raise Unavailable(f"{MAX_STREAMS} files are being sent from the store already", retry_after=_BUSY_SECONDS)
-        self._streams += 1
+        self.streams += 1
         try:
             async with aclosing(_InStore(self._storage, file)) as opened:
                 if first is None:
@@ -89,7 +89,7 @@ class FromStore:
                     await opened.seek(first)
                 yield opened
         finally:
-            self._streams -= 1
+            self.streams -= 1
 
 
 class _InStore:
