@@ -65,6 +65,8 @@ DATABASE_FILE: Final = "mediagen.db"
 MEDIA_DIRECTORY: Final = "media"
 _BYTE_THREADS: Final = max(2, min(8, os.cpu_count() or 2))
 """Threads that move and hash bytes: one for each processor. More of them only take turns with the event loop."""
+_SEND_THREADS: Final = 8
+"""Threads that let the kernel send files to quick readers; slow ones need none while they are waited for."""
 
 _LOG: Final = structlog.get_logger(__name__)
 
@@ -106,6 +108,8 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         storage = await open_storage(settings, stack)
         threads = ThreadPoolExecutor(_BYTE_THREADS, thread_name_prefix="bytes")
         stack.callback(threads.shutdown, wait=False)
+        senders = ThreadPoolExecutor(_SEND_THREADS, thread_name_prefix="send")
+        stack.callback(senders.shutdown, wait=False)
         session = await stack.enter_async_context(guarded_session(settings.fetch))
         fetcher = Fetcher(session, settings.fetch)
         keeping = Keeping(
@@ -166,6 +170,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         metrics = MetricsRoutes(traffic, outcomes, health, lag, dispatcher, hub, keeping)
         content = Content(
             storage,
+            senders,
             redirect=settings.storage.s3.serve == "redirect",
             url_ttl_seconds=settings.storage.url_ttl_seconds,
             stall_seconds=settings.server.body_idle_seconds,

@@ -217,6 +217,27 @@ async def test_a_reader_that_takes_nothing_is_cut_off(start: Start) -> None:
     assert received < 20_000_000
 
 
+async def test_a_reader_that_takes_little_but_goes_on_gets_all(start: Start) -> None:
+    """The kernel says that a socket takes more only when much has left it, which can be later than the limit."""
+    house = await start(server={"body_idle_seconds": 0.4})
+    file = await stored(house, bytes(20_000_000))
+    loop = asyncio.get_running_loop()
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        sock.connect(("127.0.0.1", house.instance.port))
+        sock.setblocking(False)
+        await loop.sock_sendall(sock, f"GET /v1/files/{file.id}/content HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+
+        received = 0
+        for _ in range(15):
+            await asyncio.sleep(0.1)  # what is tested: it takes longer than the limit
+            received += len(await loop.sock_recv(sock, 32768))
+        while received < 20_000_000:
+            chunk = await loop.sock_recv(sock, 1 << 20)
+            assert chunk
+            received += len(chunk)
+
+
 async def test_a_bucket_is_answered_by_a_short_link(start: Start, radosgw: RadosGW, bucket: Bucket) -> None:
     house = await start(storage={**in_bucket(radosgw, bucket), "url_ttl_seconds": 60})
     file = await stored(house)

@@ -93,14 +93,6 @@ class HasLocalPaths(Protocol):
 
 
 @runtime_checkable
-class GivesChunks(Protocol):
-    """A source that has its bytes in pieces of its own already: taking them as they are spares a copy."""
-
-    async def read(self, most: int, /) -> bytes:
-        """At least one byte and at most ``most``; nothing at the end. Fails as ``Source.read_into``."""
-
-
-@runtime_checkable
 class TellsTime(Protocol):
     """A store with a clock of its own."""
 

@@ -6,8 +6,6 @@ asked for, because a streamed body cannot be hashed before it is sent.
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
@@ -18,7 +16,6 @@ from urllib.parse import urlsplit
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
-from aiohttp import ClientPayloadError
 from botocore.exceptions import BotoCoreError
 
 from mediagen import __version__
@@ -28,11 +25,12 @@ from mediagen.net.retry import RetryPolicy
 from mediagen.storage.base import StoredObject
 from mediagen.storage.finishing import Finishing
 from mediagen.storage.keys import checked_key
-from mediagen.storage.s3_calls import S3Api, S3Caller, in_our_words
+from mediagen.storage.s3_calls import S3Api, S3Caller
 from mediagen.storage.s3_sink import S3Sink
+from mediagen.storage.s3_source import Nothing, body_of
 from mediagen.storage.settings import S3Settings
 from mediagen.storage.throttle import AdaptiveLimit
-from mediagen.streams.base import MIB, Sink, Source, StoredPart
+from mediagen.streams.base import Sink, Source, StoredPart
 
 _CONNECTIONS: Final = 256
 _LINK_CACHE: Final = "private, max-age=3600"
@@ -148,10 +146,10 @@ class S3Storage:
     async def open_source(self, key: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[Source]:
         answer = await self._get(key, offset, length)
         if answer is None:
-            yield _Nothing()
+            yield Nothing()
             return
-        async with answer["Body"] as stream:
-            yield _S3Source(stream, int(answer["ContentLength"]), self.settings.answer_seconds)
+        async with body_of(answer, self.settings.answer_seconds) as source:
+            yield source
 
     async def _get(self, key: str, offset: int, length: int | None) -> dict[str, Any] | None:
         """The answer with these bytes, or None when there are none: a ``Range`` cannot say so (RFC 9110 14.1.1)."""
@@ -251,41 +249,3 @@ def _not_redirected(context: dict[str, Any], **_: Any) -> None:
     it asks again, until the stack is full.
     """
     context.setdefault("s3_redirect", {})["redirected"] = True
-
-
-class _Nothing:
-    """No bytes of an object."""
-
-    size = 0
-
-    async def read_into(self, buffer: memoryview, /) -> int:
-        return 0
-
-
-class _S3Source:
-    """The body of a GET; each read has a deadline, since nothing below gives it one."""
-
-    def __init__(self, stream: Any, size: int, seconds: float) -> None:
-        self.size = size
-        self._stream = stream
-        self._seconds = seconds
-        self._done = 0
-
-    async def read_into(self, buffer: memoryview, /) -> int:
-        data = await self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    async def read(self, most: int, /) -> bytes:
-        started = time.monotonic()
-        try:
-            async with asyncio.timeout(self._seconds):
-                data: bytes = await self._stream.read(min(most, MIB))
-        except (BotoCoreError, OSError, TimeoutError) as exc:
-            raise in_our_words(exc, time.monotonic() - started) from None
-        except ClientPayloadError as exc:  # the one error of a broken body that the library lets through as it is
-            raise StorageUnavailable("the store broke off", reason=repr(exc)) from None
-        self._done += len(data)
-        if not data and self._done < self.size:
-            raise StorageUnavailable(f"the store sent {self._done} of {self.size} bytes")
-        return data

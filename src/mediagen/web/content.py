@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -46,15 +47,26 @@ class _Body:
 class Content:
     """Answers requests for the bytes of files.
 
-    ``redirect``: send clients to a store that they can reach, by a link that lives ``url_ttl_seconds``; otherwise
-    every byte comes through us. ``stall_seconds``: a reader that takes nothing for that long is cut off. ``shared``:
-    pages of other sites may use the files.
+    ``threads`` send what is on disk. ``redirect``: send clients to a store that they can reach, by a link that lives
+    ``url_ttl_seconds``; otherwise every byte comes through us. ``stall_seconds``: a reader that takes nothing for that
+    long is cut off. ``shared``: pages of other sites may use the files.
     """
 
     def __init__(
-        self, storage: Storage, *, redirect: bool, url_ttl_seconds: int, stall_seconds: float, shared: bool
+        self,
+        storage: Storage,
+        threads: Executor,
+        *,
+        redirect: bool,
+        url_ttl_seconds: int,
+        stall_seconds: float,
+        shared: bool,
     ) -> None:
-        self._delivery: Delivery = FromDisk(storage) if isinstance(storage, HasLocalPaths) else FromStore(storage)
+        self._delivery: Delivery
+        if isinstance(storage, HasLocalPaths):
+            self._delivery = FromDisk(storage, threads)
+        else:
+            self._delivery = FromStore(storage)
         self._elsewhere = storage if redirect and isinstance(storage, PresignsUrls) else None
         self._url_ttl_seconds = url_ttl_seconds
         self._stall_seconds = stall_seconds
@@ -89,15 +101,13 @@ class Content:
         async with self._delivery.open(file, None if head else body.parts[0][1]) as opened:
             response = web.StreamResponse(status=body.status, headers=headers)
             await response.prepare(request)
-            reader = Reader(request, response, stall_seconds=self._stall_seconds)
-            if not head:
-                for before, part in body.parts:
-                    if before:
+            async with Reader(request, response, stall_seconds=self._stall_seconds) as reader:
+                if not head:
+                    for before, part in body.parts:
                         await reader.write(before)
-                    await opened.send(part, reader)
-                if body.tail:
+                        await opened.send(part, reader)
                     await reader.write(body.tail)
-            await reader.finish()
+                await reader.finish()
         return response
 
     def _headers(self, file: File, validators: Validators, *, download: bool, cache_seconds: int) -> dict[str, str]:

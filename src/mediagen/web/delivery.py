@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from io import FileIO
 from typing import Final, Protocol
@@ -13,12 +14,13 @@ import structlog
 
 from mediagen.core.errors import MediagenError, NotFound, StorageUnavailable, Unavailable
 from mediagen.core.files import File
-from mediagen.storage.base import GivesChunks, HasLocalPaths, Storage
-from mediagen.streams.base import Source
-from mediagen.web.reader import MIN_SLICE, Reader
+from mediagen.storage.base import HasLocalPaths, Storage
+from mediagen.streams.base import KIB, Source
+from mediagen.web.reader import Reader
 
 MAX_STREAMS: Final = 128
 """Files on their way through us from the store. Each holds a connection to it, of which uploads need some too."""
+_BUFFER: Final = 512 * KIB
 _FAILURES: Final = 3
 """How often in a row the store may break off without a byte in between."""
 _BUSY_SECONDS: Final = 5
@@ -49,24 +51,26 @@ class Delivery(Protocol):
 class FromDisk:
     """Files that the kernel sends by itself."""
 
-    def __init__(self, store: HasLocalPaths) -> None:
+    def __init__(self, store: HasLocalPaths, threads: Executor) -> None:
         self._store = store
+        self._threads = threads
 
     @asynccontextmanager
     async def open(self, file: File, _first: range | None, /) -> AsyncIterator[Opened]:
         handle = await asyncio.to_thread(_open, self._store.path_of(file.key), file)
         try:
-            yield _OnDisk(handle)
+            yield _OnDisk(handle, self._threads)
         finally:
             await asyncio.to_thread(handle.close)
 
 
 class _OnDisk:
-    def __init__(self, handle: FileIO) -> None:
+    def __init__(self, handle: FileIO, threads: Executor) -> None:
         self._handle = handle
+        self._threads = threads
 
     async def send(self, wanted: range, reader: Reader, /) -> None:
-        await reader.send_file(self._handle, wanted)
+        await reader.send_file(self._handle, wanted, self._threads)
 
 
 class FromStore:
@@ -98,6 +102,7 @@ class _InStore:
     def __init__(self, storage: Storage, file: File) -> None:
         self._storage = storage
         self._file = file
+        self._buffer = memoryview(bytearray(_BUFFER))
         self._stack = AsyncExitStack()
         self._source: Source | None = None
         self._ahead = range(0)
@@ -131,7 +136,7 @@ class _InStore:
                     source = self._source
                     if source is None or self._ahead != left:
                         source = await self.seek(left)
-                    data = await _read(source)
+                    count = await source.read_into(self._buffer)
                 except StorageUnavailable as exc:
                     failures += 1
                     if not exc.retryable or failures > _FAILURES:
@@ -140,20 +145,13 @@ class _InStore:
                     await self.aclose()
                     continue
                 failures = 0
-                left = self._ahead = left[len(data) :]
-                await reader.write(data)
+                left = self._ahead = left[count:]
+                await reader.write(self._buffer[:count])
 
     async def aclose(self) -> None:
         """Let go of the GET; the store is not left to send what nobody takes."""
         self._source = None
         await self._stack.aclose()
-
-
-async def _read(source: Source) -> bytes:
-    if isinstance(source, GivesChunks):
-        return await source.read(MIN_SLICE)
-    buffer = memoryview(bytearray(MIN_SLICE))
-    return bytes(buffer[: await source.read_into(buffer)])
 
 
 def _gone(file: File) -> NotFound:
