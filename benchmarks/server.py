@@ -43,6 +43,14 @@ def toml(values: Mapping[str, Any], place: str = "") -> str:
     return "\n".join(lines)
 
 
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with the values of ``over``, table by table."""
+    result = dict(base)
+    for name, value in over.items():
+        result[name] = _merged(base.get(name, {}), value) if isinstance(value, Mapping) else value
+    return result
+
+
 class Server:
     """A running server. ``store`` None: local disk below its data directory.
 
@@ -83,8 +91,7 @@ class Server:
                     **({"ca_file": str(certificate)} if certificate is not None else {}),
                 },
             }
-        for room, values in (settings or {}).items():
-            config[room] = {**config.get(room, {}), **values}
+        config = _merged(config, settings or {})
         file = self._home / "mediagen.toml"
         file.write_text(toml(config) + "\n")
         env = clean_environment()

@@ -51,6 +51,8 @@ from mediagen.web.health import Check, Gauges, HealthRoutes, LoopLag
 from mediagen.web.ingest import IngestRoutes
 from mediagen.web.keyring import Keyring
 from mediagen.web.keys import KeyRoutes
+from mediagen.web.links import Links
+from mediagen.web.media import MediaRoutes
 from mediagen.web.metrics import MetricsRoutes
 from mediagen.web.operator import Access, offered
 from mediagen.web.origins import Origins
@@ -70,6 +72,8 @@ DATABASE_FILE: Final = "mediagen.db"
 MEDIA_DIRECTORY: Final = "media"
 _BYTE_THREADS: Final = max(2, min(8, os.cpu_count() or 2))
 """Threads that move and hash bytes: one for each processor. More of them only take turns with the event loop."""
+_SEND_THREADS: Final = 8
+"""Threads that let the kernel send files to quick readers; slow ones need none while they are waited for."""
 
 _LOG: Final = structlog.get_logger(__name__)
 
@@ -86,6 +90,7 @@ class Instance:
     storage: Storage
     service: TaskService
     hub: Hub
+    content: Content
     opened: bool
 
 
@@ -113,6 +118,8 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         storage = await open_storage(settings, stack)
         threads = ThreadPoolExecutor(_BYTE_THREADS, thread_name_prefix="bytes")
         stack.callback(threads.shutdown, wait=False)
+        senders = ThreadPoolExecutor(_SEND_THREADS, thread_name_prefix="send")
+        stack.callback(senders.shutdown, wait=False)
         session = await stack.enter_async_context(guarded_session(settings.fetch))
         fetcher = Fetcher(session, settings.fetch)
         keeping = Keeping(
@@ -144,12 +151,18 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         await stack.enter_async_context(runner)
 
         origins = Origins(settings.server)
+        links = Links(
+            database.link_secret,
+            ttl_seconds=settings.storage.url_ttl_seconds,
+            base_path=settings.server.base_path,
+            public_base_url=settings.storage.public_base_url,
+        )
         views = Views(
             service,
             files,
             live=registry.live,
             base_path=settings.server.base_path,
-            public_base_url=settings.storage.public_base_url,
+            links=links,
         )
         hub = Hub(bus, views)
         lag = LoopLag(settings.server.lag_interval_seconds)
@@ -176,6 +189,8 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         metrics = MetricsRoutes(traffic, outcomes, health, lag, dispatcher, hub, keeping)
         content = Content(
             storage,
+            senders,
+            redirect=settings.storage.s3.serve == "redirect",
             url_ttl_seconds=settings.storage.url_ttl_seconds,
             stall_seconds=settings.server.body_idle_seconds,
             shared=bool(settings.server.cors_origins),
@@ -187,6 +202,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             StreamRoutes(hub, service, origins),
             TaskRoutes(service, files, storage, views, origins),
             FileRoutes(files, storage, content, views, origins),
+            MediaRoutes(files, content, links),
             UploadRoutes(files, reception, views, origins, settings.server),
             SocketRoutes(hub, bus, origins),
             KeyRoutes(keyring, tickets),
@@ -200,7 +216,8 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         )
         settle_heap()
         _LOG.info("server_ready", url=url, storage=storage.name, data_dir=str(settings.data_dir))
-        yield Instance(url, server.port, storage, service, hub, bool(admin_key) or not needs_keys or not keyring.empty)
+        opened = bool(admin_key) or not needs_keys or not keyring.empty
+        yield Instance(url, server.port, storage, service, hub, content, opened)
         _LOG.info("server_stopping")
     _LOG.info("server_stopped")
 

@@ -49,7 +49,8 @@ def _generate(url: str) -> dict[str, int]:
         sent = {"data": b64encode(b"a fox").decode(), "filename": "fox.txt"}
         task = session.post(f"{url}/v1/ingest", json=sent, timeout=10).json()
         key = session.post(f"{url}/v1/keys", json={"name": "generated"}, timeout=10).json()
-        real = {"tasks": task["id"], "files": task["result"]["file"]["id"], "keys": key["id"]}
+        file_id = task["result"]["file"]["id"]
+        real = {"tasks": task["id"], "files": file_id, "media": file_id, "keys": key["id"]}
         for result in schemathesis.openapi.from_dict(document).get_all_operations():
             assert isinstance(result, Ok), result
             operation = result.ok()

@@ -169,7 +169,8 @@ class IngestPipeline:
         recorded = await run.parts() if resumes else []
         async with self._keep.storage.open_sink(
             plan.key,
-            media_type=plan.media_type,
+            media_type=plan.stored_type,
+            filename=plan.filename,
             token=plan.token,
             size=download.size,
             parallel=True,
@@ -234,7 +235,7 @@ class IngestPipeline:
     async def _buffered(self, run: Run, plan: Plan, source: Source) -> Outcome:
         keep = self._keep
         async with keep.storage.open_sink(
-            plan.key, media_type=plan.media_type, token=plan.token, size=source.size
+            plan.key, media_type=plan.stored_type, filename=plan.filename, token=plan.token, size=source.size
         ) as sink:
 
             async def begun() -> None:

@@ -87,7 +87,7 @@ class Reception:
     async def _store(self, plan: Plan, source: Source, task_id: str | None, owner: str | None) -> File:
         keep = self._keep
         async with keep.storage.open_sink(
-            plan.key, media_type=plan.media_type, token=plan.token, size=source.size
+            plan.key, media_type=plan.stored_type, filename=plan.filename, token=plan.token, size=source.size
         ) as sink:
             moved = await move_buffered(
                 source,

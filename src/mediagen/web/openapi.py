@@ -46,13 +46,13 @@ HEADERS: Final[Mapping[str, str]] = {
 
 _OPERATING: Final = "operating"
 """The tag of what is not for users but for those who run the server; it comes last."""
-_OLDER: Final = frozenset({"files"})
+_OUTSIDE: Final = {"files": "files", "media": "files"}
 """Parts that have paths outside of ``/v1`` as well."""
 
 _COMPONENTS: Final = "#/components/"
 _PARAMETER_PATTERNS: Final = {
     "/v1/tasks/": "^task_[0-9a-f]{32}$",
-    **dict.fromkeys(("/v1/files/", "/files/"), "^file_[0-9a-f]{32}$"),
+    **dict.fromkeys(("/v1/files/", "/files/", "/media/"), "^file_[0-9a-f]{32}$"),
 }
 
 
@@ -271,5 +271,5 @@ def _tag(path: str) -> str:
     """The part of the API that a path belongs to."""
     first, _, rest = path.strip("/").partition("/")
     if first != "v1":
-        return first if first in _OLDER else _OPERATING
+        return _OUTSIDE.get(first, _OPERATING)
     return "feed" if rest == "ws" else rest.partition("/")[0]

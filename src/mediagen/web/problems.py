@@ -87,6 +87,12 @@ class Forbidden(MediagenError):
     code = "forbidden"
 
 
+class LinkExpired(Forbidden):
+    """A link of ours to a file that was good for a while; the file has a new one."""
+
+    code = "link_expired"
+
+
 class PreconditionFailed(MediagenError):
     """``If-Match`` or ``If-Unmodified-Since`` does not hold (RFC 9110 section 13)."""
 
