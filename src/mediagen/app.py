@@ -31,6 +31,7 @@ from mediagen.pipelines.base import Pipeline
 from mediagen.pipelines.ingest import IngestPipeline
 from mediagen.pipelines.intake import BodyIntake
 from mediagen.pipelines.keep import Keeping, Plan
+from mediagen.pipelines.quota import Quota
 from mediagen.pipelines.reception import Reception
 from mediagen.settings import Settings, check_exposure
 from mediagen.storage.base import Storage
@@ -42,12 +43,14 @@ from mediagen.tasks.registry import Registry
 from mediagen.tasks.runner import TaskRunner
 from mediagen.tasks.service import TaskService
 from mediagen.web.content import Content
+from mediagen.web.door import Door
 from mediagen.web.feed import Hub
 from mediagen.web.files import FileRoutes
 from mediagen.web.health import Check, Gauges, HealthRoutes, LoopLag
 from mediagen.web.ingest import IngestRoutes
 from mediagen.web.metrics import MetricsRoutes
 from mediagen.web.origins import Origins
+from mediagen.web.rates import Rates
 from mediagen.web.server import Server, build
 from mediagen.web.sockets import SocketRoutes
 from mediagen.web.streams import StreamRoutes
@@ -111,6 +114,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             threads,
             settings.limits,
             settings.storage.sha256,
+            quota=Quota(settings.limits.store_bytes, files.stored_bytes),
         )
 
         await _sweep(journal, storage)
@@ -154,14 +158,16 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         )
         await _keep_running(stack, hub, lag, health)
         traffic = Traffic(base_path=settings.server.base_path)
-        metrics = MetricsRoutes(traffic, outcomes, health, lag, dispatcher, hub, keeping)
+        rates = Rates(settings.limits, origins, base_path=settings.server.base_path)
+        door = Door(settings.server, origins)
+        reception = Reception(keeping, ledger, boot=database.boot)
+        metrics = MetricsRoutes(traffic, outcomes, health, lag, dispatcher, hub, keeping, reception, door)
         content = Content(
             storage,
             url_ttl_seconds=settings.storage.url_ttl_seconds,
             stall_seconds=settings.server.body_idle_seconds,
             shared=bool(settings.server.cors_origins),
         )
-        reception = Reception(keeping, ledger, boot=database.boot)
         owners = (
             health,
             IngestRoutes(service, BodyIntake(reception), views, origins, settings.server),
@@ -172,7 +178,8 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             SocketRoutes(hub, bus, origins),
             metrics,
         )
-        server = Server(build(owners, settings.server, origins, traffic), settings.server, hub, health)
+        application = build(owners, settings.server, origins, rates, traffic)
+        server = Server(application, settings.server, door, hub, health)
         await stack.enter_async_context(server)
         url = f"http://{_in_url(settings.server.host)}:{server.port}{settings.server.base_path}"
         settle_heap()

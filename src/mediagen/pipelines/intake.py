@@ -57,7 +57,7 @@ class BodyIntake:
             max_rest: bytes that the body may have beside its media.
 
         Raises:
-            InvalidRequest, InvalidBase64, TooLarge, StorageUnavailable: and nothing was kept.
+            InvalidRequest, InvalidBase64, TooLarge, StorageUnavailable, Unavailable: and nothing was kept.
         """
         media = EmbeddedMedia(body, FIELD, max_rest=max_rest)
         source = Peeked(ChunkSource(media.chunks(required=False)))
@@ -66,5 +66,6 @@ class BodyIntake:
             yield Received(media.document, None)
             return
         plan = Plan.make(head, declared=media.media_type, filename="", wanted=None)
-        async with self._reception.keep(plan, source, task_id=task_id, owner=owner) as file:
-            yield Received(media.document, file)
+        with self._reception.place():
+            async with self._reception.keep(plan, source, task_id=task_id, owner=owner) as file:
+                yield Received(media.document, file)

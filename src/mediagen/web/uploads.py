@@ -11,11 +11,11 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from mediagen.core.errors import InvalidRequest, StorageUnavailable, TooLarge, UnsupportedMedia
+from mediagen.core.errors import InvalidRequest, StorageFull, StorageUnavailable, TooLarge, UnsupportedMedia
 from mediagen.pipelines.reception import Reception
 from mediagen.streams.sources import ChunkSource
 from mediagen.tasks.ports import Files
-from mediagen.web.bodies import chunks
+from mediagen.web.bodies import BodyLimits, chunks
 from mediagen.web.forms import FIELD, Form
 from mediagen.web.origins import Origins
 from mediagen.web.problems import BodyStalled, EncodedBody
@@ -59,7 +59,7 @@ class UploadRoutes:
         "Upload a file, as the body or in the field file of a form",
         answer=FileView,
         status=HTTPStatus.CREATED,
-        fails=(TooLarge, BodyStalled, UnsupportedMedia, EncodedBody, StorageUnavailable),
+        fails=(TooLarge, BodyStalled, UnsupportedMedia, EncodedBody, StorageUnavailable, StorageFull),
         streamed=True,
         file_field=FIELD,
         takes=(FILENAME_HEADER,),
@@ -69,11 +69,12 @@ class UploadRoutes:
     async def upload(self, call: Call[Empty, Empty]) -> Answer:
         """The file, stored and recorded."""
         request = call.request
-        upload = await self._begin(request)
-        async with self._reception.receive(
-            ChunkSource(upload.chunks, size=upload.size), filename=upload.filename, declared=upload.media_type
-        ) as file:
-            await self._files.insert(file)
+        with self._reception.place():
+            upload = await self._begin(request)
+            async with self._reception.receive(
+                ChunkSource(upload.chunks, size=upload.size), filename=upload.filename, declared=upload.media_type
+            ) as file:
+                await self._files.insert(file)
         view = self._views.file(file, self._origins.base(request))
         return Answer(view, headers={"Location": self._views.path(f"/v1/files/{file.id}")})
 
@@ -81,18 +82,18 @@ class UploadRoutes:
         """What the request brings; of a raw body no byte has been read yet."""
         media_type = request.headers.get("Content-Type", "")
         claimed = media_type.partition(";")[0].strip().lower()
-        idle_seconds = self._settings.body_idle_seconds
+        limits = BodyLimits.of(self._settings)
         if claimed == "multipart/form-data":
             max_rest = self._settings.max_json_bytes
             self._check_length(request, self._reception.max_bytes + max_rest)
-            form = await Form(request, max_rest=max_rest, idle_seconds=idle_seconds).file()
+            form = await Form(request, limits, max_rest=max_rest).file()
             return Upload(form_name(form.filename), form.media_type, form.chunks, None)
         if claimed.startswith("multipart/"):
             raise UnsupportedMedia(f"send the file itself or multipart/form-data, not {claimed[:60]!r}")
         self._check_length(request, self._reception.max_bytes)
         name = given_name(request.headers.get(FILENAME_HEADER, ""))
         declared = None if claimed == _UNASKED else media_type
-        return Upload(name, declared, chunks(request, idle_seconds), request.content_length)
+        return Upload(name, declared, chunks(request, limits), request.content_length)
 
     def _check_length(self, request: web.Request, most: int) -> None:
         if request.content_length is not None and request.content_length > most:
