@@ -214,10 +214,10 @@ class Gate(asyncio.Protocol):
         if not self._full:
             self._wait_for_nothing()
 
-    def ends(self) -> None:
-        """The answer is made, even if the client has not taken all of it."""
+    def ends(self, *, body_read: bool) -> None:
+        """The answer is made, even if the client has not taken all of it, nor sent all of its body."""
         self._answering = False
-        self._head = "due"
+        self._head = "due" if body_read else "whole"  # what comes next is body that nobody wants, not a head
         if not self._full:
             self._wait_for_request()
 
@@ -266,10 +266,10 @@ class Gate(asyncio.Protocol):
             return
         if self._answering:
             self._wait_for_nothing()
-        elif self._head == "due":
-            self._wait_for("idle", self._settings.keepalive_seconds)
-        else:
+        elif self._head == "arriving":
             self._wait_for("head", self._settings.header_seconds)
+        else:
+            self._wait_for("idle", self._settings.keepalive_seconds)
 
     def _wait_for(self, what: Cut, seconds: float) -> None:
         self._wait_for_nothing()
@@ -303,4 +303,4 @@ async def attended(request: web.Request, handler: Handler) -> web.StreamResponse
     try:
         return await handler(request)
     finally:
-        gate.ends()
+        gate.ends(body_read=request.content.is_eof())
