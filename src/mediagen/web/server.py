@@ -25,9 +25,10 @@ from mediagen.web.traffic import Traffic
 
 _LINGER_SECONDS: Final = 2.0
 _BACKLOG: Final = 2048
-_ACCEPTED_AT_ONCE: Final = 4
-"""Connections taken in one turn of the loop. asyncio tries so many times even when there is no file left to accept
-with, and logs each, before it rests for a second: with its own number, the backlog, that is no rest."""
+_ACCEPTED_AT_ONCE: Final = 1
+"""Connections taken in one turn of the loop. When there is no file left to accept with, asyncio means to rest for a
+second; but it tries so many times before it does, logs each, and for each comes back once: with its own number, which is
+the backlog, there is no rest and no end to the log. One by one is also fair to those who are served already."""
 
 
 def build(
