@@ -9,12 +9,14 @@ from benchmarks.bench import Case
 from benchmarks.cases import (
     base64,
     buffered,
+    busy,
     cancel,
     disk,
     large,
     many,
     progress,
     remote,
+    slow,
     tls,
     to_s3,
     upload,
@@ -34,5 +36,7 @@ CASES: Final[Mapping[str, Case]] = {
     "progress": progress.run,
     "websocket": websocket.run,
     "cancel": cancel.run,
+    "slow": slow.run,
+    "busy": busy.run,
     "streamed-vs-buffered": buffered.run,
 }

@@ -232,7 +232,7 @@ def _door(open_files: int, **settings: object) -> Door:
     return Door(server, Origins(server), open_files=open_files)
 
 
-@pytest.mark.parametrize(("files", "most"), [(128, 32), (1024, 480), (1_000_000, MOST), (10, 16)])
+@pytest.mark.parametrize(("files", "most"), [(128, 32), (1024, 480), (1_000_000, MOST), (10, 16), (-1, MOST)])
 def test_the_number_of_files_says_how_many(files: int, most: int) -> None:
     assert most_connections(files) == most
     assert _door(files).most == most

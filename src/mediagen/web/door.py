@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
+import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -42,6 +43,8 @@ MAX_HEAD: Final = 64 * KIB
 MOST: Final = 10_000
 RESERVE: Final = 64
 """Files and sockets that are not the clients': the database, the store, downloads, threads."""
+UNSENT: Final = 256 * KIB
+"""Bytes that wait in the kernel to be sent; what is on its way does not count, so a long line is not slowed down."""
 _REFUSED_SECONDS: Final = 2.0
 _RETRY_SECONDS: Final = 5
 _END: Final = b"\r\n\r\n"
@@ -50,6 +53,8 @@ _LOG: Final = structlog.get_logger(__name__)
 
 def most_connections(open_files: int) -> int:
     """Connections that a process with so many files can bear: each may need a file beside its socket."""
+    if open_files == resource.RLIM_INFINITY:
+        return MOST
     return max(16, min(MOST, (open_files - RESERVE) // 2))
 
 
@@ -169,6 +174,9 @@ class Gate(asyncio.Protocol):
         if refused is not None:
             self._turn_away(refused)
             return
+        # what a slow reader leaves lying would fill megabytes of kernel memory before we noticed that he is slow
+        if (sock := transport.get_extra_info("socket")) is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
         self._inner = self._serve()
         self._wait_for("head", self._settings.header_seconds)
         self._inner.connection_made(transport)

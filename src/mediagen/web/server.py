@@ -27,8 +27,8 @@ _LINGER_SECONDS: Final = 2.0
 _BACKLOG: Final = 2048
 _ACCEPTED_AT_ONCE: Final = 1
 """Connections taken in one turn of the loop. When there is no file left to accept with, asyncio means to rest for a
-second; but it tries so many times before it does, logs each, and for each comes back once: with its own number, which is
-the backlog, there is no rest and no end to the log. One by one is also fair to those who are served already."""
+second; but it tries so many times before it does, logs each, and for each comes back once: with its own number, the
+backlog, there is no rest and no end to the log. One by one is also fair to those who are served already."""
 
 
 def build(
