@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from mediagen.core.errors import StorageFull, Unavailable
+from mediagen.core.errors import RateLimited, StorageFull, Unavailable
 from mediagen.pipelines.keep import Keeping
 from mediagen.pipelines.quota import STEP, Quota
 from mediagen.pipelines.reception import Reception
@@ -191,13 +191,23 @@ async def test_an_announced_upload_is_refused_before_a_byte_is_read(keeping: Kee
             raise AssertionError("it was taken")
 
 
-async def test_uploads_have_places(keeping: Keeping) -> None:
-    few = Reception(replace(keeping, limits=LimitsSettings(uploads_at_once=2)), Debts(), boot=1)
+def _take_a_place(reception: Reception, network: str) -> None:
+    with reception.place(network):
+        pass
 
-    with few.place(), few.place():
-        with pytest.raises(Unavailable) as refused, few.place():
-            raise AssertionError("it was taken")
-        assert few.uploads == 2
 
-    assert refused.value.retry_after
+async def test_uploads_have_places_and_no_network_has_them_all(keeping: Keeping) -> None:
+    few = Reception(replace(keeping, limits=LimitsSettings(uploads_at_once=3)), Debts(), boot=1)
+
+    with few.place("a"), few.place("a"):
+        with pytest.raises(RateLimited) as enough:
+            _take_a_place(few, "a")
+        with few.place("b"):
+            with pytest.raises(Unavailable) as all_taken:
+                _take_a_place(few, "c")
+            assert few.uploads == 3
+
+    assert enough.value.retry_after
+    assert all_taken.value.retry_after
     assert few.uploads == 0
+    _take_a_place(few, "a")

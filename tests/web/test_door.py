@@ -228,7 +228,7 @@ async def test_who_is_refused_and_says_nothing_is_soon_gone(start: Start) -> Non
 
 
 def _door(open_files: int, **settings: object) -> Door:
-    server = ServerSettings(**settings)  # type: ignore[arg-type]
+    server = ServerSettings(**settings)
     return Door(server, Origins(server), open_files=open_files)
 
 

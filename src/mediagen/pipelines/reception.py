@@ -7,13 +7,14 @@ that is written down before the first byte is stored, and forgotten once the fil
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 import structlog
 
-from mediagen.core.errors import MediagenError, Unavailable
+from mediagen.core.errors import MediagenError, RateLimited, Unavailable
 from mediagen.core.files import File
 from mediagen.core.progress import Transfer
 from mediagen.net.resource import clean_filename
@@ -44,22 +45,32 @@ class Reception:
         self._boot = boot
         self.uploads = 0
         """Uploads that are being taken in."""
+        self._of_each: Counter[str] = Counter()
 
     @contextmanager
-    def place(self) -> Iterator[None]:
+    def place(self, network: str) -> Iterator[None]:
         """One of ``limits.uploads_at_once``, for as long as an upload takes. To be had before its body is asked for.
+
+        Half of them are for one network at most: whoever sends slowly is in his own way and not in everybody's.
 
         Raises:
             Unavailable: all are taken.
+            RateLimited: all are taken that this network may have.
         """
         most = self._keep.limits.uploads_at_once
         if self.uploads >= most:
             raise Unavailable(f"{most} uploads are being taken in, which is as many as may", retry_after=RETRY_SECONDS)
+        if self._of_each[network] >= (most + 1) // 2:
+            raise RateLimited("too many uploads from this address at once", retry_after=RETRY_SECONDS)
         self.uploads += 1
+        self._of_each[network] += 1
         try:
             yield
         finally:
             self.uploads -= 1
+            self._of_each[network] -= 1
+            if not self._of_each[network]:
+                del self._of_each[network]
 
     @property
     def max_bytes(self) -> int:

@@ -20,7 +20,9 @@ class LimitsSettings(BaseModel):
         0, ge=0, description="bytes of all files together, those on their way included; 0: no limit"
     )
     uploads_at_once: int = Field(
-        64, ge=1, description="uploads that are taken in at the same time; more are answered 503"
+        64,
+        ge=1,
+        description="uploads taken in at the same time, half of them from one address; more are answered 503, 429",
     )
     requests_per_minute: int = Field(0, ge=0, description="requests a minute with one key; 0: no limit")
     requests_per_minute_per_ip: int = Field(

@@ -17,7 +17,7 @@ from mediagen.streams.sources import ChunkSource
 from mediagen.tasks.ports import Files
 from mediagen.web.bodies import BodyLimits, chunks
 from mediagen.web.forms import FIELD, Form
-from mediagen.web.origins import Origins
+from mediagen.web.origins import Origins, network_of
 from mediagen.web.problems import BodyStalled, EncodedBody
 from mediagen.web.routing import Answer, Call, Empty, route
 from mediagen.web.schemas import FileView
@@ -69,7 +69,7 @@ class UploadRoutes:
     async def upload(self, call: Call[Empty, Empty]) -> Answer:
         """The file, stored and recorded."""
         request = call.request
-        with self._reception.place():
+        with self._reception.place(network_of(self._origins.client(request))):
             upload = await self._begin(request)
             async with self._reception.receive(
                 ChunkSource(upload.chunks, size=upload.size), filename=upload.filename, declared=upload.media_type
