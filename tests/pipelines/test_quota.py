@@ -180,15 +180,19 @@ async def test_an_upload_holds_its_room_until_it_is_a_row(keeping: Keeping, anno
 
 
 async def test_an_announced_upload_is_refused_before_a_byte_is_read(keeping: Keeping) -> None:
+    asked: list[int] = []
+
     async def unread() -> AsyncIterator[bytes]:
-        raise AssertionError("read")
-        yield b""
+        asked.append(1)
+        yield bytes(11)
 
     reception = Reception(within(keeping, 10, Rows()), Debts(), boot=1)
 
     with pytest.raises(StorageFull):
         async with reception.receive(ChunkSource(unread(), size=11), filename="a", declared=None):
             raise AssertionError("it was taken")
+
+    assert asked == []
 
 
 def _take_a_place(reception: Reception, network: str) -> None:

@@ -13,9 +13,10 @@ from aiohttp import web
 
 from mediagen.web.bodies import BodyLimits
 from mediagen.web.documents import DocumentRoutes
-from mediagen.web.door import Door, Gate, attended
+from mediagen.web.door import Door
 from mediagen.web.edge import AccessLog, Edge
 from mediagen.web.feed import Hub
+from mediagen.web.gate import Gate, attended
 from mediagen.web.health import HealthRoutes
 from mediagen.web.origins import Origins
 from mediagen.web.rates import Rates
