@@ -54,8 +54,9 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 class Server:
     """A running server. ``store`` None: local disk below its data directory.
 
-    Everything is at its default but where it listens, that it may fetch from the loopback network, that the ingest
-    lane lets 32 transfers run at once, and that it measures the lag of its event loop every 10 ms.
+    Everything is at its default but where it listens, that it may fetch from the loopback network, that one address may
+    make any number of requests, that the ingest lane lets 32 transfers run at once, and that it measures the lag of its
+    event loop every 10 ms.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Server:
             "data_dir": str(self.data_dir),
             "server": {"host": "127.0.0.1", "port": self._port, "lag_interval_seconds": 0.01},
             "fetch": {"allow_cidrs": ["127.0.0.0/8"]},
+            "limits": {"requests_per_minute_per_ip": 0},
             "tasks": {"lanes": {"ingest": 32}},
             "storage": {"backend": "local"},
         }

@@ -9,6 +9,7 @@ from benchmarks.bench import Case
 from benchmarks.cases import (
     base64,
     buffered,
+    busy,
     cancel,
     disk,
     download,
@@ -16,6 +17,7 @@ from benchmarks.cases import (
     many,
     progress,
     remote,
+    slow,
     tls,
     to_s3,
     upload,
@@ -36,5 +38,7 @@ CASES: Final[Mapping[str, Case]] = {
     "progress": progress.run,
     "websocket": websocket.run,
     "cancel": cancel.run,
+    "slow": slow.run,
+    "busy": busy.run,
     "streamed-vs-buffered": buffered.run,
 }

@@ -33,6 +33,7 @@ from mediagen.pipelines.base import Pipeline
 from mediagen.pipelines.ingest import IngestPipeline
 from mediagen.pipelines.intake import BodyIntake
 from mediagen.pipelines.keep import Keeping, Plan
+from mediagen.pipelines.quota import Quota
 from mediagen.pipelines.reception import Reception
 from mediagen.settings import Settings
 from mediagen.storage.base import Storage
@@ -45,6 +46,7 @@ from mediagen.tasks.runner import TaskRunner
 from mediagen.tasks.service import TaskService
 from mediagen.web.auth import Authenticator
 from mediagen.web.content import Content
+from mediagen.web.door import Door
 from mediagen.web.feed import Hub
 from mediagen.web.files import FileRoutes
 from mediagen.web.health import Check, Gauges, HealthRoutes, LoopLag
@@ -56,6 +58,7 @@ from mediagen.web.media import MediaRoutes
 from mediagen.web.metrics import MetricsRoutes
 from mediagen.web.operator import Access, offered
 from mediagen.web.origins import Origins
+from mediagen.web.rates import Rates
 from mediagen.web.server import Server, build
 from mediagen.web.sockets import SocketRoutes
 from mediagen.web.streams import StreamRoutes
@@ -128,6 +131,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             threads,
             settings.limits,
             settings.storage.sha256,
+            quota=Quota(settings.limits.store_bytes, files.stored_bytes),
         )
 
         await _sweep(journal, storage)
@@ -181,12 +185,15 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         keyring, tickets = Keyring(SqliteKeys(database)), Tickets()
         await keyring.load()
         stack.push_async_callback(keyring.note)
+        rates = Rates(settings.limits, origins, base_path=settings.server.base_path)
         admission = Authenticator(
-            keyring, tickets, origins, required=needs_keys, admin_key=admin_key, operator_key=operator_key
+            keyring, tickets, origins, rates, required=needs_keys, admin_key=admin_key, operator_key=operator_key
         )
         await _keep_running(stack, hub, lag, health, keyring)
         traffic = Traffic(base_path=settings.server.base_path)
-        metrics = MetricsRoutes(traffic, outcomes, health, lag, dispatcher, hub, keeping)
+        door = Door(settings.server, origins)
+        reception = Reception(keeping, ledger, boot=database.boot)
+        metrics = MetricsRoutes(traffic, outcomes, health, lag, dispatcher, hub, keeping, reception, door)
         content = Content(
             storage,
             senders,
@@ -195,7 +202,6 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             stall_seconds=settings.server.body_idle_seconds,
             shared=bool(settings.server.cors_origins),
         )
-        reception = Reception(keeping, ledger, boot=database.boot)
         owners = (
             health,
             IngestRoutes(service, BodyIntake(reception), views, origins, settings.server),
@@ -208,7 +214,8 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             KeyRoutes(keyring, tickets),
             metrics,
         )
-        server = Server(build(owners, settings.server, origins, admission, traffic), settings.server, hub, health)
+        application = build(owners, settings.server, origins, rates, admission, traffic)
+        server = Server(application, settings.server, door, hub, health)
         await stack.enter_async_context(server)
         url = f"http://{_in_url(settings.server.host)}:{server.port}{settings.server.base_path}"
         await stack.enter_async_context(

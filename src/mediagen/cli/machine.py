@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from mediagen.streams.base import GIB, MIB
+from mediagen.web.door import most_connections
 
 LITTLE_SPACE: Final = GIB
 NO_SPACE: Final = 64 * MIB
@@ -85,7 +86,8 @@ def open_files(limit: int | None = None) -> Finding:
         return Finding("open files", "ok", "no limit")
     advice = "raise the hard limit: LimitNOFILE of systemd, --ulimit nofile of a container, ulimit -Hn"
     status: Literal["ok", "warn", "fail"] = "fail" if hard < TOO_FEW_FILES else "warn" if hard < FEW_FILES else "ok"
-    return Finding("open files", status, f"at most {hard}", "" if status == "ok" else advice)
+    says = f"at most {hard}, enough for {most_connections(hard)} connections"
+    return Finding("open files", status, says, "" if status == "ok" else advice)
 
 
 def programs() -> Iterator[Finding]:

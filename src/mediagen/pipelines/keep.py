@@ -11,6 +11,7 @@ from typing import Any, Final
 from mediagen.core.errors import UnsupportedMedia
 from mediagen.core.files import CLAIM, TYPE_FROM, File, FileKind, new_id
 from mediagen.core.presentation import PLAIN_BYTES
+from mediagen.pipelines.quota import Quota
 from mediagen.pipelines.settings import LimitsSettings
 from mediagen.storage.base import Storage
 from mediagen.streams.digest import Sha256Mode, crc32_checksum
@@ -38,6 +39,7 @@ class Keeping:
     limits: LimitsSettings
     sha256: Sha256Mode = "auto"
     tally: Tally = field(default_factory=Tally)
+    quota: Quota = field(default_factory=Quota)
 
 
 @dataclass(frozen=True, slots=True)

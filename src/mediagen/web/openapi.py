@@ -14,8 +14,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from mediagen import __version__
-from mediagen.core.errors import MediagenError, Overloaded, Unauthorized, Unavailable
+from mediagen.core.errors import MediagenError, Overloaded, RateLimited, Unauthorized, Unavailable
 from mediagen.web.problems import ANY_CALL, OPENAI_PREFIXES, OpenAIProblem, Problem, status_of
+from mediagen.web.rates import RATE_HEADERS
 from mediagen.web.routing import Declaration, Empty, declarations
 
 Json: TypeAlias = dict[str, Any]
@@ -40,6 +41,9 @@ HEADERS: Final[Mapping[str, str]] = {
     "Retry-After": "seconds after which it is worth asking again",
     "X-Filename": "name of the file in a raw body: percent-encoded UTF-8, or an extended value (RFC 8187)",
     "WWW-Authenticate": "`Bearer`, and what is wrong with the key (RFC 6750)",
+    "x-ratelimit-limit-requests": "requests a minute that the caller may make, of the limit that is nearer",
+    "x-ratelimit-remaining-requests": "requests that the caller may make at once",
+    "x-ratelimit-reset-requests": "seconds until it may make as many as ever, e.g. `12s`",
     "x-request-id": "id of this request, the same as in the server's log",
 }
 """What is said of each header that a declaration can name."""
@@ -252,7 +256,11 @@ def _problem(
     name = ".".join((f"{'OpenAI' if openai else ''}{status}", *codes, *(("head",) if head else ())))
     if name not in responses:
         waits = any(issubclass(error, Overloaded | Unavailable) for error in errors)
-        gives = ("Retry-After",) if waits else ("WWW-Authenticate",) if status == HTTPStatus.UNAUTHORIZED else ()
+        gives = (
+            *(("Retry-After",) if waits else ()),
+            *(RATE_HEADERS if RateLimited in errors else ()),
+            *(("WWW-Authenticate",) if Unauthorized in errors else ()),
+        )
         made = _answer(f"{HTTPStatus(status).phrase}: {', '.join(codes)}", gives)
         if not head:
             reference = schemas[OpenAIProblem if openai else Problem, "serialization"]

@@ -66,7 +66,7 @@ class OpenAIProblem(BaseModel):
 
 
 class BodyStalled(InvalidRequest):
-    """The client stopped sending the body of its request."""
+    """The client stopped sending the body of its request, or sends it too slowly."""
 
     code = "request_timeout"
 
@@ -133,6 +133,7 @@ ANY_CALL: Final[tuple[type[MediagenError], ...]] = (
     BodyStalled,
     errors.TooLarge,
     EncodedBody,
+    errors.RateLimited,
     MediagenError,
     errors.Unavailable,
 )
