@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -236,6 +239,34 @@ async def test_a_reader_that_takes_little_but_goes_on_gets_all(start: Start) -> 
             chunk = await loop.sock_recv(sock, 1 << 20)
             assert chunk
             received += len(chunk)
+
+
+async def test_readers_that_go_leave_nothing_open(house: House) -> None:
+    file = await stored(house, bytes(20_000_000))
+    path = house.instance.storage.path_of(file.key)  # type: ignore[attr-defined]
+    loop = asyncio.get_running_loop()
+
+    def descriptors() -> Iterator[str]:
+        for number in os.listdir("/proc/self/fd"):
+            with suppress(FileNotFoundError):  # that of the listing itself
+                yield os.readlink(f"/proc/self/fd/{number}")
+
+    def open_now() -> tuple[int, int]:
+        """Descriptors of the file, and sockets."""
+        names = list(descriptors())
+        return names.count(path), sum(name.startswith("socket:") for name in names)
+
+    before = await asyncio.to_thread(open_now)
+    for wanted in ("bytes=0-", "bytes=0-9,1000-19000000", "bytes=5-5") * 3:
+        with socket.create_connection(("127.0.0.1", house.instance.port)) as sock:
+            sock.setblocking(False)
+            head = f"GET /v1/files/{file.id}/content HTTP/1.1\r\nHost: localhost\r\nRange: {wanted}\r\n\r\n"
+            await loop.sock_sendall(sock, head.encode())
+            assert (await loop.sock_recv(sock, 100)).startswith(b"HTTP/1.1 206")
+
+    async with asyncio.timeout(5):
+        while await asyncio.to_thread(open_now) != before:
+            await asyncio.sleep(0.05)  # nothing tells when a connection is gone
 
 
 async def test_a_bucket_is_answered_by_a_short_link(start: Start, radosgw: RadosGW, bucket: Bucket) -> None:

@@ -15,6 +15,7 @@ import select
 import socket
 import struct
 import termios
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
@@ -31,7 +32,8 @@ from mediagen.streams.base import KIB, MIB
 SLICE: Final = 256 * KIB
 """Bytes that a reader is given at a time where only the event loop can tell that it takes them."""
 _TURN: Final = 16 * MIB
-"""Bytes after which a thread that sends is free for the next reader."""
+_TURN_SECONDS: Final = 0.05
+"""Bytes or seconds after which a thread that sends is free for the next reader."""
 _TURN_MILLISECONDS: Final = 2
 """How long a thread waits for a reader before the event loop does."""
 _FAIR_SHARE: Final = MIB
@@ -199,10 +201,10 @@ async def _in_thread(threads: Executor, sock: socket.socket, handle: FileIO, at:
 
 def _push(sock: socket.socket, handle: FileIO, at: int, length: int) -> int:
     """How many of these bytes the socket took without a pause. Blocks. Raises ConnectionResetError."""
-    sent = 0
+    sent, end = 0, time.monotonic() + _TURN_SECONDS
     poll = select.poll()
     poll.register(sock, select.POLLOUT)
-    while sent < length:
+    while sent < length and (not sent or time.monotonic() < end):
         try:
             count = os.sendfile(sock.fileno(), handle.fileno(), at + sent, length - sent)
         except BlockingIOError:
