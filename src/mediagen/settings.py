@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from mediagen.net.settings import FetchSettings
 from mediagen.pipelines.settings import LimitsSettings
+from mediagen.providers.settings import ProviderSettings
 from mediagen.storage.settings import StorageSettings
 from mediagen.tasks.settings import TasksSettings
 from mediagen.web.settings import AuthSettings, ServerSettings
@@ -62,6 +63,9 @@ class Settings(BaseSettings):
     storage: StorageSettings = StorageSettings()
     fetch: FetchSettings = FetchSettings()
     tasks: TasksSettings = TasksSettings()
+    providers: dict[str, ProviderSettings] = Field(
+        {}, description="who makes pictures and films, by a name of your choice"
+    )
     log: LogSettings = LogSettings()
 
     @classmethod
