@@ -137,14 +137,18 @@ class Endpoint:
     ) -> AsyncIterator[Reply]:
         """A call whose answer is read while it arrives; raises as ``call``."""
         response = await self._request(method, self.url(path, query), body, headers or {}, paid=paid)
+        sized: _Sized | None = None
         try:
-            source: Source = Exact(_Sized(response, self._patience.stall))
+            sized = _Sized(response, self._patience.stall)
+            source: Source = Exact(sized)
             if (coding := response.headers.get("Content-Encoding", "identity").strip().lower()) != "identity":
                 source = Decompressed(source, coding)
             if response.status >= 300:
                 raise await self._refused(response, source, paid=paid)
             yield Reply(self, response, Peeked(Limited(source, _MAX_ANSWER)), paid=paid)
         finally:
+            if sized is not None:
+                sized.close()
             response.close()
             if body is not None:
                 await body.aclose()
@@ -209,3 +213,6 @@ class _Sized:
 
     async def read_into(self, buffer: memoryview, /) -> int:
         return await self._body.read_into(buffer)
+
+    def close(self) -> None:
+        self._body.close()
