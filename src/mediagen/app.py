@@ -32,6 +32,7 @@ from mediagen.pipelines.ingest import IngestPipeline
 from mediagen.pipelines.intake import BodyIntake
 from mediagen.pipelines.keep import Keeping, Plan
 from mediagen.pipelines.reception import Reception
+from mediagen.providers.registry import Providers, open_providers
 from mediagen.settings import Settings, check_exposure
 from mediagen.storage.base import Storage
 from mediagen.storage.local import LocalStorage
@@ -76,6 +77,7 @@ class Instance:
     storage: Storage
     service: TaskService
     hub: Hub
+    providers: Providers
 
 
 Recipes: TypeAlias = Callable[[Fetcher, Keeping], Iterable[Pipeline]]
@@ -105,6 +107,9 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         stack.callback(threads.shutdown, wait=False)
         session = await stack.enter_async_context(guarded_session(settings.fetch))
         fetcher = Fetcher(session, settings.fetch)
+        providers = await stack.enter_async_context(
+            open_providers(settings.providers, settings.fetch, folder=settings.data_dir)
+        )
         keeping = Keeping(
             storage,
             BufferPool(settings.storage.buffer_bytes),
@@ -176,8 +181,10 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         await stack.enter_async_context(server)
         url = f"http://{_in_url(settings.server.host)}:{server.port}{settings.server.base_path}"
         settle_heap()
-        _LOG.info("server_ready", url=url, storage=storage.name, data_dir=str(settings.data_dir))
-        yield Instance(url, server.port, storage, service, hub)
+        _LOG.info(
+            "server_ready", url=url, storage=storage.name, data_dir=str(settings.data_dir), providers=providers.names
+        )
+        yield Instance(url, server.port, storage, service, hub, providers)
         _LOG.info("server_stopping")
     _LOG.info("server_stopped")
 

@@ -22,8 +22,8 @@ from tests.infra.wire import Body, Head, read_head, send
 class Say:
     """An answer: a JSON value, text or bytes; and what goes wrong with it.
 
-    ``lost``: the request is taken, the connection ends without an answer. ``cut``: so many bytes of the body come, then the
-    connection breaks. ``silent``: nothing comes. ``pieces``: bytes of each write, so that pieces end anywhere.
+    ``lost``: the request is taken, the connection ends without an answer. ``cut``: so many bytes of the body come, then
+    the connection breaks. ``silent``: nothing comes. ``pieces``: bytes of each write, so that pieces end anywhere.
     """
 
     body: Any = None
@@ -64,8 +64,10 @@ class Asked:
         found: dict[str, list[bytes]] = {}
         for part in message_from_bytes(head + self.body).get_payload():
             assert not isinstance(part, str)
-            name = str(part.get_param("name", header="content-disposition"))  # type: ignore[union-attr]
-            found.setdefault(name, []).append(part.get_payload(decode=True))  # type: ignore[union-attr,arg-type]
+            name = str(part.get_param("name", header="content-disposition"))
+            content = part.get_payload(decode=True)
+            assert isinstance(content, bytes)
+            found.setdefault(name, []).append(content)
         return found
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import pyvips
 
-from mediagen.core.errors import InvalidRequest, ProviderError
+from mediagen.core.errors import DeadlineExceeded, InvalidRequest, ProviderError
 from mediagen.media import process
 from mediagen.providers.base import ImageRequest, Operation, Phase, Size, VideoRequest
 from mediagen.providers.builtin.poster import headline
@@ -68,13 +68,16 @@ async def draw(provider: Builtin, **changes: Any) -> list[pyvips.Image]:
     return [pyvips.Image.new_from_buffer(each.data, "") for each in taken]
 
 
-@pytest.mark.parametrize(("size", "format_", "loader"), [
-    ("1024x1024", "png", "pngload_buffer"),
-    ("1536x1024", "jpeg", "jpegload_buffer"),
-    ("512x768", "webp", "webpload_buffer"),
-    ("64x64", "png", "pngload_buffer"),
-    ("2048x64", "jpeg", "jpegload_buffer"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("size", "format_", "loader"),
+    [
+        ("1024x1024", "png", "pngload_buffer"),
+        ("1536x1024", "jpeg", "jpegload_buffer"),
+        ("512x768", "webp", "webpload_buffer"),
+        ("64x64", "png", "pngload_buffer"),
+        ("2048x64", "jpeg", "jpegload_buffer"),
+    ],
+)
 async def test_size_and_format_are_those_asked_for(provider: Builtin, size: str, format_: Any, loader: str) -> None:
     (image,) = await draw(provider, size=Size.parse(size), output_format=format_)
 
@@ -111,9 +114,18 @@ async def test_earlier_states_come_first(provider: Builtin) -> None:
     assert order == [(0, 0), (0, 1), (0, None), (1, 0), (1, 1), (1, None)]
 
 
-@pytest.mark.parametrize("prompt", [
-    "", "<b>&amp;</span>", "x" * 30_000, "\x00\x07\u202eabc", "日本語 العربية 🦊", "%{localtime} ' \\ : ; [a]", "\ud800",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "",
+        "<b>&amp;</span>",
+        "x" * 30_000,
+        "\x00\x07\u202eabc",
+        "日本語 العربية 🦊",
+        "%{localtime} ' \\ : ; [a]",
+        "\ud800",
+    ],
+)
 async def test_any_text_can_be_drawn(provider: Builtin, prompt: str) -> None:
     assert len(await draw(provider, prompt=prompt)) == 1
 
@@ -297,7 +309,7 @@ async def test_a_film_that_takes_too_long_is_ended() -> None:
     need("ffmpeg")
     forever = ["-f", "lavfi", "-i", "color=s=64x64:r=1", "-f", "null", "-"]
 
-    with pytest.raises(process.DeadlineExceeded):
+    with pytest.raises(DeadlineExceeded):
         await process.run(forever, limit_seconds=0.5)
 
     assert not [pid for pid in descendants(os.getpid()) if b"ffmpeg" in await asyncio.to_thread(command, pid)]

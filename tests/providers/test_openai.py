@@ -101,16 +101,32 @@ async def test_what_is_sent_for_pictures(api: VendorServer) -> None:
     api.on("POST", "/v1/images/generations", images(PNG, size="1024x1536", usage={"total_tokens": 5}))
     async with vendor(f"{api.url}/v1", type="openai", models=("gpt-image-1.5",)) as provider:
         _, about = await generate(
-            provider, model="gpt-image-1.5", size=Size(1024, 1536), quality="high", output_format="webp",
-            output_compression=80, background="opaque", user="u", seed=4, extra={"input_fidelity": "high"},
-        )  # fmt: skip
+            provider,
+            model="gpt-image-1.5",
+            size=Size(1024, 1536),
+            quality="high",
+            output_format="webp",
+            output_compression=80,
+            background="opaque",
+            user="u",
+            seed=4,
+            extra={"input_fidelity": "high"},
+        )
 
     (asked,) = api.asked
     assert asked.headers["authorization"] == f"Bearer {KEY}"
     assert asked.json == {
-        "model": "gpt-image-1.5", "prompt": "fox", "n": 1, "size": "1024x1536", "quality": "high", "output_format": "webp",
-        "output_compression": 80, "background": "opaque", "user": "u", "input_fidelity": "high",
-    }  # fmt: skip
+        "model": "gpt-image-1.5",
+        "prompt": "fox",
+        "n": 1,
+        "size": "1024x1536",
+        "quality": "high",
+        "output_format": "webp",
+        "output_compression": 80,
+        "background": "opaque",
+        "user": "u",
+        "input_fidelity": "high",
+    }
     assert about.reported["size"] == "1024x1536"
     assert about.usage.reported == {"total_tokens": 5}
 
@@ -204,9 +220,12 @@ async def test_earlier_states_are_streamed(api: VendorServer, named: bool, piece
     }
     api.on("POST", "/v1/images/generations", sse(*partial, done, named=named, pieces=pieces))
 
-    async with vendor(f"{api.url}/v1", type="openai", models=("gpt-image-1.5",)) as provider:
-        async with provider.generate(ImageRequest("gpt-image-1.5", "fox", partial_images=2)) as answer:
-            taken = await take(answer)
+    request = ImageRequest("gpt-image-1.5", "fox", partial_images=2)
+    async with (
+        vendor(f"{api.url}/v1", type="openai", models=("gpt-image-1.5",)) as provider,
+        provider.generate(request) as answer,
+    ):
+        taken = await take(answer)
 
     assert [(each.partial, each.data) for each in taken] == [(0, b"p0" * 500), (1, b"p1" * 500), (None, PNG[:500])]
     assert answer.about.usage is not None
@@ -290,11 +309,20 @@ async def test_nobody_there_is_surely_not_sent() -> None:
 @pytest.mark.parametrize(
     ("word", "phase"),
     [
-        ("queued", Phase.QUEUED), ("IN_PROGRESS", Phase.RUNNING), ("In Progress", Phase.RUNNING), ("succeeded", Phase.COMPLETED),
-        ("SUCCESS", Phase.COMPLETED), ("completed", Phase.COMPLETED), ("failed", Phase.FAILED), ("expired", Phase.FAILED),
-        ("canceled", Phase.FAILED), ("cancelled", Phase.FAILED), ("never-heard-of", Phase.RUNNING), (None, Phase.RUNNING),
+        ("queued", Phase.QUEUED),
+        ("IN_PROGRESS", Phase.RUNNING),
+        ("In Progress", Phase.RUNNING),
+        ("succeeded", Phase.COMPLETED),
+        ("SUCCESS", Phase.COMPLETED),
+        ("completed", Phase.COMPLETED),
+        ("failed", Phase.FAILED),
+        ("expired", Phase.FAILED),
+        ("canceled", Phase.FAILED),
+        ("cancelled", Phase.FAILED),
+        ("never-heard-of", Phase.RUNNING),
+        (None, Phase.RUNNING),
     ],
-)  # fmt: skip
+)
 async def test_words_of_gateways_are_understood(
     api: VendorServer, generic: Any, word: str | None, phase: Phase
 ) -> None:
