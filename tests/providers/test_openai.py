@@ -22,10 +22,6 @@ from tests.infra.process import resident_bytes
 from tests.infra.vendor import Say, VendorServer
 from tests.providers.vendors import KEY, an_input, b64, opened, plain_fault, vendor
 
-ALL: frozenset[Fault] = frozenset(
-    {"key", "budget", "rate", "model", "field", "content", "busy", "gateway", "lost", "html", "empty", "cut"}
-)
-
 
 @pytest.fixture
 def api() -> Iterator[VendorServer]:
@@ -54,7 +50,6 @@ def video(status: str, **more: Any) -> Say:
 class OpenAIBench(Bench):
     image_model = "gpt-image-1.5"
     video_model = "sora-2"
-    faults = ALL
 
     def __init__(self, provider: Any, api: VendorServer) -> None:
         self.provider = provider
@@ -79,7 +74,7 @@ class OpenAIBench(Bench):
         return len(self.api.calls("POST"))
 
 
-class TestOpenAI(ImageRefusals, VideoRefusals):
+class TestOpenAI(VideoRefusals, ImageRefusals):
     @pytest.fixture
     async def bench(self, api: VendorServer) -> AsyncIterator[OpenAIBench]:
         async with vendor(f"{api.url}/v1", type="openai", models=("gpt-image-1.5", "sora-2")) as provider:

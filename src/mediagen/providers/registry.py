@@ -18,11 +18,21 @@ from mediagen.net.trust import TrustedOrigin, trusted_session
 from mediagen.providers.base import Making, Model, Provider, RunsOperations
 from mediagen.providers.builtin.provider import Builtin
 from mediagen.providers.endpoint import Endpoint, Patience
+from mediagen.providers.fal import Fal
+from mediagen.providers.google import Google
+from mediagen.providers.minimax import MiniMax
 from mediagen.providers.openai import OpenAI
+from mediagen.providers.replicate import Replicate
 from mediagen.providers.settings import BUILTIN, ProviderSettings
 from mediagen.providers.vendor import Vendor
 
-VENDORS: Final[Mapping[str, type[Vendor]]] = {"openai": OpenAI}
+VENDORS: Final[Mapping[str, type[Vendor]]] = {
+    "openai": OpenAI,
+    "minimax": MiniMax,
+    "google": Google,
+    "replicate": Replicate,
+    "fal": Fal,
+}
 """By ``providers.<name>.type``: a new vendor is one file and one line here."""
 
 

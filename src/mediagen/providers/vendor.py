@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
@@ -19,6 +20,7 @@ from mediagen.providers.words import Words
 from mediagen.streams.base import View
 from mediagen.streams.embedded_many import EmbeddedField, EmbeddedFields
 from mediagen.streams.jsonfield import Pointer, fits
+from mediagen.streams.sniff import sniff
 from mediagen.streams.sources import ChunkSource
 
 
@@ -80,17 +82,19 @@ class Vendor(ABC):
         *,
         media: Sequence[Pointer] = (),
         links: Sequence[Pointer] = (),
+        wanted: str = "",
     ) -> AsyncIterator[Answer]:
         """The results in a JSON answer while it arrives.
 
-        ``media`` are fields with base64, ``links`` fields with URLs (or ``data:`` URIs). ``read`` gets the rest of the
+        ``media`` are fields with base64, ``links`` fields with URLs (or ``data:`` URIs). Base64 whose bytes are
+        of another kind than ``wanted`` (``image``, ``video``) is passed over. ``read`` gets the rest of the
         document and how many results there were; it may raise, for example when there are none.
         """
         await reply.check_json()
         about = About()
         fields = EmbeddedFields(reply.chunks(), (*media, *links))
         try:
-            async with aclosing(self._results(fields, read, about, links)) as results:
+            async with aclosing(self._results(fields, read, about, links, wanted)) as results:
                 yield Answer(results, about)
         finally:
             await fields.aclose()
@@ -101,6 +105,7 @@ class Vendor(ABC):
         read: Callable[[Any, About, int], None],
         about: About,
         links: Sequence[Pointer],
+        wanted: str,
     ) -> AsyncGenerator[Made]:
         places = fields.fields()
         found = 0
@@ -109,10 +114,28 @@ class Vendor(ABC):
                 field = await anext(places, None)
                 if field is None:
                     break
+                if wanted and not await _may_be(field, wanted):
+                    continue
                 made = await self._made(field, found, is_link=any(fits(field.place, link) for link in links))
             found += 1
             yield made
         read(fields.document, about, found)
+
+    async def _skim(self, path: str, media: Sequence[Pointer]) -> tuple[dict[str, Any], int]:
+        """A JSON answer without its media, which may be large, and how many there are."""
+        async with self._endpoint.open("GET", path) as reply:
+            await reply.check_json()
+            fields = EmbeddedFields(reply.chunks(), media)
+            found = 0
+            try:
+                with self._understood():
+                    async for _ in fields.fields():
+                        found += 1
+            finally:
+                await fields.aclose()
+        if not isinstance(fields.document, dict):
+            raise ProviderError(f"{self.name} answered something else than a JSON object")
+        return fields.document, found
 
     async def _made(self, field: EmbeddedField, index: int, *, is_link: bool) -> Made:
         if is_link and (await field.peek(5)).lower() != b"data:":
@@ -137,3 +160,13 @@ class Vendor(ABC):
             raise ProviderError(f"{self.name} sent a result that is no base64: {exc.detail}") from None
         except (InvalidRequest, TooLarge) as exc:
             raise ProviderError(f"{self.name} sent an answer that cannot be read: {exc.detail}") from None
+
+
+async def _may_be(field: EmbeddedField, wanted: str) -> bool:
+    """Whether base64 can be media of that kind, by its first bytes; what they do not tell may be."""
+    head = await field.peek(64)
+    try:
+        seen = sniff(base64.b64decode(head[: len(head) // 4 * 4]))
+    except ValueError:
+        return True
+    return seen is None or seen.startswith(wanted)
