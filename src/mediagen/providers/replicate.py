@@ -1,8 +1,9 @@
 """Replicate: everything is a prediction, whatever it makes.
 
 ``owner/name`` runs an official model, ``owner/name:version`` or a bare version a certain one, and
-``deployments/owner/name`` a deployment. What a model takes is its own affair: we send the usual names, and ``extra`` what
-it knows beside them. Outputs are links that live for an hour. Source: Replicate HTTP API reference, as read on 2026-11-20.
+``deployments/owner/name`` a deployment. What a model takes is its own affair: we send the usual names, and ``extra``
+what it knows beside them. Outputs are links that live for an hour. Source: Replicate HTTP API reference, as read on
+2026-11-20.
 """
 
 from __future__ import annotations

@@ -172,9 +172,11 @@ def tiles(canvas: Canvas) -> str:
     """Quarter circles, halves and discs on a grid."""
     w, h, dice, palette = canvas.width, canvas.height, canvas.dice, canvas.palette
     room = h if canvas.type_top is None else max(h * 0.2, canvas.type_top - 4 * canvas.unit)
-    rows = max(2, round(room / (min(w, h) / 5)))
-    side = room / rows
-    across = math.ceil(w / side)
+    # whole tiles across, and as little left over below them as goes
+    least = math.ceil(w / (room / 2))
+    across = min(range(least, least + 6), key=lambda count: room % (w / count) / room + 0.01 * abs(count - 6))
+    side = w / across
+    rows = math.floor(room / side) if canvas.type_top is not None else math.ceil(room / side)
     parts = [canvas.ground]
     colours = [*palette.colours, palette.ink]
     for row in range(rows):
