@@ -251,6 +251,8 @@ async def test_cancel_ends_the_child(provider: Builtin) -> None:
     async with asyncio.timeout(5):
         while descendants(os.getpid()):
             await asyncio.sleep(0.01)
+    status = await provider.poll(operation)
+    assert (status.phase, status.error is not None) == (Phase.FAILED, True), "and it is not begun again"
     with pytest.raises(ProviderError):
         async with provider.fetch(operation):
             pass

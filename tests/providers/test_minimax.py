@@ -235,7 +235,7 @@ async def test_every_end_without_a_film_is_a_failure(api: VendorServer, provider
 async def test_a_film_that_is_no_longer_known(api: VendorServer, provider: Any) -> None:
     api.on("GET", "/v2/query/video_generation/1", refused(2013, "invalid task_id"))
 
-    with pytest.raises(MediagenError, match="invalid task_id"):
+    with pytest.raises(ProviderError, match="invalid task_id"):
         await provider.poll(SECOND)
 
 

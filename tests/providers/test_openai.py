@@ -340,7 +340,8 @@ async def test_a_refused_film_says_so(api: VendorServer, generic: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("say", "retryable"), [(Say({}, 500), True), (Say({}, 404), False), (Say(lost=True), True), (Say({}, 504), True)]
+    ("say", "retryable"),
+    [(Say({}, 500), True), (Say({}, 400), False), (Say({}, 404), False), (Say(lost=True), True), (Say({}, 504), True)],
 )
 async def test_looking_may_fail_and_be_tried_again(api: VendorServer, generic: Any, say: Say, retryable: bool) -> None:
     api.on("GET", "/v1/videos/v", say)

@@ -49,9 +49,12 @@ def find(program: str = "ffmpeg") -> str:
 
 @cache
 def _leash() -> tuple[str, ...]:
-    """Words before the program's that let it die with us (``setpriv(1)``); none where there is no such thing."""
-    setpriv = shutil.which("setpriv")
-    return (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
+    """Words before the program's that let it die with us (``setpriv(1)``) and give way to the event loop (``nice(1)``).
+
+    Each is left out where there is no such program.
+    """
+    setpriv, nice = shutil.which("setpriv"), shutil.which("nice")
+    return (*((setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()), *((nice, "-n", "5") if nice else ()))
 
 
 async def run(

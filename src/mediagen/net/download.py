@@ -54,7 +54,7 @@ class Fetcher:
         if origin is None:
             return self
         other = copy(self)
-        vars(other)["_trusted"] = origin
+        other._trusted = origin  # noqa: SLF001 - a copy of ourselves
         return other
 
     @property

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
-from mediagen.core.errors import ContentRefused, InvalidRequest, OutcomeUnknown, ProviderError
+from mediagen.core.errors import ContentRefused, OutcomeUnknown, ProviderError
 from mediagen.core.redaction import redact_text
 from mediagen.providers.base import (
     About,
@@ -111,8 +112,10 @@ class Fal(Vendor):
         """A job that waits is taken out; one that runs is only told, and its app decides."""
         try:
             document = await self._endpoint.call("PUT", _address(operation, "cancel_url"))
-        except InvalidRequest:  # how it says ALREADY_COMPLETED
-            return True
+        except ProviderError as exc:
+            if exc.context.get("status") != HTTPStatus.BAD_REQUEST:
+                raise
+            return True  # how it says ALREADY_COMPLETED
         return document.get("status") in ("OK", "ALREADY_COMPLETED")
 
 

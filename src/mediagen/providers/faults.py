@@ -100,7 +100,10 @@ def _clean(message: object) -> str:
 
 
 def refusal(provider: str, status: int, headers: Mapping[str, str], body: bytes, *, paid: bool) -> MediagenError:
-    """The error for an answer that is no success. ``paid``: the call was one that begins paid work."""
+    """The error for an answer that is no success. ``paid``: the call was one that begins paid work.
+
+    Only of such a call a refusal is about the caller's request; of one that looks it is ours.
+    """
     said = complaint_of(body)
     tail = f": {said.message}" if said.message else ""
     about: dict[str, Any] = {"provider": provider, "status": status, "vendor_code": said.code.strip() or None}
@@ -115,9 +118,9 @@ def refusal(provider: str, status: int, headers: Mapping[str, str], body: bytes,
     if status == 429:
         after = _retry_after(headers, said)
         return ProviderRateLimited(f"{provider} wants to be asked later{tail}", retry_after=after, **about)
-    if status in (400, 404) and _MODEL.search(said.words):
+    if paid and status in (400, 404) and _MODEL.search(said.words):
         return UnknownModel(f"{provider} does not know the model{tail}", param="model", **about)
-    if status in (400, 405, 413, 415, 422):
+    if paid and status in (400, 405, 413, 415, 422):
         return InvalidRequest(
             f"{provider} does not take the request{tail or f' ({status})'}", param=said.param, **about
         )

@@ -210,6 +210,8 @@ class MiniMax(Vendor):
         if code == _TIMED_OUT and paid:
             raise OutcomeUnknown(f"{self.name} timed out within; it may be doing the work, and charge for it", **about)
         error = ProviderUnavailable if code == _TIMED_OUT else _ERRORS.get(code, ProviderError)
+        if error is InvalidRequest and not paid:
+            error = ProviderError
         if error is ProviderKeyRefused:
             raise error(f"{self.name} does not take the key of this server", **about)
         raise error(f"{self.name} refuses: {words} ({code})", **about)

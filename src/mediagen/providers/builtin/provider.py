@@ -145,7 +145,7 @@ class Builtin:
             yield Answer(results, about)
 
     async def cancel(self, operation: Operation, /) -> bool:
-        self._renders.drop(operation.id)
+        self._renders.cancel(operation.id)
         return True
 
 

@@ -9,6 +9,7 @@ import asyncio
 import os
 import tempfile
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -52,6 +53,7 @@ class Renders:
         self._folder = folder
         self._slots = asyncio.Semaphore(parallel)
         self._jobs: dict[str, Job] = {}
+        self._cancelled: deque[str] = deque(maxlen=1000)
         self._group: asyncio.TaskGroup | None = None
 
     @asynccontextmanager
@@ -75,6 +77,8 @@ class Renders:
         self._forget_old()
         if (job := self._jobs.get(job_id)) is not None:
             return job
+        if job_id in self._cancelled:
+            return Job(clip, Phase.FAILED, error=ProviderError("the film was cancelled"))
         if self._group is None or len(self._jobs) >= _MAX_JOBS:
             raise ProviderRateLimited(f"more than {_MAX_JOBS} films wait to be drawn", retry_after=30.0)
         job = self._jobs[job_id] = Job(clip)
@@ -89,6 +93,11 @@ class Renders:
                 break
             ahead += job.phase in (Phase.QUEUED, Phase.RUNNING)
         return ahead
+
+    def cancel(self, job_id: str) -> None:
+        """Stop it for good."""
+        self._cancelled.append(job_id)
+        self.drop(job_id)
 
     def drop(self, job_id: str) -> None:
         """Stop it, and forget what it made."""
