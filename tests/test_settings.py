@@ -232,6 +232,8 @@ def test_providers_are_named_freely(tmp_path: Path) -> None:
         ("[providers.a]\ntype = 'fal'\nbase_url = 'ftp://x'\n", "must be an http(s) URL"),
         ("[providers.a]\ntype = 'openai'\nmodels = ['=x']\n", "not a model"),
         ("[providers.a]\ntype = 'builtin'\nmodels = ['x']\n", "the built-in provider has no base_url"),
+        ("[providers.A]\ntype = 'openai'\n", "cannot be the name of a provider"),
+        ("[providers.builtin]\ntype = 'openai'\n", "the name of the built-in provider"),
         ("[providers.a]\ntype = 'openai'\nkey = 'x'\n", "there is no setting providers.a.key"),
     ],
 )

@@ -183,6 +183,9 @@ class ImageContract(ProviderContract):
         assert bench.image_model is not None
         return ImageRequest(**{"model": bench.image_model, "prompt": "A red fox", **changes})
 
+    def test_what_it_can_make_is_told_beforehand(self, bench: Bench) -> None:
+        bench.provider.check(self.request(bench))
+
     async def test_a_picture_comes(self, bench: Bench) -> None:
         bench.ready_images([PNG])
 
@@ -252,6 +255,9 @@ class VideoContract(ProviderContract):
         return VideoRequest(
             **{"model": bench.video_model, "prompt": "A red fox", "seconds": 6.0, "size": Size(320, 180), **changes}
         )
+
+    def test_what_it_can_film_is_told_beforehand(self, bench: Bench) -> None:
+        bench.provider.check(self.film_request(bench))
 
     async def test_a_film_comes(self, bench: Bench) -> None:
         bench.ready_video(FILM)

@@ -277,6 +277,10 @@ class Provider(Protocol):
     @property
     def models(self) -> tuple[Model, ...]: ...
 
+    def check(self, request: Request, /) -> None:
+        """Whether this request can be made at all, as far as can be told without asking; for the edge, before a task
+        is stored. Raises InvalidRequest, UnknownModel; ``context["param"]`` names the field."""
+
 
 @runtime_checkable
 class MakesImages(Protocol):

@@ -42,8 +42,8 @@ _RESULTS: Final[tuple[Pointer, ...]] = (
 )
 _URLS: Final = ("status_url", "response_url", "cancel_url")
 
-_IMAGES: Final = ImageAbilities(max_n=4, max_inputs=8, by_operation=True)
-_VIDEOS: Final = VideoAbilities(inputs=frozenset({"first_frame", "last_frame"}), cancel=True)
+_IMAGES: Final = ImageAbilities(max_n=4, max_inputs=8, masks=True, by_operation=True)
+_VIDEOS: Final = VideoAbilities(inputs=frozenset({"first_frame", "last_frame", "reference"}), cancel=True)
 
 
 class Fal(Vendor):
@@ -62,8 +62,13 @@ class Fal(Vendor):
     def _unknown(self, name: str) -> Model:
         return Model(name, _IMAGES, _VIDEOS)
 
+    def _prepared(self, request: Request) -> dict[str, Any]:
+        return _inputs(request)
+
     async def submit(self, request: Request, /) -> Operation:
-        async with self._endpoint.open("POST", f"/{request.model}", json_body(_inputs(request)), paid=True) as reply:
+        async with self._endpoint.open(
+            "POST", f"/{request.model}", json_body(self._prepared(request)), paid=True
+        ) as reply:
             document = await reply.document()
         job_id = document.get("request_id") if isinstance(document, dict) else None
         if not isinstance(job_id, str) or not job_id:

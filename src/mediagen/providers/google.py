@@ -28,6 +28,7 @@ from mediagen.providers.base import (
     Operation,
     Phase,
     Request,
+    Role,
     Size,
     Status,
     Usage,
@@ -82,21 +83,29 @@ class Google(Vendor):
 
     def _unknown(self, name: str) -> Model:
         if name.startswith(_INTERACTIONS):
-            return Model(name, ImageAbilities(max_inputs=14, by_operation=True), VideoAbilities(cancel=True))
+            frames: frozenset[Role] = frozenset({"first_frame", "reference"})
+            return Model(
+                name, ImageAbilities(max_inputs=14, by_operation=True), VideoAbilities(inputs=frames, cancel=True)
+            )
         if name.startswith("veo"):
             return Model(name, videos=_VIDEOS)
         return Model(name, images=ImageAbilities(max_n=4) if name.startswith("imagen") else _IMAGES)
+
+    def _prepared(self, request: Request) -> dict[str, Any]:
+        if request.model.startswith(_INTERACTIONS):
+            return _interaction_body(request)
+        if isinstance(request, VideoRequest):
+            return _veo_body(request)
+        return _imagen_body(request) if request.model.startswith("imagen") else _content_body(request)
 
     # -- pictures in one call
 
     @asynccontextmanager
     async def generate(self, request: ImageRequest, /) -> AsyncIterator[Answer]:
-        if request.model.startswith("imagen"):
-            path, body = f"/models/{request.model}:predict", _imagen_body(request)
-        else:
-            path, body = f"/models/{request.model}:generateContent", _content_body(request)
+        verb = "predict" if request.model.startswith("imagen") else "generateContent"
+        path, body = f"/models/{request.model}:{verb}", json_body(self._prepared(request))
         async with (
-            self._endpoint.open("POST", path, json_body(body), paid=True) as reply,
+            self._endpoint.open("POST", path, body, paid=True) as reply,
             self._answer(reply, self._read_content, media=_IN_CONTENT) as answer,
         ):
             yield answer
@@ -124,12 +133,12 @@ class Google(Vendor):
     async def submit(self, request: Request, /) -> Operation:
         making = Making.IMAGE if isinstance(request, ImageRequest) else Making.VIDEO
         if request.model.startswith(_INTERACTIONS):
-            path, body = "/interactions", _interaction_body(request)
-        elif isinstance(request, VideoRequest):
-            path, body = f"/models/{request.model}:predictLongRunning", _veo_body(request)
+            path = "/interactions"
+        elif making is Making.VIDEO:
+            path = f"/models/{request.model}:predictLongRunning"
         else:
             raise InvalidRequest(f"{request.model} makes pictures in one call")
-        async with self._endpoint.open("POST", path, json_body(body), paid=True) as reply:
+        async with self._endpoint.open("POST", path, json_body(self._prepared(request)), paid=True) as reply:
             document = await reply.document()
         name = (document.get("name") or document.get("id")) if isinstance(document, dict) else None
         if not isinstance(name, str) or not name:
@@ -224,8 +233,6 @@ def _content_body(request: ImageRequest) -> dict[str, Any]:
 
 
 def _imagen_body(request: ImageRequest) -> dict[str, Any]:
-    if request.inputs:
-        raise InvalidRequest(f"{request.model} does not edit pictures", param="image")
     parameters = _given(
         sampleCount=request.n,
         aspectRatio=ratio_of(request.size, ("1:1", "3:4", "4:3", "9:16", "16:9")) if request.size else None,
@@ -239,8 +246,6 @@ def _veo_body(request: VideoRequest) -> dict[str, Any]:
     def still(each: Input) -> dict[str, Any]:
         return {"bytesBase64Encoded": InBase64(each, as_uri=False), "mimeType": each.media_type}
 
-    if request.remix_of:
-        raise InvalidRequest(f"{request.model} has no remix", param="remix")
     by_role = {each.role: each for each in request.inputs}
     first, last = by_role.get("first_frame") or by_role.get("image"), by_role.get("last_frame")
     references = [

@@ -86,13 +86,10 @@ class MiniMax(Vendor):
             return Model(name, images=_IMAGES)
         return Model(name, videos=_V2 if _is_v2(name) else _V1)
 
-    # -- pictures
-
-    @asynccontextmanager
-    async def generate(self, request: ImageRequest, /) -> AsyncIterator[Answer]:
-        if request.inputs:
-            raise InvalidRequest(f"{request.model} does not edit pictures", param="image")
-        fields: dict[str, Any] = {
+    def _prepared(self, request: Request) -> dict[str, Any]:
+        if isinstance(request, VideoRequest):
+            return _v2_body(request) if _is_v2(request.model) else _v1_body(request)
+        fields = {
             "model": request.model,
             "prompt": request.prompt,
             "n": request.n,
@@ -101,7 +98,13 @@ class MiniMax(Vendor):
             "width": request.size.width if request.size else None,
             "height": request.size.height if request.size else None,
         }
-        body = json_body(_given(fields) | dict(request.extra))
+        return _given(fields) | dict(request.extra)
+
+    # -- pictures
+
+    @asynccontextmanager
+    async def generate(self, request: ImageRequest, /) -> AsyncIterator[Answer]:
+        body = json_body(self._prepared(request))
         links = [("data", "image_urls", "*")]
         media = [("data", "image_base64", "*")]
         async with (
@@ -121,12 +124,8 @@ class MiniMax(Vendor):
     async def submit(self, request: Request, /) -> Operation:
         if isinstance(request, ImageRequest):
             raise InvalidRequest(f"{request.model} makes pictures in one call")
-        if request.remix_of:
-            raise InvalidRequest(f"{self.name} has no remix", param="remix")
-        v2 = _is_v2(request.model)
-        body = _v2_body(request) if v2 else _v1_body(request)
-        path = "/v2/video_generation" if v2 else "/v1/video_generation"
-        async with self._endpoint.open("POST", path, json_body(body), paid=True) as reply:
+        path = "/v2/video_generation" if _is_v2(request.model) else "/v1/video_generation"
+        async with self._endpoint.open("POST", path, json_body(self._prepared(request)), paid=True) as reply:
             document = await reply.document()
         self._check(document, paid=True)
         task_id = document.get("task_id")

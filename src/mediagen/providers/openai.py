@@ -99,6 +99,11 @@ class OpenAI(Vendor):
             return Model(name, images=None if is_film else images, videos=videos if is_film else None)
         return Model(name, images=images if quirks.images else None, videos=videos if quirks.videos else None)
 
+    def _prepared(self, request: Request) -> Body:
+        if isinstance(request, VideoRequest):
+            return self._video_body(request)
+        return self._image_body(request, streams=False)
+
     # -- pictures
 
     @asynccontextmanager
@@ -166,19 +171,21 @@ class OpenAI(Vendor):
         try:
             async for event in events:
                 fields = EmbeddedFields(event.data, [("b64_json",)])
-                places = fields.fields()
-                field = await self._next(places)
-                if field is None:
-                    self._refuse_event(fields.document)
-                    continue
-                is_partial = "partial_image" in event.name or b"partial_image" in fields.rest
-                yield Content(
-                    ChunkSource(self._decoded(field)), done, _partial_index(fields.rest) if is_partial else None
-                )
-                await self._next(places)
-                if not is_partial:
-                    done += 1
-                    self._read_event(fields.document, about)
+                try:
+                    places = fields.fields()
+                    field = await self._next(places)
+                    if field is None:
+                        self._refuse_event(fields.document)
+                        continue
+                    is_partial = "partial_image" in event.name or b"partial_image" in fields.rest
+                    partial = _partial_index(fields.rest) if is_partial else None
+                    yield Content(ChunkSource(self._decoded(field)), done, partial)
+                    await self._next(places)
+                    if not is_partial:
+                        done += 1
+                        self._read_event(fields.document, about)
+                finally:
+                    await fields.aclose()
         finally:
             await events.aclose()
         if done == 0:

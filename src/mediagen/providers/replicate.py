@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Final
 
-from mediagen.core.errors import InvalidRequest, OutcomeUnknown, ProviderError
+from mediagen.core.errors import OutcomeUnknown, ProviderError
 from mediagen.providers.base import (
     About,
     Answer,
@@ -40,8 +40,8 @@ _PERCENT: Final = re.compile(r"([0-9]{1,3})%")
 _TAIL: Final = 4000
 """Characters of a log that are looked at."""
 
-_IMAGES: Final = ImageAbilities(max_n=4, max_inputs=8, by_operation=True)
-_VIDEOS: Final = VideoAbilities(inputs=frozenset({"first_frame", "last_frame"}), cancel=True, percent=True)
+_IMAGES: Final = ImageAbilities(max_n=4, max_inputs=8, masks=True, by_operation=True)
+_VIDEOS: Final = VideoAbilities(inputs=frozenset({"first_frame", "last_frame", "reference"}), cancel=True, percent=True)
 
 
 class Replicate(Vendor):
@@ -56,9 +56,12 @@ class Replicate(Vendor):
     def _unknown(self, name: str) -> Model:
         return Model(name, _IMAGES, _VIDEOS)
 
+    def _prepared(self, request: Request) -> dict[str, Any]:
+        return _inputs(request)
+
     async def submit(self, request: Request, /) -> Operation:
         path, body = _call(request.model)
-        body["input"] = inputs_of(request)
+        body["input"] = self._prepared(request)
         async with self._endpoint.open("POST", path, json_body(body), paid=True) as reply:
             document = await reply.document()
         job_id = document.get("id") if isinstance(document, dict) else None
@@ -108,11 +111,9 @@ def _call(model: str) -> tuple[str, dict[str, Any]]:
     return f"/models/{name}/predictions", {}
 
 
-def inputs_of(request: Request) -> dict[str, Any]:
+def _inputs(request: Request) -> dict[str, Any]:
     """What most models understand; the rest ignore it."""
     if isinstance(request, ImageRequest):
-        if any(each.role == "mask" for each in request.inputs) and len(request.inputs) < 2:
-            raise InvalidRequest("a mask needs a picture", param="mask")
         own: dict[str, Any] = {
             "num_outputs": request.n if request.n > 1 else None,
             "output_format": {"jpeg": "jpg"}.get(request.output_format or "", request.output_format),

@@ -13,7 +13,8 @@ from yarl import URL
 
 from mediagen.core.errors import InvalidBase64, InvalidRequest, MediagenError, ProviderError, TooLarge
 from mediagen.net.policy import check_text
-from mediagen.providers.base import About, Answer, Content, Link, Made, Model
+from mediagen.providers.base import About, Answer, Content, Link, Made, Model, Request
+from mediagen.providers.demands import check
 from mediagen.providers.endpoint import Endpoint, Reply
 from mediagen.providers.settings import ProviderSettings
 from mediagen.providers.words import Words
@@ -55,6 +56,16 @@ class Vendor(ABC):
     @abstractmethod
     def _unknown(self, name: str) -> Model:
         """What a model of the settings can do that is not among ``known``."""
+
+    def check(self, request: Request, /) -> None:
+        """As ``Provider.check``."""
+        model = next((model for model in self.models if model.id == request.model), None)
+        check(request, model or self._model(request.model))
+        self._prepared(request)
+
+    @abstractmethod
+    def _prepared(self, request: Request) -> object:
+        """What would be sent, put together without sending it. Raises InvalidRequest."""
 
     # -- results
 

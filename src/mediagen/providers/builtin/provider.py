@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mediagen.core.errors import InvalidRequest
+from mediagen.core.errors import InvalidRequest, UnknownModel
 from mediagen.media.vips import VipsPool
 from mediagen.providers.base import (
     About,
@@ -33,6 +33,7 @@ from mediagen.providers.builtin import clip as clips
 from mediagen.providers.builtin import poster
 from mediagen.providers.builtin.clip import Clip
 from mediagen.providers.builtin.renders import FileSource, Renders
+from mediagen.providers.demands import check
 from mediagen.streams.sources import ChunkSource
 
 if TYPE_CHECKING:
@@ -88,6 +89,17 @@ class Builtin:
                 yield cls(name, pool, renders)
         finally:
             pool.close()
+
+    def check(self, request: Request, /) -> None:
+        """As ``Provider.check``."""
+        model = next((model for model in self.models if model.id == request.model), None)
+        if model is None:
+            raise UnknownModel(f"there is no built-in model {request.model!r}", param="model")
+        check(request, model)
+        if isinstance(request, ImageRequest):
+            _image_size(request)
+        else:
+            _clip(request)
 
     # -- pictures
 
