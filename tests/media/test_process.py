@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mediagen.core.errors import DeadlineExceeded
-from mediagen.media import process
+from mediagen.media import leash, process
 from tests.infra.process import Child, descendants, need
 
 FOREVER = ("-re", "-f", "lavfi", "-i", "color=s=64x64:r=10", "-f", "null", "-")
@@ -24,15 +25,23 @@ asyncio.run(process.run({FOREVER!r}, limit_seconds=60))
 """
 
 
-def command(pid: int) -> bytes:
+def program(pid: int) -> str:
+    """The name of what a process runs; empty when there is no such process."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
+        return Path(os.readlink(f"/proc/{pid}/exe")).name
     except OSError:
-        return b""
+        return ""
 
 
 def encoders(pid: int) -> list[int]:
-    return [child for child in descendants(pid) if b"lavfi" in command(child)]
+    return [child for child in descendants(pid) if program(child) == "ffmpeg"]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 async def encoding(pid: int) -> int:
@@ -41,6 +50,12 @@ async def encoding(pid: int) -> int:
         while not (found := await asyncio.to_thread(encoders, pid)):
             await asyncio.sleep(0.02)
     return found[0]
+
+
+async def ended(pid: int) -> None:
+    async with asyncio.timeout(10):
+        while await asyncio.to_thread(alive, pid):
+            await asyncio.sleep(0.02)
 
 
 async def test_it_tells_how_far_it_is_and_writes_into_a_file_without_a_name() -> None:
@@ -78,9 +93,31 @@ async def test_a_killed_server_leaves_no_child(tmp_path: Path) -> None:
         server.send(signal.SIGKILL)
         await server.exited(10)
 
-        async with asyncio.timeout(5):
-            while b"lavfi" in await asyncio.to_thread(command, ffmpeg):
-                await asyncio.sleep(0.02)
+        await ended(ffmpeg)
+
+
+@pytest.mark.parametrize("round_", range(6))
+async def test_a_server_killed_while_it_starts_a_child_leaves_none(tmp_path: Path, round_: int) -> None:
+    need("ffmpeg", "setpriv")
+    with Child([sys.executable, "-c", RUN], tmp_path / "log") as server:
+        async with asyncio.timeout(20):
+            while not (children := await asyncio.to_thread(descendants, server.pid)):
+                await asyncio.sleep(0)
+
+        await asyncio.sleep(round_ * 0.004)
+        server.send(signal.SIGKILL)
+        await server.exited(10)
+
+        for child in children:
+            await ended(child)
+
+
+def test_an_orphan_does_not_begin() -> None:
+    words = [sys.executable, "-I", "-S", leash.__file__, "1", "/bin/echo", "begun"]
+
+    done = subprocess.run(words, capture_output=True, check=False)
+
+    assert (done.returncode, done.stdout) == (1, b"")
 
 
 async def test_too_long_is_ended() -> None:

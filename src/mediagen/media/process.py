@@ -11,6 +11,7 @@ import contextlib
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Final
@@ -18,6 +19,7 @@ from typing import Final
 import structlog
 
 from mediagen.core.errors import DeadlineExceeded, MediagenError, Unavailable
+from mediagen.media import leash
 
 log = structlog.get_logger(__name__)
 
@@ -47,14 +49,9 @@ def find(program: str = "ffmpeg") -> str:
     return found
 
 
-@cache
-def _leash() -> tuple[str, ...]:
-    """Words before the program's that let it die with us (``setpriv(1)``) and give way to the event loop (``nice(1)``).
-
-    Each is left out where there is no such program.
-    """
-    setpriv, nice = shutil.which("setpriv"), shutil.which("nice")
-    return (*((setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()), *((nice, "-n", "5") if nice else ()))
+def _leashed(program: str) -> tuple[str, ...]:
+    """Words that start ``program`` so that it dies with us."""
+    return (sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), program)
 
 
 async def run(
@@ -84,10 +81,8 @@ async def run(
     )
     loop = asyncio.get_running_loop()
     program = await loop.run_in_executor(None, find)
-    leash = await loop.run_in_executor(None, _leash)
     process = await asyncio.create_subprocess_exec(
-        *leash,
-        program,
+        *_leashed(program),
         *fixed,
         *arguments,
         stdin=asyncio.subprocess.DEVNULL,
