@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -99,8 +100,8 @@ async def test_a_transparent_ground_is_transparent(provider: Builtin) -> None:
 
 
 async def test_the_same_seed_gives_the_same_picture_and_each_of_many_is_another(provider: Builtin) -> None:
-    first, second, third = await draw(provider, n=3, seed=5, background="transparent")
-    again = (await draw(provider, n=3, seed=5, background="transparent"))[0]
+    first, second, third = await draw(provider, n=3, seed=5)
+    again = (await draw(provider, n=3, seed=5))[0]
 
     assert (first - again).abs().max() == 0
     assert (first - second).abs().max() > 0
@@ -307,6 +308,18 @@ async def test_without_ffmpeg_films_fail_with_a_word_and_pictures_work(
     assert "ffmpeg is not installed" in status.error.detail
     assert not status.error.retryable
     assert len(await draw(provider)) == 1
+
+
+def test_type_is_set_on_a_machine_without_fonts() -> None:
+    code = (
+        "from mediagen.providers.builtin.poster import type_mask as m;"
+        "a, b = m('illi', 40, 900), m('MWMW', 40, 900); print(b.width > 2 * a.width, b.avg() > 20)"
+    )
+    bare = {**os.environ, "FONTCONFIG_FILE": "/nowhere/fonts.conf", "HOME": "/nowhere"}
+
+    done = subprocess.run([sys.executable, "-c", code], env=bare, capture_output=True, text=True, check=True)
+
+    assert done.stdout == "True True\n"
 
 
 def test_every_design_and_palette_draws() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -440,6 +441,48 @@ async def test_a_huge_answer_stays_out_of_memory(api: VendorServer, generic: Any
 
     assert total == 4 * 48 << 20
     assert await asyncio.to_thread(resident_bytes, os.getpid(), peak=True) - before < 64 << 20
+
+
+async def test_a_picture_given_twice_counts_once(api: VendorServer, generic: Any) -> None:
+    data = [{"b64_json": b64(PNG), "url": f"{api.url}/a.png"}, {"url": None, "b64_json": b64(PNG + b"2")}]
+    api.on("POST", "/v1/images/generations", Say({"data": data}))
+
+    pictures, _ = await generate(generic, n=2)
+
+    assert pictures == [PNG, PNG + b"2"]
+
+
+@pytest.mark.parametrize("job_id", ["../../admin", "a/b?c=d#e", "x" * 300, "mit Leerraum ü"])
+async def test_an_id_stays_one_piece_of_the_path(api: VendorServer, generic: Any, job_id: str) -> None:
+    api.on("POST", "/v1/videos", Say({"id": job_id, "status": "queued"}))
+    api.on("GET", "/v1/videos/[^/?#]+", video("completed"))
+
+    operation = await generic.submit(VideoRequest("m", "fox"))
+    status = await generic.poll(operation)
+
+    assert status.phase is Phase.COMPLETED
+    assert unquote(api.calls("GET")[0].path.removeprefix("/v1/videos/")) == job_id
+
+
+async def test_an_id_that_is_a_way_is_refused(api: VendorServer, generic: Any) -> None:
+    with pytest.raises(ProviderError, match="cannot be asked for"):
+        await generic.poll(Operation("vendor", "m", Making.VIDEO, ".."))
+
+    assert not list(api.asked)
+
+
+async def test_gateways_that_name_things_otherwise(api: VendorServer, generic: Any) -> None:
+    """``task_id`` of New API, ``unsigned_urls`` of OpenRouter."""
+    api.on("POST", "/v1/videos", Say({"task_id": "t1", "status": "pending"}))
+    api.on("GET", "/v1/videos/t1", Say({"id": "t1", "status": "completed", "unsigned_urls": [f"{api.url}/o.mp4"]}))
+    api.on("GET", "/o.mp4", Say(FILM, media_type="video/mp4"))
+
+    operation = await generic.submit(VideoRequest("m", "fox"))
+    status = await settled(generic, operation)
+    async with generic.fetch(status.operation) as answer:
+        (taken,) = await take(answer)
+
+    assert taken.data == FILM
 
 
 async def test_a_film_that_is_ready_at_once(api: VendorServer, generic: Any) -> None:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import quote
 
 import aiohttp
 from yarl import URL
@@ -202,6 +203,13 @@ class Endpoint:
         except (FetchFailed, TooLarge):
             body.clear()  # the status says enough
         return refusal(self.name, response.status, response.headers, bytes(body), paid=paid)
+
+
+def quoted(text: str) -> str:
+    """An id as one piece of a path. Raises ProviderError for dots alone, which are a way and no id (RFC 3986)."""
+    if text in (".", ".."):
+        raise ProviderError(f"the provider named an id that cannot be asked for: {text}")
+    return quote(text, safe="")
 
 
 class _Sized:

@@ -28,6 +28,7 @@ from mediagen.providers.base import (
     VideoAbilities,
 )
 from mediagen.providers.bodies import InBase64, json_body
+from mediagen.providers.endpoint import quoted
 from mediagen.providers.faults import Complaint, failure
 from mediagen.providers.shapes import ratio_of
 from mediagen.providers.vendor import Vendor
@@ -128,7 +129,7 @@ def _address(operation: Operation, name: str) -> str:
     """Of the answer to the submission, else as documented; the app's name ends after its second part."""
     app = "/".join(operation.model.split("/")[:2])
     tail = {"status_url": "/status", "response_url": "", "cancel_url": "/cancel"}[name]
-    return str(operation.state.get(name) or f"/{app}/requests/{operation.id}{tail}")
+    return str(operation.state.get(name) or f"/{app}/requests/{quoted(operation.id)}{tail}")
 
 
 def _inputs(request: Request) -> dict[str, Any]:

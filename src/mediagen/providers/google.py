@@ -36,6 +36,7 @@ from mediagen.providers.base import (
     VideoRequest,
 )
 from mediagen.providers.bodies import InBase64, json_body
+from mediagen.providers.endpoint import quoted
 from mediagen.providers.faults import Complaint, failure, said_in
 from mediagen.providers.shapes import ratio_of, resolution_of, whole_seconds
 from mediagen.providers.vendor import Vendor
@@ -200,12 +201,14 @@ class Google(Vendor):
         """Interactions alone can be stopped."""
         if not operation.model.startswith(_INTERACTIONS):
             return False
-        await self._endpoint.call("POST", f"/interactions/{operation.id}/cancel", {})
+        await self._endpoint.call("POST", f"/interactions/{quoted(operation.id)}/cancel", {})
         return True
 
 
 def _path_of(operation: Operation) -> str:
-    return f"/interactions/{operation.id}" if operation.model.startswith(_INTERACTIONS) else f"/{operation.id}"
+    if operation.model.startswith(_INTERACTIONS):
+        return f"/interactions/{quoted(operation.id)}"
+    return "/" + "/".join(quoted(step) for step in operation.id.split("/"))
 
 
 def _given(**fields: object) -> dict[str, Any]:

@@ -41,6 +41,7 @@ from mediagen.providers.base import (
     VideoRequest,
 )
 from mediagen.providers.bodies import InBase64, json_body
+from mediagen.providers.endpoint import quoted
 from mediagen.providers.faults import Complaint, failure, said_in
 from mediagen.providers.shapes import ratio_of, resolution_of, whole_seconds
 from mediagen.providers.vendor import Vendor
@@ -169,7 +170,7 @@ class MiniMax(Vendor):
         return Status(phase, operation, error=error, usage=Usage(usage) if isinstance(usage, dict) else None)
 
     async def _task(self, operation: Operation) -> dict[str, Any]:
-        document = await self._endpoint.call("GET", f"/v2/query/video_generation/{operation.id}")
+        document = await self._endpoint.call("GET", f"/v2/query/video_generation/{quoted(operation.id)}")
         self._check(document)
         task = document.get("task")
         if not isinstance(task, dict):

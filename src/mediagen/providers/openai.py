@@ -31,7 +31,7 @@ from mediagen.providers.base import (
     VideoRequest,
 )
 from mediagen.providers.bodies import Body, InBase64, form_body, json_body
-from mediagen.providers.endpoint import Reply
+from mediagen.providers.endpoint import Reply, quoted
 from mediagen.providers.events import Events
 from mediagen.providers.faults import Complaint, failure, said_in
 from mediagen.providers.vendor import Vendor
@@ -119,7 +119,7 @@ class OpenAI(Vendor):
                 async with aclosing(self._streamed(reply, about)) as results:
                     yield Answer(results, about)
             else:
-                async with self._answer(reply, self._read_images, media=[_B64], links=[_URL]) as answer:
+                async with self._answer(reply, self._read_images, media=[_B64], links=[_URL], one_each=True) as answer:
                     yield answer
 
     def _image_body(self, request: ImageRequest, *, streams: bool) -> Body:
@@ -208,10 +208,10 @@ class OpenAI(Vendor):
     async def submit(self, request: Request, /) -> Operation:
         if isinstance(request, ImageRequest):
             raise InvalidRequest(f"{request.model} makes pictures in one call")
-        path = f"/videos/{request.remix_of}/remix" if request.remix_of else "/videos"
+        path = f"/videos/{quoted(request.remix_of)}/remix" if request.remix_of else "/videos"
         async with self._endpoint.open("POST", path, self._video_body(request), paid=True) as reply:
             document = await reply.document()
-        job_id = document.get("id") if isinstance(document, dict) else None
+        job_id = (document.get("id") or document.get("task_id")) if isinstance(document, dict) else None
         if not isinstance(job_id, str) or not job_id:
             if isinstance(document, dict) and document.get("error"):
                 raise failure(self.name, said_in(document))
@@ -239,7 +239,7 @@ class OpenAI(Vendor):
         return json_body(fields)
 
     async def poll(self, operation: Operation, /) -> Status:
-        async with self._endpoint.open("GET", f"/videos/{operation.id}") as reply:
+        async with self._endpoint.open("GET", f"/videos/{quoted(operation.id)}") as reply:
             document = await reply.document()
             after = reply.headers.get("openai-poll-after-ms", "")
         if not isinstance(document, dict):
@@ -261,8 +261,10 @@ class OpenAI(Vendor):
 
     def _with_url(self, operation: Operation, document: Mapping[str, Any]) -> Operation:
         """Gateways give a URL where OpenAI has ``/content`` alone."""
-        metadata = document.get("metadata")
+        metadata, several = document.get("metadata"), document.get("unsigned_urls") or document.get("urls")
         url = document.get("url") or (metadata.get("url") if isinstance(metadata, dict) else None)
+        if not url and isinstance(several, list) and several:
+            url = several[0]
         if not isinstance(url, str) or not url.startswith(("http://", "https://")):
             return operation
         return Operation(operation.provider, operation.model, operation.making, operation.id, {"url": url})
@@ -273,14 +275,14 @@ class OpenAI(Vendor):
             status = await self.poll(operation)  # the one that was saved may have expired
             url = str(status.operation.state.get("url") or operation.state["url"])
         else:
-            url = str(self._endpoint.url(f"/videos/{operation.id}/content"))
+            url = str(self._endpoint.url(f"/videos/{quoted(operation.id)}/content"))
         yield self._one_link(url, About(), media_type="video/mp4")
 
     async def cancel(self, operation: Operation, /) -> bool:
         """There is no such call; of an engine that stops a film that is deleted, it is deleted."""
         if not self._quirks.stops:
             return False
-        await self._endpoint.call("DELETE", f"/videos/{operation.id}")
+        await self._endpoint.call("DELETE", f"/videos/{quoted(operation.id)}")
         return True
 
 

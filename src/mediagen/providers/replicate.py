@@ -29,6 +29,7 @@ from mediagen.providers.base import (
     VideoAbilities,
 )
 from mediagen.providers.bodies import InBase64, json_body
+from mediagen.providers.endpoint import quoted
 from mediagen.providers.faults import Complaint, failure
 from mediagen.providers.shapes import ratio_of
 from mediagen.providers.vendor import Vendor
@@ -71,7 +72,7 @@ class Replicate(Vendor):
         return Operation(self.name, request.model, making, job_id)
 
     async def poll(self, operation: Operation, /) -> Status:
-        document, found = await self._skim(f"/predictions/{operation.id}", _OUTPUT)
+        document, found = await self._skim(f"/predictions/{quoted(operation.id)}", _OUTPUT)
         phase = self._words.phase(document.get("status"))
         if phase is Phase.COMPLETED and not found:
             error = ProviderError(f"{self.name} is done, but there is no output", provider=self.name)
@@ -92,13 +93,13 @@ class Replicate(Vendor):
                 raise ProviderError(f"{self.name} has no output (any more)", provider=self.name)
 
         async with (
-            self._endpoint.open("GET", f"/predictions/{operation.id}") as reply,
+            self._endpoint.open("GET", f"/predictions/{quoted(operation.id)}") as reply,
             self._answer(reply, read, links=_OUTPUT) as answer,
         ):
             yield answer
 
     async def cancel(self, operation: Operation, /) -> bool:
-        await self._endpoint.call("POST", f"/predictions/{operation.id}/cancel")
+        await self._endpoint.call("POST", f"/predictions/{quoted(operation.id)}/cancel")
         return True
 
 

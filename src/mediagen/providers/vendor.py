@@ -94,18 +94,20 @@ class Vendor(ABC):
         media: Sequence[Pointer] = (),
         links: Sequence[Pointer] = (),
         wanted: str = "",
+        one_each: bool = False,
     ) -> AsyncIterator[Answer]:
         """The results in a JSON answer while it arrives.
 
-        ``media`` are fields with base64, ``links`` fields with URLs (or ``data:`` URIs). Base64 whose bytes are
-        of another kind than ``wanted`` (``image``, ``video``) is passed over. ``read`` gets the rest of the
-        document and how many results there were; it may raise, for example when there are none.
+        ``media`` are fields with base64, ``links`` fields with URLs (or ``data:`` URIs). Base64 whose bytes are of
+        another kind than ``wanted`` (``image``, ``video``) is passed over; with ``one_each``, a second field of the
+        same object too. ``read`` gets the rest of the document and how many results there were; it may raise, for
+        example when there are none.
         """
         await reply.check_json()
         about = About()
         fields = EmbeddedFields(reply.chunks(), (*media, *links))
         try:
-            async with aclosing(self._results(fields, read, about, links, wanted)) as results:
+            async with aclosing(self._results(fields, read, about, links, wanted, one_each=one_each)) as results:
                 yield Answer(results, about)
         finally:
             await fields.aclose()
@@ -117,14 +119,20 @@ class Vendor(ABC):
         about: About,
         links: Sequence[Pointer],
         wanted: str,
+        *,
+        one_each: bool,
     ) -> AsyncGenerator[Made]:
         places = fields.fields()
         found = 0
+        seen: Pointer | None = None
         while True:
             with self._understood():
                 field = await anext(places, None)
                 if field is None:
                     break
+                if one_each and field.place[:-1] == seen:
+                    continue
+                seen = field.place[:-1]
                 if wanted and not await _may_be(field, wanted):
                     continue
                 made = await self._made(field, found, is_link=any(fits(field.place, link) for link in links))

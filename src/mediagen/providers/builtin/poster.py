@@ -84,7 +84,7 @@ def draw(prompt: str, width: int, height: int, *, seed: int | None, index: int, 
         image = _ink(image, mask, x, y, palette, share)
     if transparent:
         return image
-    return _grained(image.flatten(), width, height)
+    return _grained(image.flatten(), width, height, seed=dice.getrandbits(31))
 
 
 def _background(canvas: Canvas, name: str, *, transparent: bool) -> Any:
@@ -122,9 +122,9 @@ def _ink(image: Any, mask: Any, x: int, y: int, palette: Palette, share: float) 
     return image.composite2(layer, "over", x=x, y=y)
 
 
-def _grained(image: Any, width: int, height: int) -> Any:
+def _grained(image: Any, width: int, height: int, *, seed: int) -> Any:
     """With a little film grain, which hides the steps of long gradients."""
     import pyvips
 
-    grain = pyvips.Image.gaussnoise(width, height, sigma=2.2, mean=0)
+    grain = pyvips.Image.gaussnoise(width, height, sigma=2.2, mean=0, seed=seed)
     return (image + grain).cast("uchar").copy(interpretation="srgb")
