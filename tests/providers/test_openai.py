@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import os
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from urllib.parse import unquote
@@ -282,6 +284,20 @@ async def test_odd_answers_are_errors_with_words(
         await generate(generic)
 
 
+@pytest.mark.parametrize("whole", [True, False])
+async def test_an_answer_that_comes_compressed_unasked(api: VendorServer, generic: Any, whole: bool) -> None:
+    document = gzip.compress(json.dumps({"data": [{"b64_json": b64(PNG * 30)}]}).encode())
+    say = Say(document if whole else document[:-20], headers={"Content-Encoding": "gzip"}, pieces=99)
+    api.on("POST", "/v1/images/generations", say)
+
+    if whole:
+        assert (await generate(generic))[0] == [PNG * 30]
+    else:
+        with pytest.raises(OutcomeUnknown):
+            await generate(generic)
+    assert api.asked[0].headers["accept-encoding"] == "identity"
+
+
 async def test_silence_has_an_end(api: VendorServer) -> None:
     api.on("POST", "/v1/images/generations", Say(silent=True))
 
@@ -425,8 +441,6 @@ async def test_models_and_their_other_names(api: VendorServer) -> None:
 
 async def test_a_huge_answer_stays_out_of_memory(api: VendorServer, generic: Any) -> None:
     """Four pictures of 48 MiB as base64 in one answer of 256 MiB."""
-    import os
-
     picture = b64(bytes(48 << 20))
     document = ('{"data":[' + ",".join(f'{{"b64_json":"{picture}"}}' for _ in range(4)) + "]}").encode()
     api.on("POST", "/v1/images/generations", Say(document, pieces=1 << 20))

@@ -137,4 +137,4 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_END_SECONDS):
             # read to the end: a child whose pipe nobody reads is not seen to end
-            await asyncio.shield(process.communicate())
+            await process.communicate()
