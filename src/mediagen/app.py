@@ -35,6 +35,7 @@ from mediagen.pipelines.intake import BodyIntake
 from mediagen.pipelines.keep import Keeping, Plan
 from mediagen.pipelines.quota import Quota
 from mediagen.pipelines.reception import Reception
+from mediagen.providers.registry import Providers, open_providers
 from mediagen.settings import Settings
 from mediagen.storage.base import Storage
 from mediagen.storage.local import LocalStorage
@@ -94,6 +95,7 @@ class Instance:
     service: TaskService
     hub: Hub
     content: Content
+    providers: Providers
     opened: bool
 
 
@@ -125,6 +127,9 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         stack.callback(senders.shutdown, wait=False)
         session = await stack.enter_async_context(guarded_session(settings.fetch))
         fetcher = Fetcher(session, settings.fetch)
+        providers = await stack.enter_async_context(
+            open_providers(settings.providers, settings.fetch, folder=settings.data_dir)
+        )
         keeping = Keeping(
             storage,
             BufferPool(settings.storage.buffer_bytes),
@@ -222,9 +227,11 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             offered(settings.data_dir, Access(_reached(settings, server.port), operator_key))
         )
         settle_heap()
-        _LOG.info("server_ready", url=url, storage=storage.name, data_dir=str(settings.data_dir))
+        _LOG.info(
+            "server_ready", url=url, storage=storage.name, data_dir=str(settings.data_dir), providers=providers.names
+        )
         opened = bool(admin_key) or not needs_keys or not keyring.empty
-        yield Instance(url, server.port, storage, service, hub, content, opened)
+        yield Instance(url, server.port, storage, service, hub, content, providers, opened)
         _LOG.info("server_stopping")
     _LOG.info("server_stopped")
 

@@ -91,7 +91,8 @@ def open_files(limit: int | None = None) -> Finding:
 
 
 def programs() -> Iterator[Finding]:
-    """Information: nothing of this release needs them."""
+    """FFmpeg: films of the built-in provider need it, nothing else does."""
     for name in ("ffmpeg", "ffprobe"):
         found = shutil.which(name)
-        yield Finding(name, "ok", found or "not installed; not needed by this release")
+        advice = "" if found else "install it for films: apt-get install ffmpeg"
+        yield Finding(name, "ok" if found else "warn", found or "not installed: no films", advice)
