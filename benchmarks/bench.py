@@ -33,8 +33,15 @@ class Bench:
         """Size of the object of a case in MiB; a quarter of the usual one when it has to be quick."""
         return usual // 4 if self.quick else usual
 
-    def store(self, *, remote: tuple[float, float] | None = None, keep: bool = False, tls: bool = False) -> Store:
-        return Store(self.work, remote=remote, keep=keep, tls=self.source if tls else None)
+    def store(
+        self,
+        *,
+        remote: tuple[float, float] | None = None,
+        keep: bool = False,
+        gives: Path | None = None,
+        tls: bool = False,
+    ) -> Store:
+        return Store(self.work, remote=remote, keep=keep, gives=gives, tls=self.source if tls else None)
 
     def server(
         self, store: Store | None = None, *, tls: bool = False, settings: Mapping[str, Any] | None = None

@@ -43,11 +43,20 @@ def toml(values: Mapping[str, Any], place: str = "") -> str:
     return "\n".join(lines)
 
 
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with the values of ``over``, table by table."""
+    result = dict(base)
+    for name, value in over.items():
+        result[name] = _merged(base.get(name, {}), value) if isinstance(value, Mapping) else value
+    return result
+
+
 class Server:
     """A running server. ``store`` None: local disk below its data directory.
 
-    Everything is at its default but where it listens, that it may fetch from the loopback network, that the ingest
-    lane lets 32 transfers run at once, and that it measures the lag of its event loop every 10 ms.
+    Everything is at its default but where it listens, that it may fetch from the loopback network, that one address may
+    make any number of requests, that the ingest lane lets 32 transfers run at once, and that it measures the lag of its
+    event loop every 10 ms.
     """
 
     def __init__(
@@ -68,6 +77,7 @@ class Server:
             "data_dir": str(self.data_dir),
             "server": {"host": "127.0.0.1", "port": self._port, "lag_interval_seconds": 0.01},
             "fetch": {"allow_cidrs": ["127.0.0.0/8"]},
+            "limits": {"requests_per_minute_per_ip": 0},
             "tasks": {"lanes": {"ingest": 32}},
             "storage": {"backend": "local"},
         }
@@ -83,8 +93,7 @@ class Server:
                     **({"ca_file": str(certificate)} if certificate is not None else {}),
                 },
             }
-        for room, values in (settings or {}).items():
-            config[room] = {**config.get(room, {}), **values}
+        config = _merged(config, settings or {})
         file = self._home / "mediagen.toml"
         file.write_text(toml(config) + "\n")
         env = clean_environment()

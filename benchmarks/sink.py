@@ -5,6 +5,7 @@ speaks what an uploader needs (multipart calls, put, head, delete, the listings)
 
 * ``--latency-ms`` and ``--conn-mbps`` make it behave like a store far away: each answer late, each connection slow;
 * ``--keep DIR`` writes bodies down until they are complete and remembers the SHA-256 of each object;
+* ``--give FILE`` answers a GET of any object with the bytes of that file, whole or a range, sent by the kernel;
 * ``GET /_stats`` tells counters, open uploads and when the last upload was aborted (CLOCK_MONOTONIC).
 """
 
@@ -26,6 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sink", description="S3 endpoint that discards")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--keep", type=Path, help="folder for bodies; without it they are dropped")
+    parser.add_argument("--give", type=Path, help="file whose bytes a GET of any object gives")
     parser.add_argument("--latency-ms", type=float, default=0.0, help="each answer comes that much later")
     parser.add_argument("--conn-mbps", type=float, default=0.0, help="MB/s of each connection; 0: no limit")
     parser.add_argument("--certificate", type=Path, help="serve https with this certificate")
@@ -36,7 +38,7 @@ def main() -> None:
     if args.certificate is not None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(args.certificate, args.key)
-    bucket = Bucket(args.keep)
+    bucket = Bucket(args.keep, args.give)
     rate = args.conn_mbps * 1e6 or None
 
     def connection(plain: socket.socket) -> None:

@@ -61,8 +61,9 @@ class Answer(Exception):
 class Bucket:
     """Objects and open uploads of all connections."""
 
-    def __init__(self, keep: Path | None) -> None:
+    def __init__(self, keep: Path | None, give: Path | None = None) -> None:
         self._keep = keep
+        self._give = give
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._uploads: dict[str, Upload] = {}
@@ -118,6 +119,8 @@ class Bucket:
                 return self._list_uploads(request)
             case "head":
                 return self._head(request)
+            case "get":
+                return self._get(request, wire)
             case "delete":
                 with self._lock:
                     self._objects.pop(request.path, None)
@@ -256,6 +259,21 @@ class Bucket:
         lines = {"ETag": f'"{stored.etag}"', "Accept-Ranges": "bytes", "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
         return answer(headers={**lines, **stored.headers}, length=stored.size)
 
+    def _get(self, request: Request, wire: Wire) -> bytes:
+        """An object, or one range of it: the bytes of the file that is given for all of them."""
+        with self._lock:
+            stored = self._objects.get(request.path)
+        if stored is None or self._give is None:
+            raise Answer("404 Not Found", "NoSuchKey")
+        first, _, last = request.headers.get("range", "bytes=0-").removeprefix("bytes=").partition("-")
+        start, stop = int(first), min(stored.size, int(last) + 1) if last else stored.size
+        wire.follow(self._give, start, stop - start)
+        lines = {"ETag": f'"{stored.etag}"', **stored.headers}
+        if "range" not in request.headers:
+            return answer(headers=lines, length=stored.size)
+        lines["Content-Range"] = f"bytes {start}-{stop - 1}/{stored.size}"
+        return answer(status="206 Partial Content", headers=lines, length=stop - start)
+
     def _stats(self, *, clear: bool) -> str:
         with self._lock:
             told = {
@@ -286,7 +304,7 @@ def _operation(request: Request) -> str:
         return {"PUT": "part", "POST": "complete", "DELETE": "abort", "GET": "list parts"}.get(method, "other")
     if method == "POST":
         return "create" if "uploads" in query else "other"
-    return {"PUT": "put", "HEAD": "head", "DELETE": "delete"}.get(method, "other")
+    return {"PUT": "put", "GET": "get", "HEAD": "head", "DELETE": "delete"}.get(method, "other")
 
 
 def answer(

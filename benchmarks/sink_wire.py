@@ -8,6 +8,7 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, TypeAlias
 
 CHUNK: Final = 1024 * 1024
@@ -31,6 +32,7 @@ class Wire:
         self._rate = rate
         self._ahead = bytearray()
         self._view = memoryview(bytearray(CHUNK))
+        self._follows: tuple[Path, int, int] | None = None
         # on TCP, MSG_TRUNC drops the bytes without copying them (tcp(7)); a TLS body must be decrypted to be counted
         plain = not isinstance(sock, ssl.SSLSocket)
         self._discard = socket.MSG_TRUNC | socket.MSG_WAITALL if plain else 0
@@ -52,8 +54,16 @@ class Wire:
             if headers.get("connection", "").lower() == "close":
                 return
 
+    def follow(self, path: Path, start: int, length: int) -> None:
+        """These bytes of a file are the body of the answer that is sent next."""
+        self._follows = (path, start, length)
+
     def send(self, data: bytes) -> None:
         self._sock.sendall(data)
+        if self._follows is not None:
+            (path, start, length), self._follows = self._follows, None
+            with path.open("rb") as file:
+                self._sock.sendfile(file, start, length)
 
     def body(self, request: Request, taker: Taker | None = None) -> int:
         """Read the body, hand it to ``taker`` or drop it, and give the number of payload bytes.

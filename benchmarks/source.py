@@ -34,7 +34,7 @@ NGINX_MISSING: Final = (
 )
 
 _CONFIG: Final = """
-worker_processes 1; pid {root}/nginx.pid; error_log {root}/nginx.log warn; daemon off; {user}
+worker_processes 1; master_process off; pid {root}/nginx.pid; error_log {root}/nginx.log warn; daemon off; {user}
 events {{ worker_connections 4096; }}
 http {{
   access_log off; sendfile on; tcp_nopush on; keepalive_timeout 65; keepalive_requests 1000000;
@@ -143,6 +143,13 @@ class Source:
     async def __aexit__(self, *exc: object) -> None:
         if self._child is not None:
             await self._child.__aexit__(*exc)
+
+    @property
+    def pid(self) -> int:
+        """Of the nginx that serves the files."""
+        if self._child is None:
+            raise BenchmarkFailure("nginx was not started")
+        return self._child.pid
 
     @property
     def certificate(self) -> Path:

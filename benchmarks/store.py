@@ -36,6 +36,7 @@ class Store:
         *,
         remote: tuple[float, float] | None = None,
         keep: bool = False,
+        gives: Path | None = None,
         tls: Source | None = None,
     ) -> None:
         self._root = root
@@ -46,6 +47,8 @@ class Store:
             argv += ["--latency-ms", str(remote[0]), "--conn-mbps", str(remote[1])]
         if keep:
             argv += ["--keep", str(root / "kept")]
+        if gives is not None:
+            argv += ["--give", str(gives)]
         if tls is not None:
             argv += ["--certificate", str(tls.certificate), "--key", str(tls.key)]
         self._keep = keep

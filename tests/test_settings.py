@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, SecretStr
 
+from mediagen.providers.settings import ProviderSettings
 from mediagen.settings import ConfigurationError, Settings, load, redacted
 
 EXAMPLE = Path(__file__).parents[1] / "config.example.toml"
@@ -198,6 +199,52 @@ def test_the_example_has_every_setting_with_its_default_and_what_it_means() -> N
 
     assert written == known
     assert [path for path, _, meaning in leaves(Settings()) if not meaning or meaning.lower() not in comments] == []
+
+
+def test_the_example_tells_of_every_setting_of_a_provider() -> None:
+    comments = " ".join(re.findall(r"^# (.*)$", EXAMPLE.read_text(), re.MULTILINE)).lower()
+
+    for name, field in ProviderSettings.model_fields.items():
+        assert f"{name} = " in comments
+        assert field.description is not None
+        assert field.description.lower() in comments
+
+
+def test_providers_are_named_freely(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret\n")
+
+    settings = read(
+        tmp_path,
+        '[providers.mine]\ntype = "openai"\nbase_url = "http://127.0.0.1:1/v1/"\nmodels = ["a", "b=x/y"]\n',
+        MEDIAGEN_PROVIDERS__MINE__API_KEY_FILE=str(secret),
+        MEDIAGEN_PROVIDERS__BUILTIN__TYPE="builtin",
+        MEDIAGEN_PROVIDERS__BUILTIN__ENABLED="false",
+    )
+
+    mine = settings.providers["mine"]
+    assert (mine.base_url, mine.named_models) == ("http://127.0.0.1:1/v1", {"a": "a", "b": "x/y"})
+    assert mine.api_key.get_secret_value() == "s3cret"
+    assert "s3cret" not in str(redacted(settings))
+    assert not settings.providers["builtin"].enabled
+
+
+@pytest.mark.parametrize(
+    ("toml", "words"),
+    [
+        ("[providers.a]\nbase_url = 'http://x'\n", "providers.a.type: Field required"),
+        ("[providers.a]\ntype = 'fal'\nbase_url = 'ftp://x'\n", "must be an http(s) URL"),
+        ("[providers.a]\ntype = 'openai'\nmodels = ['=x']\n", "not a model"),
+        ("[providers.a]\ntype = 'builtin'\nmodels = ['x']\n", "the built-in provider has no base_url"),
+        ("[providers.A]\ntype = 'openai'\n", "cannot be the name of a provider"),
+        ("[providers.builtin]\ntype = 'openai'\n", "the name of the built-in provider"),
+        ("[providers.a]\ntype = 'openai'\nkey = 'x'\n", "there is no setting providers.a.key"),
+    ],
+)
+def test_a_wrong_provider_is_said(tmp_path: Path, toml: str, words: str) -> None:
+    (problem,) = problems(tmp_path, toml)
+
+    assert words in problem
 
 
 def test_the_example_loads() -> None:

@@ -38,7 +38,9 @@ from mediagen.pipelines.base import Pipeline
 from mediagen.pipelines.ingest import IngestPipeline
 from mediagen.pipelines.intake import BodyIntake
 from mediagen.pipelines.keep import Keeping, Plan
+from mediagen.pipelines.quota import Quota
 from mediagen.pipelines.reception import Reception
+from mediagen.providers.registry import Providers, open_providers
 from mediagen.settings import Settings
 from mediagen.storage.base import Storage
 from mediagen.storage.local import LocalStorage
@@ -50,15 +52,19 @@ from mediagen.tasks.runner import TaskRunner
 from mediagen.tasks.service import TaskService
 from mediagen.web.auth import Authenticator
 from mediagen.web.content import Content
+from mediagen.web.door import Door
 from mediagen.web.feed import Hub
 from mediagen.web.files import FileRoutes
 from mediagen.web.health import Check, Gauges, HealthRoutes, LoopLag
 from mediagen.web.ingest import IngestRoutes
 from mediagen.web.keyring import Keyring
 from mediagen.web.keys import KeyRoutes
+from mediagen.web.links import Links
+from mediagen.web.media import MediaRoutes
 from mediagen.web.metrics import MetricsRoutes
 from mediagen.web.operator import Access, offered
 from mediagen.web.origins import Origins
+from mediagen.web.rates import Rates
 from mediagen.web.server import Server, build
 from mediagen.web.sockets import SocketRoutes
 from mediagen.web.streams import StreamRoutes
@@ -76,6 +82,8 @@ DATABASE_FILE: Final = "mediagen.db"
 MEDIA_DIRECTORY: Final = "media"
 _BYTE_THREADS: Final = max(2, min(8, os.cpu_count() or 2))
 """Threads that move and hash bytes: one for each processor. More of them only take turns with the event loop."""
+_SEND_THREADS: Final = 8
+"""Threads that let the kernel send files to quick readers; slow ones need none while they are waited for."""
 
 _LOG: Final = structlog.get_logger(__name__)
 
@@ -92,6 +100,8 @@ class Instance:
     storage: Storage
     service: TaskService
     hub: Hub
+    content: Content
+    providers: Providers
     opened: bool
 
 
@@ -120,14 +130,20 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         storage = await open_storage(settings, stack)
         threads = ThreadPoolExecutor(_BYTE_THREADS, thread_name_prefix="bytes")
         stack.callback(threads.shutdown, wait=False)
+        senders = ThreadPoolExecutor(_SEND_THREADS, thread_name_prefix="send")
+        stack.callback(senders.shutdown, wait=False)
         session = await stack.enter_async_context(guarded_session(settings.fetch))
         fetcher = Fetcher(session, settings.fetch)
+        providers = await stack.enter_async_context(
+            open_providers(settings.providers, settings.fetch, folder=settings.data_dir)
+        )
         keeping = Keeping(
             storage,
             BufferPool(settings.storage.buffer_bytes),
             threads,
             settings.limits,
             settings.storage.sha256,
+            quota=Quota(settings.limits.store_bytes, files.stored_bytes),
         )
 
         await _sweep(journal, storage)
@@ -151,12 +167,18 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         await stack.enter_async_context(runner)
 
         origins = Origins(settings.server)
+        links = Links(
+            database.link_secret,
+            ttl_seconds=settings.storage.url_ttl_seconds,
+            base_path=settings.server.base_path,
+            public_base_url=settings.storage.public_base_url,
+        )
         views = Views(
             service,
             files,
             live=registry.live,
             base_path=settings.server.base_path,
-            public_base_url=settings.storage.public_base_url,
+            links=links,
         )
         outbox, secrets = SqliteOutbox(database), await signing_secrets(database, settings)
 
@@ -182,41 +204,50 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         keyring, tickets = Keyring(SqliteKeys(database)), Tickets()
         await keyring.load()
         stack.push_async_callback(keyring.note)
+        rates = Rates(settings.limits, origins, base_path=settings.server.base_path)
         admission = Authenticator(
-            keyring, tickets, origins, required=needs_keys, admin_key=admin_key, operator_key=operator_key
+            keyring, tickets, origins, rates, required=needs_keys, admin_key=admin_key, operator_key=operator_key
         )
         await _keep_running(stack, hub, lag.run(), health.run(), keyring.run(), courier.run())
         traffic = Traffic(base_path=settings.server.base_path)
-        metrics = MetricsRoutes(traffic, outcomes, health, lag, dispatcher, hub, keeping, courier)
+        door = Door(settings.server, origins)
+        reception = Reception(keeping, ledger, boot=database.boot)
+        metrics = MetricsRoutes(traffic, outcomes, health, lag, dispatcher, hub, keeping, reception, door, courier)
         content = Content(
             storage,
+            senders,
+            redirect=settings.storage.s3.serve == "redirect",
             url_ttl_seconds=settings.storage.url_ttl_seconds,
             stall_seconds=settings.server.body_idle_seconds,
             shared=bool(settings.server.cors_origins),
         )
         targets = WebhookTargets(policy_of(settings.fetch), origins)
-        reception = Reception(keeping, ledger, boot=database.boot)
         owners = (
             health,
             IngestRoutes(service, BodyIntake(reception), views, origins, settings.server, targets),
             StreamRoutes(hub, service, origins),
             TaskRoutes(service, files, storage, views, origins),
             FileRoutes(files, storage, content, views, origins),
+            MediaRoutes(files, content, links),
             UploadRoutes(files, reception, views, origins, settings.server),
             SocketRoutes(hub, bus, origins),
             KeyRoutes(keyring, tickets),
             WebhookRoutes(outbox, courier, secrets),
             metrics,
         )
-        server = Server(build(owners, settings.server, origins, admission, traffic), settings.server, hub, health)
+        application = build(owners, settings.server, origins, rates, admission, traffic)
+        server = Server(application, settings.server, door, hub, health)
         await stack.enter_async_context(server)
         url = f"http://{_in_url(settings.server.host)}:{server.port}{settings.server.base_path}"
         await stack.enter_async_context(
             offered(settings.data_dir, Access(_reached(settings, server.port), operator_key))
         )
         settle_heap()
-        _LOG.info("server_ready", url=url, storage=storage.name, data_dir=str(settings.data_dir))
-        yield Instance(url, server.port, storage, service, hub, bool(admin_key) or not needs_keys or not keyring.empty)
+        _LOG.info(
+            "server_ready", url=url, storage=storage.name, data_dir=str(settings.data_dir), providers=providers.names
+        )
+        opened = bool(admin_key) or not needs_keys or not keyring.empty
+        yield Instance(url, server.port, storage, service, hub, content, providers, opened)
         _LOG.info("server_stopping")
     _LOG.info("server_stopped")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 import types
 import typing
@@ -16,12 +17,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mediagen.events.settings import WebhooksSettings
 from mediagen.net.settings import FetchSettings
 from mediagen.pipelines.settings import LimitsSettings
+from mediagen.providers.settings import BUILTIN, ProviderSettings
 from mediagen.storage.settings import StorageSettings
 from mediagen.tasks.settings import TasksSettings
 from mediagen.web.settings import AuthSettings, ServerSettings
@@ -64,7 +66,20 @@ class Settings(BaseSettings):
     fetch: FetchSettings = FetchSettings()
     tasks: TasksSettings = TasksSettings()
     webhooks: WebhooksSettings = WebhooksSettings()
+    providers: dict[str, ProviderSettings] = Field(
+        {}, description="who makes pictures and films, by a name of your choice"
+    )
     log: LogSettings = LogSettings()
+
+    @field_validator("providers")
+    @classmethod
+    def _names_of_providers(cls, providers: dict[str, ProviderSettings]) -> dict[str, ProviderSettings]:
+        for name, provider in providers.items():
+            if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,63}", name):
+                raise ValueError(f"{name!r} cannot be the name of a provider: lower-case letters, digits, _ . - alone")
+            if name == BUILTIN and provider.type != BUILTIN:
+                raise ValueError("'builtin' is the name of the built-in provider")
+        return providers
 
     @classmethod
     def settings_customise_sources(

@@ -19,14 +19,19 @@ from tests.contracts.journal import a_task
 from tests.db.children import child
 
 
-async def test_starts_are_counted_and_the_directory_keeps_its_id(tmp_path: Path) -> None:
+async def test_starts_are_counted_and_the_directory_keeps_its_id_and_its_secret(tmp_path: Path) -> None:
     found = []
     for _ in range(3):
         async with Database(tmp_path / "new" / "mediagen.db") as database:
-            found.append((database.boot, database.instance_id))
+            found.append((database.boot, database.instance_id, database.link_secret))
+    async with Database(tmp_path / "other" / "mediagen.db") as other:
+        another = other.link_secret
 
-    assert [boot for boot, _ in found] == [1, 2, 3]
-    assert len({instance for _, instance in found}) == 1
+    assert [boot for boot, _, _ in found] == [1, 2, 3]
+    assert len({instance for _, instance, _ in found}) == 1
+    (secret,) = {secret for _, _, secret in found}
+    assert len(secret) == len(another) == 32
+    assert secret != another
 
 
 async def test_the_files_are_the_owners_alone(tmp_path: Path) -> None:

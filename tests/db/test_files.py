@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -8,9 +10,13 @@ from mediagen.core.errors import Conflict, InvalidRequest
 from mediagen.core.files import FileKind, FileQuery
 from mediagen.db.connection import Database
 from mediagen.db.files import SqliteFiles
+from mediagen.db.migrations import migrations
 from mediagen.db.tasks import SqliteJournal
 from mediagen.tasks.ports import Files
 from tests.contracts.journal import NOW, a_file, a_task
+
+BEFORE = migrations()[:4]
+"""The schema before there was a sum."""
 
 
 @pytest.fixture
@@ -74,3 +80,36 @@ async def test_keys_are_those_of_the_task(files: Files, database: Database) -> N
         await files.insert(file)
 
     assert await files.keys(task.id) == sorted(file.key for file in mine)
+
+
+async def test_the_sum_follows_every_row_and_every_start(tmp_path: Path) -> None:
+    path, kept, gone, made = tmp_path / "mediagen.db", a_file(bytes=10), a_file(bytes=300), a_file(bytes=7000)
+    task = a_task()
+    async with Database(path) as database:
+        files, journal = SqliteFiles(database), SqliteJournal(database)
+        sums = [await files.stored_bytes()]
+        for file in (kept, gone):
+            await files.insert(file)
+        with pytest.raises(Conflict):
+            await files.insert(gone)
+        sums.append(await files.stored_bytes())
+        await files.delete(gone.id)
+        await files.delete(gone.id)
+        sums.append(await files.stored_bytes())
+        await journal.insert(task, files=(replace(made, task_id=task.id),))
+        await journal.delete(task.id)
+        sums.append(await files.stored_bytes())
+
+    assert sums == [0, 310, 10, 7010]
+    async with Database(path) as database:
+        assert await SqliteFiles(database).stored_bytes() == 7010
+
+
+async def test_files_from_before_there_was_a_sum_are_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "mediagen.db"
+    async with Database(path, steps=BEFORE) as database:
+        for size in (5, 60):
+            await SqliteFiles(database).insert(a_file(bytes=size))
+
+    async with Database(path) as database:
+        assert await SqliteFiles(database).stored_bytes() == 65

@@ -19,7 +19,7 @@ def test_the_steps_are_numbered_without_gaps() -> None:
 
 
 def next_step(sql: str) -> list[Migration]:
-    return [*STEPS, Migration(len(STEPS) + 1, "next.sql", sql)]
+    return [*STEPS, Migration(STEPS[-1].number + 1, "next.sql", sql)]
 
 
 async def test_a_step_is_applied_once_after_a_copy(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ async def test_a_step_is_applied_once_after_a_copy(tmp_path: Path) -> None:
             assert await database.read(lambda c: c.execute("SELECT count(*) FROM more").fetchone()) == (1,)
 
     (copy,) = tmp_path.glob("*.bak")
-    assert copy.name == f"mediagen.db.v{len(steps) - 1}.bak"
+    assert copy.name == f"mediagen.db.v{STEPS[-1].number}.bak"
     copy.rename(tmp_path / "copy.db")
     async with Database(tmp_path / "copy.db") as database:
         assert await SqliteJournal(database).get(task.id) == task

@@ -25,7 +25,7 @@ def add(key: str) -> Callable[[sqlite3.Connection], int]:
 
 def keys(connection: sqlite3.Connection) -> set[str]:
     found = {row[0] for row in connection.execute("SELECT key FROM meta")}
-    return found - {"boots", "instance_id"}
+    return found - {"boots", "instance_id", "link_secret"}
 
 
 async def healthy_again(database: Database) -> None:

@@ -23,7 +23,7 @@ MIB = 1 << 20
 
 @pytest.mark.parametrize("place", ["local", "s3"])
 async def test_every_lane_and_an_orderly_end(tmp_path: Path, source: SourceServer, bucket: Bucket, place: str) -> None:
-    store = {} if place == "local" else configuration.s3(bucket, bucket.store.tls_endpoint)
+    store = {} if place == "local" else configuration.s3(bucket, bucket.store.tls_endpoint, serve="stream")
     settings = {"server": {"event_loop": "uvloop"}, **store}
     sizes = {"/ranges": 40 * MIB, "/length": 20 * MIB, "/chunked": 9 * MIB + 1, "/small": 1000}
     source.add("/ranges", Resource(size=sizes["/ranges"]))
@@ -41,8 +41,14 @@ async def test_every_lane_and_an_orderly_end(tmp_path: Path, source: SourceServe
         found = {path: (file["bytes"], file["checksum"]["value"]) for path, file in files.items()}
         assert found == {path: (size, f"{crc32_of(size):08x}") for path, size in sizes.items()}
         assert sent["bytes"] == 9 * MIB
+        assert (await api.content(files["/ranges"])).crc32 == crc32_of(40 * MIB)
+        two = {"Range": f"bytes=0-99,{MIB}-{3 * MIB - 1}"}
+        async with api.session.get(f"/v1/files/{files['/small']['id']}/content", headers=two) as answer:
+            assert (answer.status, answer.headers["Content-Range"]) == (206, "bytes 0-99/1000")
+        async with api.session.get(f"/v1/files/{files['/ranges']['id']}/content", headers=two) as answer:
+            assert (answer.status, answer.content_type) == (206, "multipart/byteranges")
+            assert len(await answer.read()) == answer.content_length
         if place == "local":
-            assert (await api.content(files["/ranges"])).crc32 == crc32_of(40 * MIB)
             leavings.only_here(server, sent, *files.values())
         else:
             await leavings.only(bucket, sent, *files.values())

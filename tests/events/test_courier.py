@@ -327,8 +327,9 @@ async def test_a_row_that_cannot_be_read_costs_its_own_delivery(tmp_path: Path) 
         bad = await room.end_task(receiver.url())
         await room.database.write(lambda connection: connection.execute("UPDATE deliveries SET task = '{}'").rowcount)
         good = await room.end_task(receiver.url())
-        async with at_work(room.courier):
-            (attempt,) = await room.stands(bad, WAITING, tries=1)
-            await room.stands(good, DELIVERED, tries=1)
+        with capture_logs():
+            async with at_work(room.courier):
+                (attempt,) = await room.stands(bad, WAITING, tries=1)
+                await room.stands(good, DELIVERED, tries=1)
 
     assert attempt.error == "internal"

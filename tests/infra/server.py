@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -42,19 +42,29 @@ def merged(base: Settings, over: Settings) -> dict[str, Any]:
 
 
 class Server:
-    """The server inside ``async with``, ready for requests. Unless ``settings`` differ, it may download from loopback.
+    """The server inside ``async with``, ready for requests. Unless ``settings`` differ, it may download from loopback,
+    and one address may make any number of requests: a test asks without a pause.
 
     The same port and data folder are used by each restart. The log's end is in the error when the server fails to
     start, and on standard output (which pytest shows with a failed test) when the block is left by an exception.
     """
 
-    def __init__(self, folder: Path, settings: Settings | None = None, *, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Settings | None = None,
+        *,
+        env: Mapping[str, str] | None = None,
+        under: Sequence[str] = (),
+    ) -> None:
+        """``under``: a command that runs the server, such as ``prlimit --nofile=128``."""
         self.folder = folder
         self.data_dir = folder / "data"
         self.log = folder / "server.log"
         self.port = free_ports(1)[0]
         self._config = folder / "mediagen.toml"
         self._env = dict(env or {})
+        self._under = tuple(under)
         self._child: Child | None = None
         self.configure(settings or {})
 
@@ -62,6 +72,7 @@ class Server:
         """Write the configuration that the next start reads."""
         base: Settings = {"data_dir": str(self.data_dir), "fetch": {"allow_cidrs": ["127.0.0.0/8"]}}
         base = merged(base, {"server": {"host": "127.0.0.1", "port": self.port}})
+        base = merged(base, {"limits": {"requests_per_minute_per_ip": 0}})
         self._config.write_text(to_toml(merged(base, settings)) + "\n")
 
     @property
@@ -108,7 +119,7 @@ class Server:
 
     async def start(self, timeout: float = 30.0) -> None:
         """Start the process and wait until ``/readyz`` answers 200."""
-        argv = [sys.executable, "-m", "mediagen", "serve", "--config", self._config]
+        argv = [*self._under, sys.executable, "-m", "mediagen", "serve", "--config", self._config]
         self._child = Child([str(word) for word in argv], self.log, env=self._env, cwd=self.folder)
         await self.ready(timeout)
 

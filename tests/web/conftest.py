@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,9 +14,12 @@ import pytest
 
 from mediagen import app
 from mediagen.app import Instance, running
+from mediagen.core.files import Checksum, File, FileKind
 from mediagen.net.download import Fetcher
 from mediagen.pipelines.keep import Keeping
 from mediagen.settings import Settings
+from tests.infra.radosgw import RadosGW
+from tests.infra.s3 import Bucket
 from tests.web.scripted import Scripted
 
 
@@ -55,6 +59,40 @@ class House:
         return dict(task)
 
 
+DATA = bytes(range(256)) * 40
+
+
+async def stored(
+    house: House,
+    data: bytes = DATA,
+    media_type: str = "video/mp4",
+    kind: FileKind = FileKind.VIDEO,
+    name: str = "a.mp4",
+) -> File:
+    """A file that a task of its own has made."""
+    task_id = await house.submit()
+    stage = await house.pipeline.stage(task_id)
+    outcome = await house.pipeline.store(data, task_id=task_id, media_type=media_type, filename=name, kind=kind)
+    stage.succeed(outcome)
+    await house.instance.service.wait(task_id)
+    return outcome.files[0]
+
+
+def in_bucket(store: RadosGW, bucket: Bucket, **s3: Any) -> dict[str, Any]:
+    """Settings under ``storage`` for a bucket of the S3 store of this run."""
+    return {
+        "backend": "s3",
+        "s3": {
+            "bucket": bucket.name,
+            "endpoint_url": store.endpoint,
+            "region": store.region,
+            "access_key_id": store.admin.access_key,
+            "secret_access_key": store.admin.secret_key,
+            **s3,
+        },
+    }
+
+
 Start: TypeAlias = Callable[..., Awaitable[House]]
 
 
@@ -85,3 +123,19 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
 async def house(start: Start) -> House:
     """A server with the settings that it comes with."""
     return await start()
+
+
+@pytest.fixture
+def house_file() -> File:
+    """A file of no server."""
+    return File(
+        id="file_0123456789abcdef0123456789abcdef",
+        key="videos/file_0123.mp4",
+        filename="a.mp4",
+        bytes=3,
+        media_type="video/mp4",
+        kind=FileKind.VIDEO,
+        checksum=Checksum("crc32", "00000000"),
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        etag="tag",
+    )

@@ -27,3 +27,16 @@ def test_every_error_is_documented_with_its_status() -> None:
     said = {error.code: str(int(status_of(error))) for error in ours if error.__name__ not in start_only}
 
     assert said == documented
+
+
+def test_what_the_threat_model_names_is_tested() -> None:
+    tests = Path(__file__).parents[1]
+    defined = {
+        name
+        for path in tests.rglob("test_*.py")
+        for name in re.findall(r"^(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE)
+    }
+    named = set(re.findall(r"`(test_\w+)`", (DOCS / "THREAT_MODEL.md").read_text()))
+
+    assert len(named) > 30
+    assert named <= defined, named - defined

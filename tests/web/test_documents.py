@@ -10,6 +10,7 @@ import pytest
 from openapi_spec_validator import validate
 
 from mediagen.web.openapi import HEADERS, document
+from mediagen.web.rates import RATE_HEADERS
 from mediagen.web.reference import page
 from mediagen.web.routing import declarations
 from tests.web.conftest import House, Start
@@ -99,12 +100,17 @@ def test_what_has_no_body_is_described_without_one() -> None:
 def test_errors_are_problems_with_the_codes_of_the_declaration() -> None:
     reference = OPERATIONS["POST", "/v1/tasks/{id}/retry"]["responses"]["409"]["$ref"]
     conflict = DOCUMENT["components"]["responses"][reference.rpartition("/")[2]]
-    busy = DOCUMENT["components"]["responses"]["429.queue_full"]
+    busy = DOCUMENT["components"]["responses"]["429.queue_full.rate_limited"]
 
     schema = conflict["content"]["application/problem+json"]["schema"]
     assert schema["allOf"][0] == {"$ref": "#/components/schemas/Problem"}
     assert schema["allOf"][1]["properties"]["code"]["enum"] == ["attempts_exhausted", "conflict"]
-    assert "Retry-After" in busy["headers"]
+    assert {"Retry-After", *RATE_HEADERS} <= set(busy["headers"])
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_every_call_can_be_one_too_many(method: str) -> None:
+    assert all("429" in operation["responses"] for (verb, _), operation in OPERATIONS.items() if verb == method.upper())
 
 
 def test_every_declared_header_has_its_sentence() -> None:
@@ -115,7 +121,7 @@ def test_every_declared_header_has_its_sentence() -> None:
         for name in (*route.takes, *route.gives, *(given for reply in route.also for given in reply.gives))
     }
 
-    assert named | {"x-request-id", "WWW-Authenticate"} == set(HEADERS)
+    assert named | {"x-request-id", "WWW-Authenticate", *RATE_HEADERS} == set(HEADERS)
 
 
 @pytest.mark.parametrize(("path", "media_type"), [("/openapi.json", "application/json"), ("/docs", "text/html")])

@@ -10,7 +10,20 @@ import pytest
 
 from mediagen.core import errors
 from mediagen.core.errors import MediagenError
-from mediagen.web import documents, files, health, ingest, keys, metrics, sockets, streams, tasks, uploads, webhooks
+from mediagen.web import (
+    documents,
+    files,
+    health,
+    ingest,
+    keys,
+    media,
+    metrics,
+    sockets,
+    streams,
+    tasks,
+    uploads,
+    webhooks,
+)
 from mediagen.web.problems import STATUS, answer, status_of
 from mediagen.web.routing import declarations
 from tests.web.conftest import House, Start
@@ -21,6 +34,7 @@ OWNERS: tuple[type, ...] = (
     streams.StreamRoutes,
     tasks.TaskRoutes,
     files.FileRoutes,
+    media.MediaRoutes,
     uploads.UploadRoutes,
     sockets.SocketRoutes,
     keys.KeyRoutes,
@@ -271,7 +285,7 @@ async def test_links_follow_the_name_that_the_caller_uses(start: Start) -> None:
     )
 
     file = task["result"]["file"]
-    assert file["url"] == f"https://localhost/media/v1/files/{file['id']}/content"
+    assert file["url"].startswith(f"https://localhost/media/media/{file['id']}?expires=")
     assert task["links"]["self"] == f"/media/v1/tasks/{task_id}"
 
 
@@ -284,4 +298,5 @@ async def test_a_cdn_is_named_when_there_is_one(start: Start) -> None:
 
     task = await house.ended(task_id)
 
+    assert task["result"]["file"]["url_expires_at"] is None
     assert task["result"]["file"]["url"] == f"https://cdn.example/m/{outcome.files[0].key}"

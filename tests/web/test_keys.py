@@ -61,6 +61,17 @@ async def test_without_a_key_only_the_health_is_told(closed: House) -> None:
         assert (status, problem["code"], headers["WWW-Authenticate"]) == (401, "unauthorized", "Bearer"), path
 
 
+async def test_a_signed_link_needs_no_key(closed: House) -> None:
+    key = (await made(closed, "app"))["key"]
+    async with closed.client.post(closed.url + "/v1/files", data=b"a fox", headers=bearer(key)) as answer:
+        file = await answer.json()
+
+    async with closed.client.get(file["url"]) as shown:
+        assert (shown.status, await shown.read()) == (200, b"a fox")
+    async with closed.client.get(file["url"].replace("signature=", "signature=x")) as altered:
+        assert altered.status == 403
+
+
 @pytest.mark.parametrize(
     "header", ["Bearer mg_0123456789abcdef_" + "a" * 43, "Bearer x", "bearer  ", "Basic eDp5", "Bearer é", "mg_", ""]
 )

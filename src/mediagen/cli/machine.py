@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from mediagen.streams.base import GIB, MIB
+from mediagen.web.door import most_connections
 
 LITTLE_SPACE: Final = GIB
 NO_SPACE: Final = 64 * MIB
@@ -85,11 +86,13 @@ def open_files(limit: int | None = None) -> Finding:
         return Finding("open files", "ok", "no limit")
     advice = "raise the hard limit: LimitNOFILE of systemd, --ulimit nofile of a container, ulimit -Hn"
     status: Literal["ok", "warn", "fail"] = "fail" if hard < TOO_FEW_FILES else "warn" if hard < FEW_FILES else "ok"
-    return Finding("open files", status, f"at most {hard}", "" if status == "ok" else advice)
+    says = f"at most {hard}, enough for {most_connections(hard)} connections"
+    return Finding("open files", status, says, "" if status == "ok" else advice)
 
 
 def programs() -> Iterator[Finding]:
-    """Information: nothing of this release needs them."""
+    """FFmpeg: films of the built-in provider need it, nothing else does."""
     for name in ("ffmpeg", "ffprobe"):
         found = shutil.which(name)
-        yield Finding(name, "ok", found or "not installed; not needed by this release")
+        advice = "" if found else "install it for films: apt-get install ffmpeg"
+        yield Finding(name, "ok" if found else "warn", found or "not installed: no films", advice)

@@ -5,11 +5,13 @@ for the log. ``code`` is a stable word of the public contract, ``retryable`` say
 later without anything being changed. Which HTTP status a class gets is decided in one table at the web edge.
 
     MediagenError
-    ├── InvalidRequest ─ InvalidBase64, UnsupportedMedia, UrlNotAllowed
+    ├── InvalidRequest ─ InvalidBase64, UnsupportedMedia, UrlNotAllowed, UnknownModel
     ├── Unauthorized · NotFound · Conflict ─ AttemptsExhausted
     ├── TooLarge
     ├── FetchFailed ─ FetchRefused, ConnectTimeout, SourceTruncated, SourceStalled (FirstByteTimeout), SourceChanged
     ├── StorageUnavailable ─ StorageRefused, StorageFull, UploadLost
+    ├── ProviderError ─ ProviderUnavailable, ProviderRateLimited, ProviderKeyRefused, ProviderBudgetSpent,
+    │                   ContentRefused, OutcomeUnknown
     ├── Overloaded ─ QueueFull, RateLimited
     ├── DeadlineExceeded
     ├── TaskCancelled
@@ -61,6 +63,10 @@ class UrlNotAllowed(InvalidRequest):
     """A URL whose scheme, port or address the operator's policy forbids."""
 
     code = "url_not_allowed"
+
+
+class UnknownModel(InvalidRequest):
+    """No provider has a model of this name, or none that makes what was asked for."""
 
 
 class Unauthorized(MediagenError):
@@ -152,6 +158,45 @@ class StorageFull(StorageUnavailable):
 
 class UploadLost(StorageUnavailable):
     """The store no longer knows a multipart upload; it must start over."""
+
+
+class ProviderError(MediagenError):
+    """The provider did not make what it was asked for, and asking again will not change that."""
+
+    code = "provider_error"
+
+
+class ProviderUnavailable(ProviderError):
+    """The provider could not be reached, or failed; surely nothing was begun, so trying again can help."""
+
+    retryable = True
+
+
+class ProviderRateLimited(ProviderError):
+    """The provider wants to be asked later; ``retry_after`` seconds are in the context when it said so."""
+
+    code = "provider_rate_limited"
+    retryable = True
+
+
+class ProviderKeyRefused(ProviderError):
+    """The provider does not take our key, or the key may not do this: a matter for the operator."""
+
+
+class ProviderBudgetSpent(ProviderError):
+    """The account at the provider has no money or quota left: a matter for the operator."""
+
+
+class ContentRefused(ProviderError):
+    """The provider's rules forbid the prompt, an input or what came out."""
+
+    code = "content_refused"
+
+
+class OutcomeUnknown(ProviderError):
+    """A paid request may have been carried out, but its answer is lost. Never repeated by itself."""
+
+    code = "outcome_unknown"
 
 
 class Overloaded(MediagenError):

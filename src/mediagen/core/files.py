@@ -6,6 +6,13 @@ import secrets
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
+
+from mediagen.core.presentation import PLAIN_BYTES, may_be_shown
+
+TYPE_FROM: Final = "media_type_from"
+"""Metadata: where the media type comes from; ``CLAIM``: somebody said so and the bytes did not show it."""
+CLAIM: Final = "claim"
 
 
 class FileKind(StrEnum):
@@ -51,6 +58,16 @@ class File:
     task_id: str | None = None
     owner: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> bool:
+        """Whether a browser may show it in a page: its bytes prove a type that cannot hold a script."""
+        return self.metadata.get(TYPE_FROM) != CLAIM and may_be_shown(self.media_type)
+
+    @property
+    def served_type(self) -> str:
+        """The ``Content-Type`` to send it with."""
+        return self.media_type if self.shown else PLAIN_BYTES
 
 
 @dataclass(frozen=True, slots=True)

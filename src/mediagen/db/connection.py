@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import sqlite3
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -25,6 +26,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 READERS: Final = 2
+SECRET_BYTES: Final = 32
 BUSY_SECONDS: Final = 5.0
 """How long a write waits for another process (a backup, somebody's shell) that holds the database."""
 
@@ -32,7 +34,8 @@ BUSY_SECONDS: Final = 5.0
 class Database:
     """``async with Database(path) as database``: SQLite in write-ahead mode, every commit synced to the disk.
 
-    ``boot`` is the number of this start, ``instance_id`` a random word that stays with the data directory.
+    ``boot`` is the number of this start, ``instance_id`` a random word that stays with the data directory, as does
+    ``link_secret``, 32 random bytes that sign links.
 
     Raises (on entering):
         DataDirInUse: another process works with it.
@@ -45,6 +48,7 @@ class Database:
         self.path = path
         self.boot = 0
         self.instance_id = ""
+        self.link_secret = b""
         self._busy_seconds = busy_seconds
         self._steps = steps
         self._lock = InstanceLock(path.with_name(f"{path.name}.lock"))
@@ -144,6 +148,11 @@ class Database:
         (self.boot,) = connection.execute(
             "UPDATE meta SET value = value + 1 WHERE key = 'boots' RETURNING value"
         ).fetchone()
+        # from the system's own source of randomness, which SQLite's randomblob() only begins with
+        connection.execute(
+            "UPDATE meta SET value = ? WHERE key = 'link_secret' AND value = x''", (secrets.token_bytes(SECRET_BYTES),)
+        )
+        (self.link_secret,) = connection.execute("SELECT value FROM meta WHERE key = 'link_secret'").fetchone()
         (self.instance_id,) = connection.execute("SELECT value FROM meta WHERE key = 'instance_id'").fetchone()
 
     def _open_reader(self) -> sqlite3.Connection:

@@ -187,10 +187,7 @@ class Courier:
         status_code: int | None = None
         retry_after: float | None = None
         try:
-            parcel = await self._outbox.parcel(delivery)
-            if parcel is None:
-                raise NotFound("the delivery is gone")
-            body = await self._render(parcel)
+            body = await self._render(await self._parcel(delivery))
             proof = signed(body, message_id=delivery.id, timestamp=int(at.timestamp()), keys=self._secrets.keys())
             receipt = await post(
                 self._session,
@@ -210,6 +207,12 @@ class Courier:
             log.exception("webhook_not_sent", delivery_id=delivery.id)
         milliseconds = round((time.perf_counter() - began) * 1000)
         return DeliveryAttempt(at, milliseconds, status_code, error), retry_after
+
+    async def _parcel(self, delivery: Delivery) -> Parcel:
+        parcel = await self._outbox.parcel(delivery)
+        if parcel is None:
+            raise NotFound("the delivery is gone")
+        return parcel
 
     async def _record(
         self, delivery: Delivery, attempt: DeliveryAttempt, status: DeliveryStatus, due_at: datetime | None

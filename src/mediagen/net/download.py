@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from copy import copy
 from dataclasses import replace
 from typing import Final
 
@@ -25,6 +26,7 @@ from mediagen.net.policy import check_text
 from mediagen.net.resource import Resource, check_part, describe
 from mediagen.net.retry import RetryPolicy
 from mediagen.net.settings import FetchSettings
+from mediagen.net.trust import TrustedOrigin
 from mediagen.streams.base import MIB, Source
 from mediagen.streams.sniff import SNIFF_BYTES
 from mediagen.streams.sources import Decompressed, Exact, Peeked
@@ -45,6 +47,15 @@ class Fetcher:
         self._transfers: Counter[str] = Counter()
         self._retry = RetryPolicy(attempts=settings.attempts)
         self._turnstile = Turnstile()
+        self._trusted: TrustedOrigin | None = None
+
+    def trusting(self, origin: TrustedOrigin | None) -> Fetcher:
+        """This fetcher, for URLs that may lie at an origin of the configuration, which gets its credentials."""
+        if origin is None:
+            return self
+        other = copy(self)
+        other._trusted = origin  # noqa: SLF001 - a copy of ourselves
+        return other
 
     @property
     def retry(self) -> RetryPolicy:
@@ -104,12 +115,15 @@ class Fetcher:
         log.info("fetch_retried", failures=failures, delay=round(delay, 2), detail=exc.detail, **exc.context)
         await asyncio.sleep(delay)
 
+    async def _get(self, url: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        return await get(self._session, url, self.settings, headers, self._trusted)
+
     async def _first(self, url: str) -> Download:
         await self._turnstile.pass_through()
-        response = await get(self._session, url, self.settings, {"Range": "bytes=0-"})
+        response = await self._get(url, {"Range": "bytes=0-"})
         if response.status == 416:  # how some servers put it that the thing is empty, or that they know no ranges
             response.close()
-            response = await get(self._session, url, self.settings, {})
+            response = await self._get(url, {})
         try:
             resource = describe(url, response)
             body = open_body(response, stall=self.settings.stall_seconds)
@@ -128,10 +142,10 @@ class Fetcher:
         if resource.validator is not None:
             headers["If-Range"] = resource.validator
         await self._turnstile.pass_through()
-        response = await get(self._session, resource.final_url, self.settings, headers)
+        response = await self._get(resource.final_url, headers)
         if response.status in GONE and resource.final_url != resource.url:
             response.close()  # a link that the first URL redirected to may have expired: ask for a fresh one
-            response = await get(self._session, resource.url, self.settings, headers)
+            response = await self._get(resource.url, headers)
             resource = replace(resource, final_url=str(response.url))
         try:
             check_part(response, resource, start)

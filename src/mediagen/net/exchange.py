@@ -22,6 +22,7 @@ from mediagen.net.policy import check_text
 from mediagen.net.retry import parse_retry_after
 from mediagen.net.session import AddressForbidden
 from mediagen.net.settings import FetchSettings
+from mediagen.net.trust import TrustedOrigin
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -31,9 +32,15 @@ GONE: Final = frozenset({403, 404, 410})
 
 
 async def get(
-    session: aiohttp.ClientSession, url: str, settings: FetchSettings, headers: Mapping[str, str]
+    session: aiohttp.ClientSession,
+    url: str,
+    settings: FetchSettings,
+    headers: Mapping[str, str],
+    trusted: TrustedOrigin | None = None,
 ) -> aiohttp.ClientResponse:
     """The answer to a GET, whatever its status but redirects, which are followed here; its body is unread.
+
+    A hop at the ``trusted`` origin goes through its session and carries its credentials; every other one does not.
 
     Raises:
         UrlNotAllowed, InvalidRequest: the URL, or one that it redirects to.
@@ -41,11 +48,12 @@ async def get(
     """
     target = check_text(url)
     for _ in range(settings.max_redirects + 1):
+        inside = trusted if trusted is not None and trusted.covers(target) else None
         response = await request(
-            session,
+            session if inside is None else inside.session,
             "GET",
             target,
-            headers,
+            headers if inside is None else {**headers, **inside.headers},
             connect_seconds=settings.connect_seconds,
             answer_seconds=settings.first_byte_seconds,
         )

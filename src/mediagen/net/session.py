@@ -94,7 +94,7 @@ def policy_of(settings: FetchSettings) -> AddressPolicy:
 
 @asynccontextmanager
 async def guarded_session(
-    settings: FetchSettings, *, look_up: LookUp = system_look_up
+    settings: FetchSettings, *, look_up: LookUp = system_look_up, keep_alive: bool = True
 ) -> AsyncIterator[aiohttp.ClientSession]:
     """A session for URLs that users or providers name.
 
@@ -117,6 +117,7 @@ async def guarded_session(
         limit=0,
         limit_per_host=0,
         ttl_dns_cache=10,
+        force_close=not keep_alive,
     )
     async with aiohttp.ClientSession(
         connector=connector,

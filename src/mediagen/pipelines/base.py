@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pydantic import BaseModel
@@ -13,12 +13,20 @@ from mediagen.core.progress import Progress
 from mediagen.streams.base import StoredPart
 
 
+def _nothing_held() -> None:
+    """The outcome holds nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a pipeline made: the task's result (ids, never URLs) and the files that become rows together with it."""
+    """What a pipeline made: the task's result (ids, never URLs) and the files that become rows together with it.
+
+    ``release`` is called once they are rows, or discarded: until then the outcome holds its room in the store.
+    """
 
     result: dict[str, Any]
     files: tuple[File, ...] = ()
+    release: Callable[[], None] = field(default=_nothing_held, compare=False, repr=False)
 
 
 class Ledger(Protocol):

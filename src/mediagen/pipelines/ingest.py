@@ -9,7 +9,8 @@ nothing to go on from, so a broken transfer starts over, as often as ``fetch.att
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Final
 
 import structlog
@@ -30,6 +31,7 @@ from mediagen.net.policy import check_text
 from mediagen.net.resource import clean_filename
 from mediagen.pipelines.base import Outcome, Run
 from mediagen.pipelines.keep import Keeping, Plan, remove
+from mediagen.pipelines.quota import Reservation
 from mediagen.streams.base import MIB, Sink, Source
 from mediagen.streams.completeness import Whole
 from mediagen.streams.digest import combined_crc32
@@ -152,14 +154,34 @@ class IngestPipeline:
         if size is not None and size > limit:
             raise TooLarge(f"{size} bytes announced; at most {limit} are taken for a file of kind {plan.kind}")
 
+    async def _with_room(self, size: int | None, move: Callable[[Reservation], Awaitable[Outcome]]) -> Outcome:
+        """What ``move`` makes in its room of the store, which the outcome holds. Raises StorageFull."""
+        room = await self._keep.quota.reserve(size)
+        try:
+            outcome = await move(room)
+        except BaseException:
+            room.release()
+            raise
+        return replace(outcome, release=room.release)
+
     # -- range lane
 
     async def _ranges(self, run: Run, plan: Plan, download: Download, saved: Mapping[str, Any]) -> Outcome:
-        resource = download.resource
-        about = {"size": resource.size, "validator": resource.validator}
         readers = await download.readers()
         if readers is None:
             return await self._sequential(run, plan, download, saved)
+        return await self._with_room(download.size, lambda _room: self._by_ranges(run, plan, download, saved, readers))
+
+    async def _by_ranges(
+        self,
+        run: Run,
+        plan: Plan,
+        download: Download,
+        saved: Mapping[str, Any],
+        readers: list[HttpRangeReader],
+    ) -> Outcome:
+        resource = download.resource
+        about = {"size": resource.size, "validator": resource.validator}
         earlier = Plan.from_checkpoint(saved) if saved else None
         resumes = earlier is not None and earlier.upload is not None and earlier.source == about
         if earlier is not None and resumes:
@@ -169,7 +191,8 @@ class IngestPipeline:
         recorded = await run.parts() if resumes else []
         async with self._keep.storage.open_sink(
             plan.key,
-            media_type=plan.media_type,
+            media_type=plan.stored_type,
+            filename=plan.filename,
             token=plan.token,
             size=download.size,
             parallel=True,
@@ -232,16 +255,19 @@ class IngestPipeline:
         return await self._buffered(run, plan, source)
 
     async def _buffered(self, run: Run, plan: Plan, source: Source) -> Outcome:
+        return await self._with_room(source.size, lambda room: self._by_buffers(run, plan, source, room))
+
+    async def _by_buffers(self, run: Run, plan: Plan, source: Source, room: Reservation) -> Outcome:
         keep = self._keep
         async with keep.storage.open_sink(
-            plan.key, media_type=plan.media_type, token=plan.token, size=source.size
+            plan.key, media_type=plan.stored_type, filename=plan.filename, token=plan.token, size=source.size
         ) as sink:
 
             async def begun() -> None:
                 await run.checkpoint(plan.with_upload(sink.state).as_checkpoint())
 
             moved = await move_buffered(
-                Limited(source, keep.limits.for_kind(plan.kind)),
+                room.around(Limited(source, keep.limits.for_kind(plan.kind))),
                 sink,
                 pool=keep.pool,
                 meter=Meter(_reporter(run), total=source.size, tally=keep.tally),

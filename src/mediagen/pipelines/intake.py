@@ -48,16 +48,23 @@ class BodyIntake:
 
     @asynccontextmanager
     async def receive(
-        self, body: AsyncIterator[bytes], *, task_id: str, max_rest: int, owner: str | None = None
+        self,
+        body: AsyncIterator[bytes],
+        *,
+        task_id: str,
+        max_rest: int,
+        owner: str | None = None,
+        network: str = "",
     ) -> AsyncIterator[Received]:
         """The body, its media stored. The block makes rows of it; when the block fails, the object is removed.
 
         Args:
             task_id: the id that the task will have.
             max_rest: bytes that the body may have beside its media.
+            network: whose upload it is (``Reception.place``).
 
         Raises:
-            InvalidRequest, InvalidBase64, TooLarge, StorageUnavailable: and nothing was kept.
+            InvalidRequest, InvalidBase64, TooLarge, StorageUnavailable, Unavailable, RateLimited: and nothing was kept.
         """
         media = EmbeddedMedia(body, FIELD, max_rest=max_rest)
         source = Peeked(ChunkSource(media.chunks(required=False)))
@@ -66,5 +73,6 @@ class BodyIntake:
             yield Received(media.document, None)
             return
         plan = Plan.make(head, declared=media.media_type, filename="", wanted=None)
-        async with self._reception.keep(plan, source, task_id=task_id, owner=owner) as file:
-            yield Received(media.document, file)
+        with self._reception.place(network):
+            async with self._reception.keep(plan, source, task_id=task_id, owner=owner) as file:
+                yield Received(media.document, file)

@@ -9,13 +9,15 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from mediagen.core.errors import UnsupportedMedia
-from mediagen.core.files import File, FileKind, new_id
+from mediagen.core.files import CLAIM, TYPE_FROM, File, FileKind, new_id
+from mediagen.core.presentation import PLAIN_BYTES
+from mediagen.pipelines.quota import Quota
 from mediagen.pipelines.settings import LimitsSettings
 from mediagen.storage.base import Storage
 from mediagen.streams.digest import Sha256Mode, crc32_checksum
 from mediagen.streams.meter import Tally
 from mediagen.streams.pool import BufferPool
-from mediagen.streams.sniff import extension_of, kind_of, media_type_of
+from mediagen.streams.sniff import extension_of, kind_of, media_type_of, sniff
 from mediagen.streams.transfer import Moved
 
 _FOLDERS: Final[Mapping[FileKind, str]] = {
@@ -37,6 +39,7 @@ class Keeping:
     limits: LimitsSettings
     sha256: Sha256Mode = "auto"
     tally: Tally = field(default_factory=Tally)
+    quota: Quota = field(default_factory=Quota)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,8 @@ class Plan:
     filename: str
     media_type: str
     kind: FileKind
+    proven: bool = True
+    """The bytes show the media type; otherwise it is what somebody claims, and not to be shown as such."""
     upload: Mapping[str, Any] | None = None
     """``Sink.state`` once there is something to resume."""
     source: Mapping[str, Any] | None = None
@@ -75,7 +80,13 @@ class Plan:
             filename=filename or f"{file_id}{extension}",
             media_type=media_type,
             kind=kind,
+            proven=sniff(head) == media_type,
         )
+
+    @property
+    def stored_type(self) -> str:
+        """The media type that the store is told."""
+        return self.media_type if self.proven else PLAIN_BYTES
 
     @property
     def token(self) -> str:
@@ -89,6 +100,7 @@ class Plan:
             "filename": self.filename,
             "media_type": self.media_type,
             "kind": str(self.kind),
+            "proven": self.proven,
             "upload": None if self.upload is None else dict(self.upload),
             "source": None if self.source is None else dict(self.source),
         }
@@ -115,6 +127,7 @@ class Plan:
             sha256=moved.sha256,
             task_id=task_id,
             owner=owner,
+            metadata={} if self.proven else {TYPE_FROM: CLAIM},
         )
 
 

@@ -7,18 +7,20 @@ that is written down before the first byte is stored, and forgotten once the fil
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from typing import Any
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final
 
 import structlog
 
-from mediagen.core.errors import MediagenError
+from mediagen.core.errors import MediagenError, RateLimited, Unavailable
 from mediagen.core.files import File
 from mediagen.core.progress import Transfer
 from mediagen.net.resource import clean_filename
 from mediagen.pipelines.base import Ledger
 from mediagen.pipelines.keep import Keeping, Plan, remove
+from mediagen.pipelines.quota import Reservation
 from mediagen.streams.base import Source
 from mediagen.streams.meter import Meter
 from mediagen.streams.sniff import SNIFF_BYTES
@@ -26,6 +28,9 @@ from mediagen.streams.sources import Limited, Peeked
 from mediagen.streams.transfer import move_buffered
 
 log = structlog.get_logger(__name__)
+
+RETRY_SECONDS: Final = 5.0
+"""After which a place for an upload may be free again."""
 
 NO_BOOT = 0
 """In place of the number of a start: the request of this debt is over, any start may settle it."""
@@ -38,6 +43,34 @@ class Reception:
         self._keep = keeping
         self._ledger = ledger
         self._boot = boot
+        self.uploads = 0
+        """Uploads that are being taken in."""
+        self._of_each: Counter[str] = Counter()
+
+    @contextmanager
+    def place(self, network: str) -> Iterator[None]:
+        """One of ``limits.uploads_at_once``, for as long as an upload takes. To be had before its body is asked for.
+
+        Half of them are for one network at most: whoever sends slowly is in his own way and not in everybody's.
+
+        Raises:
+            Unavailable: all are taken.
+            RateLimited: all are taken that this network may have.
+        """
+        most = self._keep.limits.uploads_at_once
+        if self.uploads >= most:
+            raise Unavailable(f"{most} uploads are being taken in, which is as many as may", retry_after=RETRY_SECONDS)
+        if self._of_each[network] >= (most + 1) // 2:
+            raise RateLimited("too many uploads from this address at once", retry_after=RETRY_SECONDS)
+        self.uploads += 1
+        self._of_each[network] += 1
+        try:
+            yield
+        finally:
+            self.uploads -= 1
+            self._of_each[network] -= 1
+            if not self._of_each[network]:
+                del self._of_each[network]
 
     @property
     def max_bytes(self) -> int:
@@ -54,11 +87,12 @@ class Reception:
             filename: what the client calls it; may be empty, is never used as a path.
             declared: the media type that the client claims; believed only where the bytes say nothing.
         """
-        peeked = Peeked(source)
-        head = await peeked.peek(SNIFF_BYTES)
-        plan = Plan.make(head, declared=declared, filename=clean_filename(filename), wanted=None)
-        async with self.keep(plan, peeked, owner=owner) as file:
-            yield file
+        async with self._room(source.size) as room:  # before the first byte is asked for
+            peeked = Peeked(source)
+            head = await peeked.peek(SNIFF_BYTES)
+            plan = Plan.make(head, declared=declared, filename=clean_filename(filename), wanted=None)
+            async with self._kept(plan, peeked, room, None, owner) as file:
+                yield file
 
     @asynccontextmanager
     async def keep(
@@ -67,9 +101,24 @@ class Reception:
         """The stored file. The block makes a row of it; when the block fails, the object is removed.
 
         Raises:
-            TooLarge, StorageUnavailable, Unavailable, and what the source raises: and nothing was kept.
+            TooLarge, StorageUnavailable, StorageFull, Unavailable, and what the source raises: and nothing was kept.
         """
-        limited = Limited(source, self._keep.limits.for_kind(plan.kind))
+        async with self._room(source.size) as room, self._kept(plan, source, room, task_id, owner) as file:
+            yield file
+
+    @asynccontextmanager
+    async def _room(self, size: int | None) -> AsyncIterator[Reservation]:
+        room = await self._keep.quota.reserve(size)
+        try:
+            yield room
+        finally:
+            room.release()
+
+    @asynccontextmanager
+    async def _kept(
+        self, plan: Plan, source: Source, room: Reservation, task_id: str | None, owner: str | None
+    ) -> AsyncIterator[File]:
+        limited = room.around(Limited(source, self._keep.limits.for_kind(plan.kind)))
         state = {"kind": "ingest", "boot": self._boot, "checkpoint": plan.as_checkpoint()}
         debt = await self._ledger.owe_abort(state)
         try:
@@ -87,7 +136,7 @@ class Reception:
     async def _store(self, plan: Plan, source: Source, task_id: str | None, owner: str | None) -> File:
         keep = self._keep
         async with keep.storage.open_sink(
-            plan.key, media_type=plan.media_type, token=plan.token, size=source.size
+            plan.key, media_type=plan.stored_type, filename=plan.filename, token=plan.token, size=source.size
         ) as sink:
             moved = await move_buffered(
                 source,

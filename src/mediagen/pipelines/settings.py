@@ -9,13 +9,25 @@ from mediagen.streams.base import GIB, MIB
 
 
 class LimitsSettings(BaseModel):
-    """How much is taken in, by kind of media."""
+    """How much is taken in: bytes by kind of media and in all, uploads, requests."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     image_bytes: int = Field(50 * MIB, ge=1, description="bytes of one image")
     video_bytes: int = Field(5 * GIB, ge=1, description="bytes of one video")
     file_bytes: int = Field(10 * GIB, ge=1, description="bytes of one file of any other kind")
+    store_bytes: int = Field(
+        0, ge=0, description="bytes of all files together, those on their way included; 0: no limit"
+    )
+    uploads_at_once: int = Field(
+        64,
+        ge=1,
+        description="uploads taken in at the same time, half of them from one address; more are answered 503, 429",
+    )
+    requests_per_minute: int = Field(0, ge=0, description="requests a minute with one key; 0: no limit")
+    requests_per_minute_per_ip: int = Field(
+        600, ge=0, description="requests a minute from one address (IPv6: one /64), all at once if need be; 0: no limit"
+    )
 
     @property
     def largest(self) -> int:

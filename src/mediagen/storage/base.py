@@ -36,6 +36,7 @@ class Storage(Protocol):
         media_type: str,
         token: str,
         size: int | None,
+        filename: str = "",
         parallel: bool = False,
         resume: Mapping[str, Any] | None = None,
         recorded: Sequence[StoredPart] = (),
@@ -43,6 +44,9 @@ class Storage(Protocol):
         """An upload to ``key``.
 
         Args:
+            media_type: what the bytes are known to be; a store with URLs of its own keeps it with the object, as
+                ``core.presentation`` allows it to be shown.
+            filename: what a browser is to call it when it is saved from such a URL; empty: by its key.
             token: random word kept with the object, by which an uncertain commit is settled.
             size: bytes to come, or None when unknown.
             parallel: parts will come out of order and are recorded for a resume.
@@ -100,4 +104,5 @@ class TellsTime(Protocol):
 class PresignsUrls(Protocol):
     """A store that serves objects itself by links that expire."""
 
-    async def presign(self, key: str, *, ttl: int, filename: str, media_type: str, inline: bool) -> str: ...
+    async def presign(self, key: str, *, ttl: int, filename: str, media_type: str, inline: bool) -> str:
+        """A link to the object for ``ttl`` seconds; ``inline`` holds only for what may be shown in a page."""

@@ -76,6 +76,7 @@ class LocalStorage:
         media_type: str,
         token: str,
         size: int | None,
+        filename: str = "",
         parallel: bool = False,
         resume: Mapping[str, Any] | None = None,
         recorded: Sequence[StoredPart] = (),

@@ -6,37 +6,35 @@ asked for, because a streamed body cannot be hashed before it is sent.
 
 from __future__ import annotations
 
-import asyncio
-import re
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, Final, Self, cast
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
-from aiohttp import ClientPayloadError
 from botocore.exceptions import BotoCoreError
 
 from mediagen import __version__
 from mediagen.core.errors import NotFound, StorageRefused, StorageUnavailable, UploadLost
+from mediagen.core.presentation import disposition, may_be_shown, served_type
 from mediagen.net.retry import RetryPolicy
 from mediagen.storage.base import StoredObject
 from mediagen.storage.finishing import Finishing
 from mediagen.storage.keys import checked_key
-from mediagen.storage.s3_calls import S3Api, S3Caller, in_our_words
+from mediagen.storage.s3_calls import S3Api, S3Caller
 from mediagen.storage.s3_sink import S3Sink
+from mediagen.storage.s3_source import Nothing, body_of
 from mediagen.storage.settings import S3Settings
 from mediagen.storage.throttle import AdaptiveLimit
 from mediagen.streams.base import Sink, Source, StoredPart
 
 _CONNECTIONS: Final = 256
-_NOT_PLAIN: Final = re.compile(r'[^ -~]|["\\%]')
-"""What a quoted file name had better not contain (RFC 6266, appendix D)."""
+_LINK_CACHE: Final = "private, max-age=3600"
+"""What comes by a link that expires is for the one who has it."""
 
 
 class S3Storage:
@@ -125,13 +123,16 @@ class S3Storage:
         media_type: str,
         token: str,
         size: int | None,
+        filename: str = "",
         parallel: bool = False,
         resume: Mapping[str, Any] | None = None,
         recorded: Sequence[StoredPart] = (),
     ) -> AsyncIterator[Sink]:
         self.sinks += 1
         try:
-            sink = S3Sink(self, key, media_type=media_type, token=token, size=size, parallel=parallel)
+            sink = S3Sink(
+                self, key, media_type=media_type, filename=filename, token=token, size=size, parallel=parallel
+            )
             if resume is not None:
                 await sink.resume(resume)
             try:
@@ -145,10 +146,10 @@ class S3Storage:
     async def open_source(self, key: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[Source]:
         answer = await self._get(key, offset, length)
         if answer is None:
-            yield _Nothing()
+            yield Nothing()
             return
-        async with answer["Body"] as stream:
-            yield _S3Source(stream, int(answer["ContentLength"]), self.settings.answer_seconds)
+        async with body_of(answer, self.settings.answer_seconds) as source:
+            yield source
 
     async def _get(self, key: str, offset: int, length: int | None) -> dict[str, Any] | None:
         """The answer with these bytes, or None when there are none: a ``Range`` cannot say so (RFC 9110 14.1.1)."""
@@ -228,17 +229,14 @@ class S3Storage:
             return None
 
     async def presign(self, key: str, *, ttl: int, filename: str, media_type: str, inline: bool) -> str:
-        disposition = "inline" if inline else "attachment"
-        ascii_name = _NOT_PLAIN.sub("_", filename)
-        full_name = quote(filename, safe="", errors="replace")
+        shown = inline and may_be_shown(media_type)
         return await self.api.generate_presigned_url(
             "get_object",
             Params={
                 **self.place(key),
-                "ResponseContentType": media_type,
-                "ResponseContentDisposition": (
-                    f"{disposition}; filename=\"{ascii_name}\"; filename*=UTF-8''{full_name}"
-                ),
+                "ResponseContentType": served_type(media_type),
+                "ResponseContentDisposition": disposition(filename, attachment=not shown),
+                "ResponseCacheControl": _LINK_CACHE,
             },
             ExpiresIn=ttl,
         )
@@ -251,37 +249,3 @@ def _not_redirected(context: dict[str, Any], **_: Any) -> None:
     it asks again, until the stack is full.
     """
     context.setdefault("s3_redirect", {})["redirected"] = True
-
-
-class _Nothing:
-    """No bytes of an object."""
-
-    size = 0
-
-    async def read_into(self, buffer: memoryview, /) -> int:
-        return 0
-
-
-class _S3Source:
-    """The body of a GET; each read has a deadline, since nothing below gives it one."""
-
-    def __init__(self, stream: Any, size: int, seconds: float) -> None:
-        self.size = size
-        self._stream = stream
-        self._seconds = seconds
-        self._done = 0
-
-    async def read_into(self, buffer: memoryview, /) -> int:
-        started = time.monotonic()
-        try:
-            async with asyncio.timeout(self._seconds):
-                data: bytes = await self._stream.read(min(len(buffer), 1 << 20))
-        except (BotoCoreError, OSError, TimeoutError) as exc:
-            raise in_our_words(exc, time.monotonic() - started) from None
-        except ClientPayloadError as exc:  # the one error of a broken body that the library lets through as it is
-            raise StorageUnavailable("the store broke off", reason=repr(exc)) from None
-        self._done += len(data)
-        if not data and self._done < self.size:
-            raise StorageUnavailable(f"the store sent {self._done} of {self.size} bytes")
-        buffer[: len(data)] = data
-        return len(data)

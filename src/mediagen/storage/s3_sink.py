@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from mediagen.core.errors import MediagenError, StorageUnavailable, TooLarge, UploadLost
+from mediagen.core.presentation import OBJECT_CACHE, disposition, may_be_shown, served_type
 from mediagen.storage.finishing import Finishing
 from mediagen.storage.keys import checked_token
 from mediagen.storage.revocable import RevocableBody
@@ -42,7 +43,15 @@ class S3Sink:
     """See ``streams.base.Sink``."""
 
     def __init__(
-        self, storage: S3Storage, key: str, *, media_type: str, token: str, size: int | None, parallel: bool
+        self,
+        storage: S3Storage,
+        key: str,
+        *,
+        media_type: str,
+        filename: str,
+        token: str,
+        size: int | None,
+        parallel: bool,
     ) -> None:
         settings = storage.settings
         self._storage = storage
@@ -54,7 +63,10 @@ class S3Sink:
         self._parallel = parallel
         self._about: dict[str, Any] = {
             **storage.place(key),
-            "ContentType": media_type,
+            # the URL of the object itself, or a CDN's, shows what it says here
+            "ContentType": served_type(media_type),
+            "ContentDisposition": disposition(filename, attachment=not may_be_shown(media_type)),
+            "CacheControl": OBJECT_CACHE,
             "Metadata": {TOKEN: token},
         }
         self._upload_id: str | None = None

@@ -31,6 +31,11 @@ class S3Settings(BaseModel):
     path_style: Literal["auto", "always", "never"] = Field(
         default="auto", description="bucket in the path instead of the host name; auto: with an endpoint_url"
     )
+    serve: Literal["redirect", "stream"] = Field(
+        default="redirect",
+        description='how clients get files: "redirect" sends them to the store by a short link; "stream" passes the '
+        "bytes through this server, for a store that clients cannot or must not reach",
+    )
     checksum: Literal["auto", "crc32", "none"] = Field(
         default="auto", description="checksum header with buffered uploads; auto: crc32 on Amazon S3, none elsewhere"
     )

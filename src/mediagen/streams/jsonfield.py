@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum, auto
 from typing import Any, Final, TypeAlias
 
@@ -121,10 +121,10 @@ class JsonFieldScanner:
             begin, position = token.span()
             match data[begin]:
                 case 0x22:  # "
-                    if not self._wants_key and not self.found and self._is_field():
+                    if not self._wants_key and self._is_field():
                         self._keep(data, start, begin + 1)
                         self._at = _At.FIELD
-                        self.found = True
+                        self._begin_field()
                         return begin + 1
                     if position - begin == 1:
                         self._keep(data, start, position)
@@ -163,9 +163,10 @@ class JsonFieldScanner:
         self._path.append(token)
 
     def _is_field(self) -> bool:
-        return len(self._path) == len(self._pointer) and all(
-            str(have) == want for have, want in zip(self._path, self._pointer, strict=True)
-        )
+        return not self.found and fits(self._path, self._pointer)
+
+    def _begin_field(self) -> None:
+        self.found = True
 
     def _string(self, data: bytes | bytearray, position: int, end: int) -> int:
         """The rest of a key or of a value that is not ours, up to its closing quote."""
@@ -233,6 +234,42 @@ class JsonFieldScanner:
         if b"\\" in text:
             raise InvalidRequest("an escape in the media field that base64 cannot have")
         return text
+
+
+class JsonFieldsScanner(JsonFieldScanner):
+    """As ``JsonFieldScanner``, for every field that fits one of several patterns, where ``*`` stands for any token.
+
+    ``feed`` is lazy: at each text ``begun`` says how many fields have begun, ``place`` where the present one is, and
+    ``in_field`` whether it goes on.
+    """
+
+    def __init__(self, patterns: Sequence[Pointer], *, max_rest: int = 8 * MIB) -> None:
+        super().__init__(max(patterns, key=len), max_rest=max_rest)
+        self._patterns = tuple(patterns)
+        self.begun = 0
+        self.place: Pointer = ()
+
+    @property
+    def rest(self) -> bytes:
+        """The document so far, without the texts of the fields."""
+        return bytes(self._rest)
+
+    def _is_field(self) -> bool:
+        return any(fits(self._path, pattern) for pattern in self._patterns)
+
+    def _begin_field(self) -> None:
+        self.found = True
+        self.complete = False
+        self.begun += 1
+        self.place = tuple(str(token) for token in self._path)
+
+    def _is_at_pointer(self) -> bool:
+        return True
+
+
+def fits(path: Sequence[str | int], pattern: Pointer) -> bool:
+    """Whether a place is one that the pattern means."""
+    return len(path) == len(pattern) and all(want in ("*", str(have)) for have, want in zip(path, pattern, strict=True))
 
 
 def _check_key(key: bytes | bytearray) -> None:

@@ -282,7 +282,11 @@ class TaskRunner:
         self, task: Task, pipeline: Pipeline, run: AttemptRun, work: asyncio.Task[Outcome], halt: Halt | None
     ) -> None:
         if work.done() and not work.cancelled() and work.exception() is None:
-            await self._complete(task, pipeline, run, work.result())
+            outcome = work.result()
+            try:
+                await self._complete(task, pipeline, run, outcome)
+            finally:
+                outcome.release()
             return
         if halt is Halt.SHUTDOWN:
             await self._put_back(task, pipeline, run)

@@ -13,9 +13,9 @@ from aiohttp import hdrs, web
 from mediagen.core.errors import RateLimited, Unauthorized
 from mediagen.core.keys import ANYBODY, Caller, Scope
 from mediagen.web.keyring import Keyring
-from mediagen.web.limits import Buckets, source_of
-from mediagen.web.origins import Origins
+from mediagen.web.origins import Origins, network_of
 from mediagen.web.problems import Forbidden
+from mediagen.web.rates import Buckets, Rates
 from mediagen.web.routing import Declaration
 from mediagen.web.tickets import Tickets
 
@@ -48,6 +48,7 @@ class Authenticator:
         keyring: Keyring,
         tickets: Tickets,
         origins: Origins,
+        rates: Rates,
         *,
         required: bool,
         admin_key: str,
@@ -56,6 +57,7 @@ class Authenticator:
         self._keyring = keyring
         self._tickets = tickets
         self._origins = origins
+        self._rates = rates
         self.required = required
         self._admin_key = admin_key.encode()
         self._operator_key = operator_key.encode()
@@ -67,7 +69,7 @@ class Authenticator:
         Raises:
             Unauthorized: no key, or one that opens nothing.
             Forbidden: the key does not allow this call.
-            RateLimited: too many wrong keys came from there.
+            RateLimited: too many calls with this key, or too many wrong keys from there.
         """
         scope = declaration.scope
         if scope is None or not self.required:
@@ -77,6 +79,7 @@ class Authenticator:
             challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
             raise Forbidden(f"this key lacks the scope {scope}", headers={hdrs.WWW_AUTHENTICATE: challenge})
         if caller.key_id is not None:
+            self._rates.check_key(request, caller.key_id)
             structlog.contextvars.bind_contextvars(key_id=caller.key_id)
         return caller
 
@@ -104,7 +107,7 @@ class Authenticator:
         if caller is not None:
             return caller
         # what has no 256 random bits could be guessed: from an address that guesses it is not even looked at
-        source = source_of(self._origins.client(request))
+        source = network_of(self._origins.client(request))
         wait = self._failures.wait(source)
         if wait:
             raise RateLimited("too many wrong keys came from this address", retry_after=wait)

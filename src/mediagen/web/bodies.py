@@ -1,10 +1,11 @@
-"""Reading request bodies ourselves: bounded in size, in time without a byte, and never unpacked."""
+"""Reading request bodies ourselves: bounded in size and in time, and never unpacked."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -13,6 +14,7 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from mediagen.core.errors import InvalidRequest, TooLarge, UnsupportedMedia
 from mediagen.web.problems import BodyStalled, EncodedBody
+from mediagen.web.settings import ServerSettings
 
 _JSON_TYPES: Final = frozenset(
     {"application/json", "application/octet-stream", "text/plain", "application/x-www-form-urlencoded", ""}
@@ -26,10 +28,57 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """``max_json_bytes`` of a whole JSON body, ``idle_seconds`` without a byte."""
+    """``max_json_bytes`` of a whole JSON body, ``idle_seconds`` without a byte, and the slowest rate over as long."""
 
     max_json_bytes: int
     idle_seconds: float
+    minimum_bytes_per_second: int
+
+    @classmethod
+    def of(cls, settings: ServerSettings) -> BodyLimits:
+        return cls(settings.max_json_bytes, settings.body_idle_seconds, settings.body_minimum_bytes_per_second)
+
+
+class Pace:
+    """How quickly the body of one request comes.
+
+    Only the time counts in which we wait for the client: a store that makes us slow is no fault of his. The rate is
+    taken whenever that time adds up to ``idle_seconds``.
+    """
+
+    def __init__(self, limits: BodyLimits, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._idle_seconds = limits.idle_seconds
+        self._least = limits.minimum_bytes_per_second
+        self._clock = clock
+        self._waited = 0.0
+        self._came = 0
+
+    async def wait(self, read: Awaitable[T]) -> T:
+        """What one read of the body gives.
+
+        Raises:
+            BodyStalled: nothing came for ``idle_seconds``.
+            InvalidRequest: the client went away, or its framing is broken.
+        """
+        began = self._clock()
+        try:
+            async with asyncio.timeout(self._idle_seconds):
+                return await read
+        except TimeoutError:
+            raise BodyStalled(f"no byte of the body came for {self._idle_seconds:g} s") from None
+        except (RequestPayloadError, ConnectionError) as exc:
+            raise InvalidRequest("the body ended before its announced end") from exc
+        finally:
+            self._waited += self._clock() - began
+
+    def count(self, size: int) -> None:
+        """So many bytes came. Raises BodyStalled when they were too few for the time."""
+        self._came += size
+        if self._waited < self._idle_seconds:
+            return
+        if self._came < self._least * self._waited:
+            raise BodyStalled(f"the body comes more slowly than {self._least} bytes a second")
+        self._waited, self._came = 0.0, 0
 
 
 def refuse_encoded(request: web.Request) -> None:
@@ -39,32 +88,22 @@ def refuse_encoded(request: web.Request) -> None:
         raise EncodedBody(f"send the body without Content-Encoding (this one has {encoding[:40]!r})")
 
 
-async def chunks(request: web.Request, idle_seconds: float) -> AsyncIterator[bytes]:
+async def chunks(request: web.Request, limits: BodyLimits) -> AsyncIterator[bytes]:
     """The body as it comes in.
 
     Raises:
-        BodyStalled: nothing came for ``idle_seconds``.
+        BodyStalled: nothing came for too long, or too little.
         InvalidRequest: the client went away, or its framing is broken.
     """
-    content = request.content
+    content, pace = request.content, Pace(limits)
     await invite(request)
     while True:
-        chunk, _ = await arriving(content.readchunk(), idle_seconds)  # as it came: readany would join what waits
+        chunk, _ = await pace.wait(content.readchunk())  # as it came: readany would join what waits
         if chunk:
+            pace.count(len(chunk))
             yield chunk
         elif content.at_eof():
             return
-
-
-async def arriving(read: Awaitable[T], idle_seconds: float) -> T:
-    """What one read of the body gives. Raises BodyStalled, InvalidRequest, as ``chunks`` does."""
-    try:
-        async with asyncio.timeout(idle_seconds):
-            return await read
-    except TimeoutError:
-        raise BodyStalled(f"no byte of the body came for {idle_seconds:g} s") from None
-    except (RequestPayloadError, ConnectionError) as exc:
-        raise InvalidRequest("the body ended before its announced end") from exc
 
 
 async def not_yet(request: web.Request) -> None:
@@ -87,7 +126,7 @@ async def read_json(request: web.Request, limits: BodyLimits) -> object:
     if request.content_length is not None and request.content_length > limits.max_json_bytes:
         raise TooLarge(f"the body has {request.content_length} bytes, at most {limits.max_json_bytes} are taken")
     data = bytearray()
-    async for chunk in chunks(request, limits.idle_seconds):
+    async for chunk in chunks(request, limits):
         data += chunk
         if len(data) > limits.max_json_bytes:
             raise TooLarge(f"the body has more than {limits.max_json_bytes} bytes")

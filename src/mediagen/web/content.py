@@ -1,162 +1,160 @@
-"""Sending the bytes of a file: by the kernel from disk, or by a short link to the store."""
+"""Answering for the bytes of a file: by condition and range, from here or by a short link to the store."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import time
+from concurrent.futures import Executor
+from dataclasses import dataclass
 from http import HTTPStatus
-from io import FileIO
-from pathlib import PurePath
-from typing import Final, TypeAlias
-from urllib.parse import quote
+from typing import Final
 
 from aiohttp import hdrs, web
 
-from mediagen.core.errors import MediagenError, NotFound
-from mediagen.core.files import File, FileKind
-from mediagen.storage.base import HasLocalPaths, PresignsUrls
-from mediagen.streams.base import KIB, MIB
-from mediagen.web.ranges import Validators, unchanged, wanted_range
+from mediagen.core.files import File
+from mediagen.core.presentation import disposition
+from mediagen.storage.base import HasLocalPaths, PresignsUrls, Storage
+from mediagen.web.conditions import Validators, range_holds, unchanged
+from mediagen.web.delivery import Delivery, FromDisk, FromStore
+from mediagen.web.ranges import Multipart, content_range, wanted_ranges
+from mediagen.web.reader import Reader
+from mediagen.web.routing import Reply
 
-Served: TypeAlias = HasLocalPaths | PresignsUrls
-"""A store that can give content to clients, one way or the other."""
+CACHE_SECONDS: Final = 3600
+"""How long a browser may keep a file; it asks again by ETag after that."""
 
-_INLINE_IMAGES: Final = frozenset(
-    {"image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/bmp", "image/heic", "image/heif"}
+CONDITIONS: Final = ("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
+ABOUT: Final = ("ETag", "Accept-Ranges", "Content-Disposition")
+IN_PART: Final = (
+    Reply(HTTPStatus.PARTIAL_CONTENT, "the ranges that were asked for", gives=("ETag", "Content-Range")),
+    Reply(HTTPStatus.FOUND, "the bytes are there, by a link that expires", gives=("Location",)),
+    Reply(HTTPStatus.NOT_MODIFIED, "the caller has these bytes", gives=("ETag",)),
 )
-_MIN_SLICE: Final = 256 * KIB
-_MAX_SLICE: Final = 2 * MIB
-_QUICK_SECONDS: Final = 1.0
+"""What the declaration of a route that answers with content says of it."""
 
 
-def inline(file: File) -> bool:
-    """Whether a browser may show it in a page of ours: raster images, video, audio. Never what can hold a script."""
-    if file.kind is FileKind.IMAGE:
-        return file.media_type in _INLINE_IMAGES
-    return file.kind in {FileKind.VIDEO, FileKind.AUDIO} and file.media_type.startswith(("video/", "audio/"))
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """What is sent: ranges, each with what stands before it, and what comes after the last."""
 
+    parts: tuple[tuple[bytes, range], ...]
+    tail: bytes = b""
+    status: HTTPStatus = HTTPStatus.OK
 
-def disposition(file: File, *, as_attachment: bool) -> str:
-    """``Content-Disposition`` with the name in both forms of RFC 6266."""
-    kind = "attachment" if as_attachment else "inline"
-    name = PurePath(file.filename).name or file.id
-    plain = "".join(char if " " <= char <= "~" and char not in '"\\%' else "_" for char in name)
-    return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
+    @property
+    def length(self) -> int:
+        return sum(len(head) + len(part) for head, part in self.parts) + len(self.tail)
 
 
 class Content:
     """Answers requests for the bytes of files.
 
-    ``stall_seconds``: a reader that takes nothing for that long is cut off.
+    ``threads`` send what is on disk. ``redirect``: send clients to a store that they can reach, by a link that lives
+    ``url_ttl_seconds``; otherwise every byte comes through us. ``stall_seconds``: a reader that takes nothing for that
+    long is cut off. ``shared``: pages of other sites may use the files.
     """
 
-    def __init__(self, store: Served, *, url_ttl_seconds: int, stall_seconds: float, shared: bool) -> None:
-        self._store = store
+    def __init__(
+        self,
+        storage: Storage,
+        threads: Executor,
+        *,
+        redirect: bool,
+        url_ttl_seconds: int,
+        stall_seconds: float,
+        shared: bool,
+    ) -> None:
+        self._delivery: Delivery
+        if isinstance(storage, HasLocalPaths):
+            self._delivery = FromDisk(storage, threads)
+        else:
+            self._delivery = FromStore(storage)
+        self._elsewhere = storage if redirect and isinstance(storage, PresignsUrls) else None
         self._url_ttl_seconds = url_ttl_seconds
         self._stall_seconds = stall_seconds
         self._resource_policy = "cross-origin" if shared else "same-site"
 
-    async def respond(self, request: web.Request, file: File, *, download: bool) -> web.StreamResponse:
-        """The file, a range of it, 302 to where it is, or 304.
+    @property
+    def streams(self) -> int:
+        """Files that are on their way through us from a store."""
+        return self._delivery.streams if isinstance(self._delivery, FromStore) else 0
+
+    async def respond(
+        self, request: web.Request, file: File, *, download: bool, cache_seconds: int = CACHE_SECONDS
+    ) -> web.StreamResponse:
+        """The file, ranges of it, 302 to where it is, or 304.
 
         Raises:
             PreconditionFailed, RangeNotSatisfiable
             NotFound: the bytes are gone.
+            StorageUnavailable, Unavailable
         """
-        as_attachment = download or not inline(file)
+        head = request.method == "HEAD"
+        if self._elsewhere is not None and not head:
+            # conditions and ranges are for the one who sends the bytes (RFC 9110 section 13.2.1)
+            return await self._redirect(self._elsewhere, file, download=download)
         validators = Validators(file.etag, file.created_at)
-        if isinstance(self._store, HasLocalPaths):
-            return await self._from_disk(request, file, validators, as_attachment, self._store.path_of(file.key))
-        if request.method == "HEAD":
-            return web.Response(headers=self._headers(file, validators, as_attachment, file.bytes))
-        location = await self._store.presign(
-            file.key,
-            ttl=self._url_ttl_seconds,
-            filename=file.filename,
-            media_type=file.media_type,
-            inline=not as_attachment,
-        )
-        return web.Response(
-            status=HTTPStatus.FOUND, headers={hdrs.LOCATION: location, hdrs.CACHE_CONTROL: "private, no-store"}
-        )
+        headers = self._headers(file, validators, download=download, cache_seconds=cache_seconds)
+        if unchanged(request.headers, validators):
+            return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
+        headers[hdrs.CONTENT_TYPE] = file.served_type
+        body = _whole(file) if head else _wanted(request, file, validators, headers)
+        headers[hdrs.CONTENT_LENGTH] = str(body.length)
+        async with self._delivery.open(file, None if head else body.parts[0][1]) as opened:
+            response = web.StreamResponse(status=body.status, headers=headers)
+            await response.prepare(request)
+            async with Reader(request, response, stall_seconds=self._stall_seconds) as reader:
+                if not head:
+                    for before, part in body.parts:
+                        await reader.write(before)
+                        await opened.send(part, reader)
+                    await reader.write(body.tail)
+                await reader.finish()
+        return response
 
-    def _headers(self, file: File, validators: Validators, as_attachment: bool, length: int) -> dict[str, str]:
+    def _headers(self, file: File, validators: Validators, *, download: bool, cache_seconds: int) -> dict[str, str]:
+        """What is said of the file whichever bytes of it are sent."""
         return {
-            hdrs.CONTENT_TYPE: file.media_type if inline(file) else "application/octet-stream",
-            hdrs.CONTENT_LENGTH: str(length),
-            hdrs.CONTENT_DISPOSITION: disposition(file, as_attachment=as_attachment),
+            hdrs.CONTENT_DISPOSITION: disposition(
+                file.filename.rpartition("/")[2] or file.id, attachment=download or not file.shown
+            ),
             hdrs.ACCEPT_RANGES: "bytes",
             hdrs.ETAG: f'"{validators.etag}"',
             hdrs.LAST_MODIFIED: validators.last_modified,
-            hdrs.CACHE_CONTROL: "private, max-age=3600",
+            hdrs.CACHE_CONTROL: f"private, max-age={cache_seconds}",
             "Content-Security-Policy": "default-src 'none'; sandbox",
             "Cross-Origin-Resource-Policy": self._resource_policy,
         }
 
-    async def _from_disk(
-        self, request: web.Request, file: File, validators: Validators, as_attachment: bool, path: str
-    ) -> web.StreamResponse:
-        if unchanged(request.headers, validators):
-            headers = self._headers(file, validators, as_attachment, 0)
-            del headers[hdrs.CONTENT_TYPE], headers[hdrs.CONTENT_LENGTH]
-            return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
-        part = wanted_range(request.headers, validators, file.bytes) if request.method == "GET" else None
-        wanted = range(file.bytes) if part is None else part
-        handle = await asyncio.to_thread(_open, path, file)
-        try:
-            response = web.StreamResponse(headers=self._headers(file, validators, as_attachment, len(wanted)))
-            if part is not None:
-                response.set_status(HTTPStatus.PARTIAL_CONTENT)
-                response.headers[hdrs.CONTENT_RANGE] = f"bytes {part.start}-{part.stop - 1}/{file.bytes}"
-            await response.prepare(request)
-            if request.method != "HEAD":
-                await self._send(request, response, handle, wanted)
-            await response.write_eof()
-        finally:
-            await asyncio.to_thread(handle.close)
-        return response
-
-    async def _send(self, request: web.Request, response: web.StreamResponse, handle: FileIO, wanted: range) -> None:
-        """Send slices, each within ``stall_seconds``; they grow for quick readers and shrink for slow ones."""
-        loop = asyncio.get_running_loop()
-        at, size = wanted.start, _MIN_SLICE
-        while at < wanted.stop:
-            transport = request.transport
-            if transport is None or transport.is_closing():
-                raise ConnectionResetError("the reader went away")
-            length = min(size, wanted.stop - at)
-            began = time.monotonic()
-            try:
-                async with asyncio.timeout(self._stall_seconds):
-                    try:
-                        sent = await loop.sendfile(transport, handle, at, length)
-                    except NotImplementedError:  # a loop without it, such as uvloop
-                        sent = await _copy(response, handle, at, length)
-            except TimeoutError:
-                transport.abort()
-                raise ConnectionResetError(f"the reader took nothing for {self._stall_seconds:g} s") from None
-            if not sent:
-                transport.abort()
-                raise ConnectionResetError("the file became shorter while it was sent")
-            at += sent
-            size = min(_MAX_SLICE, size * 2) if time.monotonic() - began < _QUICK_SECONDS else _MIN_SLICE
+    async def _redirect(self, store: PresignsUrls, file: File, *, download: bool) -> web.Response:
+        location = await store.presign(
+            file.key,
+            ttl=self._url_ttl_seconds,
+            filename=file.filename,
+            media_type=file.served_type,
+            inline=file.shown and not download,
+        )
+        headers = {
+            hdrs.LOCATION: location,
+            hdrs.CACHE_CONTROL: "private, no-store",
+            hdrs.REFERRER_POLICY: "no-referrer",
+        }
+        return web.Response(status=HTTPStatus.FOUND, headers=headers)
 
 
-async def _copy(response: web.StreamResponse, handle: FileIO, at: int, length: int) -> int:
-    data = await asyncio.to_thread(os.pread, handle.fileno(), length, at)
-    await response.write(data)
-    return len(data)
+def _whole(file: File) -> _Body:
+    return _Body(((b"", range(file.bytes)),))
 
 
-def _open(path: str, file: File) -> FileIO:
-    """The open file; never through a link, and only with the size that the row promises. Blocks."""
-    try:
-        handle = FileIO(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
-    except FileNotFoundError:
-        raise NotFound(f"the bytes of {file.id} are gone") from None
-    size = os.fstat(handle.fileno()).st_size
-    if size != file.bytes:
-        handle.close()
-        raise MediagenError("a stored file has not its size", file_id=file.id, expected=file.bytes, found=size)
-    return handle
+def _wanted(request: web.Request, file: File, validators: Validators, headers: dict[str, str]) -> _Body:
+    """The body that the request asks for; a partial one is told of in ``headers``."""
+    given = request.headers.getall(hdrs.RANGE, [])
+    ranges = None
+    if len(given) == 1 and range_holds(request.headers, validators):
+        ranges = wanted_ranges(given[0], file.bytes)
+    if ranges is None:
+        return _whole(file)
+    if len(ranges) == 1:  # one must not be sent as multipart when one was asked for (RFC 9110 section 15.3.7.2)
+        headers[hdrs.CONTENT_RANGE] = content_range(ranges[0], file.bytes)
+        return _Body(((b"", ranges[0]),), status=HTTPStatus.PARTIAL_CONTENT)
+    several = Multipart.make(ranges, media_type=file.served_type, size=file.bytes)
+    headers[hdrs.CONTENT_TYPE] = several.content_type
+    return _Body(several.parts, several.tail, HTTPStatus.PARTIAL_CONTENT)

@@ -35,9 +35,9 @@ class Edge:
         self._base_path = base_path
 
     def install(self, app: web.Application) -> None:
-        """Put the ring round ``app``; the first middleware is the outermost."""
+        """Put the ring round what is inside of ``app`` by now; the first middleware is the outermost."""
         app[_ORIGINS] = self._origins
-        app.middlewares.extend((self.middleware, self._origins.middleware))
+        app.middlewares.append(self.middleware)
         app.on_response_prepare.append(self._finish_headers)
 
     @web.middleware
@@ -80,7 +80,11 @@ class Edge:
             # the answer has begun: cutting the connection is the only way left to say that it is not whole
             return _to_nobody(request)
         path = request.path.removeprefix(self._base_path) or "/"
-        return problems.answer(error, path=path, request_id=request_id)
+        response = problems.answer(error, path=path, request_id=request_id)
+        if not request.content.is_eof():
+            # the rest of the body is not wanted, and one that was not invited never comes (RFC 9110 section 10.1.1)
+            response.force_close()
+        return response
 
     async def _finish_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         headers = response.headers

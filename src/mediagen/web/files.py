@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any
 
 from aiohttp import web
 
-from mediagen.core.errors import NotFound, StorageUnavailable
+from mediagen.core.errors import NotFound, StorageUnavailable, Unavailable
 from mediagen.core.files import File, FileQuery
 from mediagen.storage.base import Storage
 from mediagen.tasks.ports import Files
-from mediagen.web.content import Content
+from mediagen.web.content import ABOUT, CONDITIONS, IN_PART, Content
 from mediagen.web.origins import Origins
 from mediagen.web.problems import PreconditionFailed, RangeNotSatisfiable
-from mediagen.web.routing import Answer, Call, Empty, Reply, route
-from mediagen.web.schemas import Download, FileFilter, FilePage, FileView
+from mediagen.web.routing import Answer, Call, Empty, route
+from mediagen.web.schemas import Download, FileFilter, FilePage, FileView, Linked
 from mediagen.web.views import Views
 
 
@@ -27,15 +27,6 @@ async def delete_file(files: Files, storage: Storage, file: File) -> None:
     """
     await storage.delete(file.key)
     await files.delete(file.id)
-
-
-_CONDITIONS: Final = ("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
-_ABOUT: Final = ("ETag", "Accept-Ranges", "Content-Disposition")
-_IN_PART: Final = (
-    Reply(HTTPStatus.PARTIAL_CONTENT, "the range that was asked for", gives=("ETag", "Content-Range")),
-    Reply(HTTPStatus.FOUND, "the bytes are there, by a link that expires", gives=("Location",)),
-    Reply(HTTPStatus.NOT_MODIFIED, "the caller has these bytes", gives=("ETag",)),
-)
 
 
 class FileRoutes:
@@ -67,20 +58,21 @@ class FileRoutes:
             last_id=files[-1].id if files else None,
         )
 
-    @route("GET", "/v1/files/{id}", "Get what is known of a file", answer=FileView, fails=(NotFound,))
-    async def get_file(self, call: Call[Empty, Empty]) -> FileView:
-        return self._views.file(await self._file(call), self._origins.base(call.request))
+    @route("GET", "/v1/files/{id}", "Get what is known of a file", query=Linked, answer=FileView, fails=(NotFound,))
+    async def get_file(self, call: Call[Linked, Empty]) -> FileView:
+        base = self._origins.base(call.request)
+        return self._views.file(await self._file(call), base, download=call.query.download)
 
     @route(
         "GET|HEAD",
         "/v1/files/{id}/content",
-        "Get the bytes of a file, or a range of them",
+        "Get the bytes of a file, or ranges of them",
         query=Download,
-        fails=(NotFound, PreconditionFailed, RangeNotSatisfiable, StorageUnavailable),
+        fails=(NotFound, PreconditionFailed, RangeNotSatisfiable, StorageUnavailable, Unavailable),
         media_type="*/*",
-        takes=_CONDITIONS,
-        gives=_ABOUT,
-        also=_IN_PART,
+        takes=CONDITIONS,
+        gives=ABOUT,
+        also=IN_PART,
         older="/files/{id}",
     )
     async def get_content(self, call: Call[Download, Empty]) -> web.StreamResponse:

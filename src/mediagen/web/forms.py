@@ -14,7 +14,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from mediagen.core.errors import InvalidRequest, TooLarge
 from mediagen.streams.base import KIB, MIB
-from mediagen.web.bodies import arriving, invite
+from mediagen.web.bodies import BodyLimits, Pace, invite
 from mediagen.web.problems import EncodedBody
 
 FIELD: Final = "file"
@@ -36,9 +36,9 @@ class _Arriving:
         BodyStalled
     """
 
-    def __init__(self, request: web.Request, *, max_rest: int, idle_seconds: float) -> None:
+    def __init__(self, request: web.Request, limits: BodyLimits, *, max_rest: int) -> None:
         self._content = request.content
-        self._idle_seconds = idle_seconds
+        self._pace = Pace(limits)
         self._max_rest = max_rest
         self._allowed = max_rest + _READ_AHEAD
         self._lines = 0
@@ -55,7 +55,7 @@ class _Arriving:
         if self._back:
             data, self._back = (self._back, b"") if count < 0 else (self._back[:count], self._back[count:])
             return data
-        return self._counted(await arriving(self._content.read(count), self._idle_seconds))
+        return self._counted(await self._pace.wait(self._content.read(count)))
 
     async def readline(self, *, max_line_length: int | None = None) -> bytes:
         self._lines += 1
@@ -66,13 +66,15 @@ class _Arriving:
             return line
         line, self._back = self._back, b""
         more = self._content.readline(max_line_length=max_line_length)
-        return line + self._counted(await arriving(more, self._idle_seconds))
+        return line + self._counted(await self._pace.wait(more))
 
     def allow(self, count: int) -> None:
         """So many bytes of what came were content of the file."""
         self._allowed += count
 
     def _counted(self, data: bytes) -> bytes:
+        if data:
+            self._pace.count(len(data))
         self._allowed -= len(data)
         if self._allowed < 0:
             raise TooLarge(f"the form has more than {self._max_rest} bytes beside its file")
@@ -82,12 +84,12 @@ class _Arriving:
 class Form:
     """A form that arrives. Its one file is in the field ``file``; other fields are read over.
 
-    ``max_rest``: bytes that it may have beside the file; ``idle_seconds``: without a byte.
+    ``max_rest``: bytes that it may have beside the file.
     """
 
-    def __init__(self, request: web.Request, *, max_rest: int, idle_seconds: float) -> None:
+    def __init__(self, request: web.Request, limits: BodyLimits, *, max_rest: int) -> None:
         self._request = request
-        self._body = _Arriving(request, max_rest=max_rest, idle_seconds=idle_seconds)
+        self._body = _Arriving(request, limits, max_rest=max_rest)
         self._parts = 0
         with _understood():
             # it is given all that it uses of a StreamReader

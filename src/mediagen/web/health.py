@@ -65,10 +65,17 @@ class Check:
     _checked_at: float = float("-inf")
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
+    @property
+    def fresh(self) -> bool:
+        """The last outcome still counts."""
+        return time.monotonic() - self._checked_at < CHECK_SECONDS
+
     async def view(self) -> CheckView:
         """The outcome, at most ``CHECK_SECONDS`` old; many callers share one probe."""
+        if self.fresh:
+            return self._view
         async with self._lock:
-            if time.monotonic() - self._checked_at >= CHECK_SECONDS:
+            if not self.fresh:
                 self._view = await self._probed()
                 self._checked_at = time.monotonic()
         return self._view
@@ -160,8 +167,9 @@ class HealthRoutes:
             await self._readiness()
 
     async def _readiness(self) -> Readiness:
-        views = await asyncio.gather(*(check.view() for check in self._checks.values()))
-        checks = dict(zip(self._checks, views, strict=True))
+        # those that are fresh need no turn of a loop that may be busy
+        await asyncio.gather(*(check.view() for check in self._checks.values() if not check.fresh))
+        checks = {name: await check.view() for name, check in self._checks.items()}
         checks["running"] = CheckView(ok=not self.stopping, detail="the server is stopping" if self.stopping else None)
         return Readiness(status="ok" if all(check.ok for check in checks.values()) else "unavailable", checks=checks)
 

@@ -15,8 +15,8 @@ from mediagen.core.webhooks import Webhook
 from mediagen.pipelines.intake import BodyIntake, Received
 from mediagen.tasks.requests import asked_of_webhook, fingerprint_of
 from mediagen.tasks.service import TaskService
-from mediagen.web.bodies import chunks, require_json
-from mediagen.web.origins import Origins
+from mediagen.web.bodies import BodyLimits, chunks, require_json
+from mediagen.web.origins import Origins, network_of
 from mediagen.web.problems import BodyStalled
 from mediagen.web.routing import Answer, Call, Empty, route, validate
 from mediagen.web.schemas import Priority, TaskView
@@ -113,10 +113,14 @@ class IngestRoutes:
         require_json(request)
         key = request.headers.get("Idempotency-Key")
         task_id = new_id("task")
-        body = chunks(request, self._settings.body_idle_seconds)
+        body = chunks(request, BodyLimits.of(self._settings))
         try:
             async with self._intake.receive(
-                body, task_id=task_id, max_rest=self._settings.max_json_bytes, owner=call.caller.owner
+                body,
+                task_id=task_id,
+                max_rest=self._settings.max_json_bytes,
+                network=network_of(self._origins.client(request)),
+                owner=call.caller.owner,
             ) as received:
                 wanted = validate(IngestRequest, received.document)
                 webhook = self._targets.of(wanted, request)

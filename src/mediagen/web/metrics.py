@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import cached_property
 from itertools import accumulate
 from typing import Final
@@ -21,16 +22,20 @@ from prometheus_client.registry import Collector
 
 from mediagen import __version__
 from mediagen.core.deliveries import DeliveryStatus
+from mediagen.core.errors import Unavailable
 from mediagen.core.keys import Scope
 from mediagen.events.courier import Courier
 from mediagen.pipelines.keep import Keeping
+from mediagen.pipelines.reception import Reception
 from mediagen.tasks.dispatcher import LaneDispatcher
+from mediagen.web.door import Door
 from mediagen.web.feed import Hub
 from mediagen.web.health import HealthRoutes, LoopLag
 from mediagen.web.routing import Call, Empty, route
 from mediagen.web.traffic import BOUNDS, Outcomes, Traffic
 
 PREFIX: Final = "mediagen"
+_STORED_SECONDS: Final = 0.5
 _ENDS: Final = (*map(str, BOUNDS), "+Inf")
 
 
@@ -46,6 +51,8 @@ class MetricsRoutes:
         dispatcher: LaneDispatcher,
         hub: Hub,
         keeping: Keeping,
+        reception: Reception,
+        door: Door,
         courier: Courier,
     ) -> None:
         self._traffic = traffic
@@ -55,11 +62,24 @@ class MetricsRoutes:
         self._dispatcher = dispatcher
         self._hub = hub
         self._keeping = keeping
+        self._reception = reception
+        self._door = door
         self._courier = courier
+        self._stored = 0
 
     @route("GET|HEAD", "/metrics", "Figures for Prometheus", media_type="text/plain", needs=Scope.METRICS)
     async def metrics(self, _call: Call[Empty, Empty]) -> web.StreamResponse:
-        families = (*self._answers(), *self._tasks(), *self._bytes(), *self._webhooks(), *self._state())
+        with suppress(TimeoutError, Unavailable):  # then the last figure has to do
+            async with asyncio.timeout(_STORED_SECONDS):
+                self._stored = await self._keeping.quota.stored()
+        families = (
+            *self._answers(),
+            *self._tasks(),
+            *self._bytes(),
+            *self._webhooks(),
+            *self._connections(),
+            *self._state(),
+        )
         text = await asyncio.to_thread(self._text, families)
         return web.Response(
             body=text, headers={hdrs.CONTENT_TYPE: CONTENT_TYPE_PLAIN_0_0_4, hdrs.CACHE_CONTROL: "no-store"}
@@ -101,6 +121,27 @@ class MetricsRoutes:
         yield CounterMetricFamily(f"{PREFIX}_stored_bytes", "Bytes that the store acknowledged", tally.stored)
         yield GaugeMetricFamily(f"{PREFIX}_buffer_lent_bytes", "Part buffers in use", pool.lent)
         yield GaugeMetricFamily(f"{PREFIX}_buffer_budget_bytes", "Part buffers that may be in use", pool.budget)
+
+        quota = self._keeping.quota
+        yield GaugeMetricFamily(f"{PREFIX}_store_bytes", "Bytes of all files", self._stored)
+        yield GaugeMetricFamily(f"{PREFIX}_store_reserved_bytes", "Room held by transfers under way", quota.reserved)
+        yield GaugeMetricFamily(f"{PREFIX}_store_limit_bytes", "limits.store_bytes; 0: none", quota.limit)
+        yield GaugeMetricFamily(f"{PREFIX}_uploads", "Uploads that are being taken in", self._reception.uploads)
+
+    def _connections(self) -> Iterator[Metric]:
+        door = self._door
+        yield GaugeMetricFamily(f"{PREFIX}_connections", "Connections of clients", door.open)
+        yield GaugeMetricFamily(f"{PREFIX}_connections_limit", "Connections that there may be", door.most)
+        refused = CounterMetricFamily(f"{PREFIX}_connections_refused", "Connections refused", labels=("reason",))
+        for why, count in door.refused.items():
+            refused.add_metric((why,), count)
+        yield refused
+        cut = CounterMetricFamily(
+            f"{PREFIX}_connections_cut", "Connections ended because we waited too long", labels=("waited_for",)
+        )
+        for what, count in door.cut.items():
+            cut.add_metric((what,), count)
+        yield cut
 
     def _webhooks(self) -> Iterator[Metric]:
         attempts = CounterMetricFamily(

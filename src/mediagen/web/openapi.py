@@ -14,8 +14,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from mediagen import __version__
-from mediagen.core.errors import MediagenError, Overloaded, Unauthorized, Unavailable
+from mediagen.core.errors import MediagenError, Overloaded, RateLimited, Unauthorized, Unavailable
 from mediagen.web.problems import ANY_CALL, OPENAI_PREFIXES, OpenAIProblem, Problem, status_of
+from mediagen.web.rates import RATE_HEADERS
 from mediagen.web.routing import Declaration, Empty, declarations
 
 Json: TypeAlias = dict[str, Any]
@@ -40,19 +41,22 @@ HEADERS: Final[Mapping[str, str]] = {
     "Retry-After": "seconds after which it is worth asking again",
     "X-Filename": "name of the file in a raw body: percent-encoded UTF-8, or an extended value (RFC 8187)",
     "WWW-Authenticate": "`Bearer`, and what is wrong with the key (RFC 6750)",
+    "x-ratelimit-limit-requests": "requests a minute that the caller may make, of the limit that is nearer",
+    "x-ratelimit-remaining-requests": "requests that the caller may make at once",
+    "x-ratelimit-reset-requests": "seconds until it may make as many as ever, e.g. `12s`",
     "x-request-id": "id of this request, the same as in the server's log",
 }
 """What is said of each header that a declaration can name."""
 
 _OPERATING: Final = "operating"
 """The tag of what is not for users but for those who run the server; it comes last."""
-_OLDER: Final = frozenset({"files"})
+_OUTSIDE: Final = {"files": "files", "media": "files"}
 """Parts that have paths outside of ``/v1`` as well."""
 
 _COMPONENTS: Final = "#/components/"
 _PARAMETER_PATTERNS: Final = {
     "/v1/tasks/": "^task_[0-9a-f]{32}$",
-    **dict.fromkeys(("/v1/files/", "/files/"), "^file_[0-9a-f]{32}$"),
+    **dict.fromkeys(("/v1/files/", "/files/", "/media/"), "^file_[0-9a-f]{32}$"),
 }
 
 
@@ -252,7 +256,11 @@ def _problem(
     name = ".".join((f"{'OpenAI' if openai else ''}{status}", *codes, *(("head",) if head else ())))
     if name not in responses:
         waits = any(issubclass(error, Overloaded | Unavailable) for error in errors)
-        gives = ("Retry-After",) if waits else ("WWW-Authenticate",) if status == HTTPStatus.UNAUTHORIZED else ()
+        gives = (
+            *(("Retry-After",) if waits else ()),
+            *(RATE_HEADERS if RateLimited in errors else ()),
+            *(("WWW-Authenticate",) if Unauthorized in errors else ()),
+        )
         made = _answer(f"{HTTPStatus(status).phrase}: {', '.join(codes)}", gives)
         if not head:
             reference = schemas[OpenAIProblem if openai else Problem, "serialization"]
@@ -271,5 +279,5 @@ def _tag(path: str) -> str:
     """The part of the API that a path belongs to."""
     first, _, rest = path.strip("/").partition("/")
     if first != "v1":
-        return first if first in _OLDER else _OPERATING
+        return _OUTSIDE.get(first, _OPERATING)
     return "feed" if rest == "ws" else rest.partition("/")[0]

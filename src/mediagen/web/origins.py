@@ -23,7 +23,10 @@ _ALLOWED_METHODS: Final = "GET, HEAD, POST, PATCH, PUT, DELETE, OPTIONS"
 _ALLOWED_HEADERS: Final = (
     "Authorization, Content-Type, Idempotency-Key, If-Range, Last-Event-ID, Prefer, Range, X-Filename, X-Request-Id"
 )
-_EXPOSED_HEADERS: Final = "Content-Disposition, Content-Range, ETag, Location, Retry-After, X-Request-Id"
+_EXPOSED_HEADERS: Final = (
+    "Content-Disposition, Content-Range, ETag, Location, Retry-After, X-RateLimit-Limit-Requests, "
+    "X-RateLimit-Remaining-Requests, X-RateLimit-Reset-Requests, X-Request-Id"
+)
 
 
 def _host_name(host: str) -> str:
@@ -42,6 +45,19 @@ def _is_address(name: str) -> bool:
     return True
 
 
+def network_of(address: str) -> str:
+    """Those who are counted as one: an IPv4 address, the /64 of an IPv6 address (a household has that many)."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return f"{ipaddress.IPv6Address(int(parsed) >> 64 << 64)}/64"
+
+
 class Origins:
     """What the settings say about names and pages, applied to requests."""
 
@@ -56,13 +72,13 @@ class Origins:
     def client(self, request: web.Request) -> str:
         """Address of the caller: the peer, or what a trusted proxy says of it (the last one not a trusted proxy)."""
         peer = request.remote or ""
-        if not self._trusted(peer):
+        if not self.trusts(peer):
             return peer
         for hop in reversed(request.headers.get("X-Forwarded-For", "").split(",")):
             address = hop.strip()
             if not _is_address(address):
                 return peer
-            if not self._trusted(address):
+            if not self.trusts(address):
                 return address
             peer = address
         return peer
@@ -72,7 +88,7 @@ class Origins:
         if self._settings.public_url:
             return self._settings.public_url
         scheme, host = request.scheme, request.host
-        if self._trusted(request.remote or ""):
+        if self.trusts(request.remote or ""):
             forwarded = request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip().lower()
             scheme = forwarded if forwarded in {"http", "https"} else scheme
             host = request.headers.get("X-Forwarded-Host", "").partition(",")[0].strip() or host
@@ -82,7 +98,7 @@ class Origins:
         """Raise Forbidden for a Host that is not ours: what a page gets that had its own name point to us."""
         if request.path.removeprefix(self._settings.base_path) in HEALTH_PATHS:
             return
-        name = _host_name(urlsplit(self.base(request)).netloc if self._trusted(request.remote or "") else request.host)
+        name = _host_name(urlsplit(self.base(request)).netloc if self.trusts(request.remote or "") else request.host)
         if name in self._names:
             return
         if not self._settings.allowed_hosts and (
@@ -138,7 +154,8 @@ class Origins:
             self.check_page(request)
         return await handler(request)
 
-    def _trusted(self, address: str) -> bool:
+    def trusts(self, address: str) -> bool:
+        """Whether this is the address of a proxy that we believe."""
         if not self._settings.trusted_proxies:
             return False
         try:

@@ -66,7 +66,7 @@ class OpenAIProblem(BaseModel):
 
 
 class BodyStalled(InvalidRequest):
-    """The client stopped sending the body of its request."""
+    """The client stopped sending the body of its request, or sends it too slowly."""
 
     code = "request_timeout"
 
@@ -85,6 +85,12 @@ class Forbidden(MediagenError):
     """The call comes from a page or by a name that may not use this server."""
 
     code = "forbidden"
+
+
+class LinkExpired(Forbidden):
+    """A link of ours to a file that was good for a while; the file has a new one."""
+
+    code = "link_expired"
 
 
 class PreconditionFailed(MediagenError):
@@ -110,6 +116,9 @@ STATUS: Final[Mapping[type[MediagenError], HTTPStatus]] = {
     errors.FetchFailed: HTTPStatus.BAD_GATEWAY,
     errors.StorageUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
+    errors.ProviderError: HTTPStatus.BAD_GATEWAY,
+    errors.ProviderRateLimited: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.ContentRefused: HTTPStatus.BAD_REQUEST,
     errors.Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
     errors.DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
     errors.TaskCancelled: HTTPStatus.CONFLICT,
@@ -127,6 +136,7 @@ ANY_CALL: Final[tuple[type[MediagenError], ...]] = (
     BodyStalled,
     errors.TooLarge,
     EncodedBody,
+    errors.RateLimited,
     MediagenError,
     errors.Unavailable,
 )

@@ -1,106 +1,119 @@
-"""Conditions and ranges of a request for a file (RFC 9110 sections 13 and 14). Pure functions over headers."""
+"""Byte ranges of a request for a file (RFC 9110 section 14). Pure functions.
+
+Nobody can ask for much more than the file: ranges that overlap or touch become one (section 15.3.7.2), and a request
+for more than ``MAX_RANGES`` gets the whole file, as section 14.2 allows for what only a broken or hostile client does.
+So what is sent is at most the file and 13 kB of heads.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from email.utils import format_datetime, parsedate_to_datetime
 from typing import Final
 
-from mediagen.web.problems import PreconditionFailed, RangeNotSatisfiable
+from mediagen.web.problems import RangeNotSatisfiable
 
-_ONE_RANGE: Final = re.compile(r"bytes\s*=\s*(?:(?P<first>\d{1,18})-(?P<last>\d{0,18})|-(?P<suffix>\d{1,18}))\s*", re.I)
-_TAG: Final = re.compile(r'(?P<weak>W/)?"(?P<value>[\x21\x23-\x7e\x80-\xff]*)"')
+MAX_RANGES: Final = 64
+"""Ranges of one request."""
 
-
-@dataclass(frozen=True, slots=True)
-class Validators:
-    """What identifies the present content: a strong tag without quotes, and its time of making."""
-
-    etag: str
-    modified: datetime
-
-    @property
-    def last_modified(self) -> str:
-        """As an HTTP date, to the second."""
-        return format_datetime(self.modified.replace(microsecond=0), usegmt=True)
+_UNIT: Final = re.compile(r"bytes=(?P<set>.*)", re.IGNORECASE | re.DOTALL)
+_SPEC: Final = re.compile(r"(?P<first>[0-9]+)-(?P<last>[0-9]*)|-(?P<suffix>[0-9]+)")
+_DIGITS: Final = 19
+"""No file needs more digits than a 64-bit number; what has more is further than any end."""
 
 
-def unchanged(headers: Mapping[str, str], validators: Validators) -> bool:
-    """Whether the caller's copy is still good, so that 304 is the answer.
+def wanted_ranges(text: str | None, size: int) -> tuple[range, ...] | None:
+    """The bytes that a ``Range`` header asks for, in the order in which to send them; None: all of them.
+
+    Other units, what is malformed and what is too much are ignored (section 14.2). So is the end of an empty file,
+    of which no ``Content-Range`` could tell.
 
     Raises:
-        PreconditionFailed: the caller wants other content than there is.
+        RangeNotSatisfiable: all of them begin behind the end.
     """
-    modified = validators.modified.replace(microsecond=0)
-    if (tags := headers.get("If-Match")) is not None:
-        if not _matches(tags, validators.etag, weak=False):
-            raise PreconditionFailed("the file is not the one that If-Match names")
-    elif (date := _date(headers.get("If-Unmodified-Since"))) is not None and modified > date:
-        raise PreconditionFailed("the file was made after If-Unmodified-Since")
-    if (tags := headers.get("If-None-Match")) is not None:
-        return _matches(tags, validators.etag, weak=True)
-    date = _date(headers.get("If-Modified-Since"))
-    return date is not None and modified <= date
-
-
-def wanted_range(headers: Mapping[str, str], validators: Validators, size: int) -> range | None:
-    """The bytes asked for; None: all of them.
-
-    A range is taken only when ``If-Range`` is absent or names this content; several ranges, other units and what is
-    malformed are ignored, as section 14.2 allows.
-
-    Raises:
-        RangeNotSatisfiable: the range begins behind the end.
-    """
-    text = headers.get("Range")
-    if text is None or not _holds(headers.get("If-Range"), validators):
+    match = _UNIT.fullmatch(text or "")
+    if match is None:
         return None
-    match = _ONE_RANGE.fullmatch(text)
+    specs = [spec for one in match["set"].split(",") if (spec := one.strip(" \t"))]
+    found = [_parse(spec, size) for spec in specs]
+    if not found or None in found or len(found) > MAX_RANGES:
+        return None
+    satisfiable = [one for one in found if one]
+    if satisfiable:
+        return _joined(satisfiable)
+    if not size and any(spec.startswith("-") and spec.strip("-0") for spec in specs):
+        return None
+    raise RangeNotSatisfiable(
+        f"the file has {size} bytes", headers={"Content-Range": f"bytes */{size}", "Accept-Ranges": "bytes"}
+    )
+
+
+def _parse(spec: str, size: int) -> range | None:
+    """One range within the file, empty when it lies outside; None when it is invalid (section 14.1.1)."""
+    match = _SPEC.fullmatch(spec)
     if match is None:
         return None
     if match["suffix"] is not None:
-        length = int(match["suffix"])
-        first, stop = max(0, size - length), size
-        if not length:
-            first = size
-    else:
-        first = int(match["first"])
-        stop = min(size, int(match["last"]) + 1) if match["last"] else size
-        if match["last"] and int(match["last"]) < first:
-            return None
-    if first >= size:
-        raise RangeNotSatisfiable(
-            f"the file has {size} bytes", headers={"Content-Range": f"bytes */{size}", "Accept-Ranges": "bytes"}
+        return range(max(0, size - _number(match["suffix"])), size)
+    first = _number(match["first"])
+    if not match["last"]:
+        return range(first, max(first, size))
+    last = _number(match["last"])
+    if last < first:
+        return None
+    return range(first, max(first, min(size, last + 1)))
+
+
+def _number(digits: str) -> int:
+    significant = digits.lstrip("0")
+    return int(significant or "0") if len(significant) <= _DIGITS else 10**_DIGITS
+
+
+def _joined(wanted: Sequence[range]) -> tuple[range, ...]:
+    """The ranges, those made one that overlap or touch, in the order in which each was first asked for."""
+    order = sorted(range(len(wanted)), key=lambda index: wanted[index].start)
+    groups: list[tuple[int, range]] = []
+    for index in order:
+        one = wanted[index]
+        if groups and one.start <= groups[-1][1].stop:
+            rank, before = groups[-1]
+            groups[-1] = (min(rank, index), range(before.start, max(before.stop, one.stop)))
+        else:
+            groups.append((index, one))
+    return tuple(one for _, one in sorted(groups, key=lambda group: group[0]))
+
+
+def content_range(part: range, size: int) -> str:
+    """``Content-Range`` of these bytes (section 14.4)."""
+    return f"bytes {part.start}-{part.stop - 1}/{size}"
+
+
+@dataclass(frozen=True, slots=True)
+class Multipart:
+    """A body of type ``multipart/byteranges`` (section 14.6): each part with its head before it, and ``tail``."""
+
+    parts: tuple[tuple[bytes, range], ...]
+    tail: bytes
+    content_type: str
+
+    @classmethod
+    def make(cls, wanted: Sequence[range], *, media_type: str, size: int) -> Multipart:
+        """The body of these ranges of a file of ``size`` bytes, with a boundary that nobody can have put into it."""
+        boundary = secrets.token_hex(16)
+        heads = (
+            f"{chr(13) + chr(10) if number else ''}--{boundary}\r\n"
+            f"Content-Type: {media_type}\r\nContent-Range: {content_range(part, size)}\r\n\r\n"
+            for number, part in enumerate(wanted)
         )
-    return range(first, stop)
+        return cls(
+            tuple((head.encode(), part) for head, part in zip(heads, wanted, strict=True)),
+            f"\r\n--{boundary}--\r\n".encode(),
+            f"multipart/byteranges; boundary={boundary}",
+        )
 
-
-def _holds(condition: str | None, validators: Validators) -> bool:
-    """Whether ``If-Range`` names this content: the same strong tag, or exactly the same date (section 13.1.5)."""
-    if condition is None:
-        return True
-    condition = condition.strip()
-    tag = _TAG.fullmatch(condition)
-    if tag is not None:
-        return not tag["weak"] and tag["value"] == validators.etag
-    date = _date(condition)
-    return date is not None and date == validators.modified.replace(microsecond=0)
-
-
-def _matches(tags: str, etag: str, *, weak: bool) -> bool:
-    if tags.strip() == "*":
-        return True
-    return any(tag["value"] == etag and (weak or not tag["weak"]) for tag in _TAG.finditer(tags))
-
-
-def _date(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        date = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return date if date.tzinfo is not None else None
+    @property
+    def length(self) -> int:
+        """Bytes of the whole body."""
+        return sum(len(head) + len(part) for head, part in self.parts) + len(self.tail)

@@ -151,6 +151,22 @@ class Download(Given):
     download: bool = Field(False, description="as an attachment whatever it is")
 
 
+class Linked(Given):
+    """How the content is wanted by those who are given the ``url``."""
+
+    download: bool = Field(False, description="url gives an attachment whatever it is, unless it is a CDN's")
+
+
+class SignedLink(BaseModel):
+    """The words of a link of ours. What others have added to it counts for nothing."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    expires: str = Field("", description="the second in which the link ends (Unix time)")
+    download: str = Field("", description="`true`: as an attachment whatever it is")
+    signature: str = Field("", description="of all that the link says")
+
+
 class NewPriority(Given):
     priority: Priority
 

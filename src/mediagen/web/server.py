@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterable
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
@@ -11,37 +13,46 @@ from aiohttp import web
 
 from mediagen.web.bodies import BodyLimits
 from mediagen.web.documents import DocumentRoutes
+from mediagen.web.door import Door
 from mediagen.web.edge import AccessLog, Edge
 from mediagen.web.feed import Hub
+from mediagen.web.gate import Gate, attended
 from mediagen.web.health import HealthRoutes
 from mediagen.web.origins import Origins
+from mediagen.web.rates import Rates
 from mediagen.web.routing import Admission, register
 from mediagen.web.settings import ServerSettings
 from mediagen.web.traffic import Traffic
 
-_KEEPALIVE_SECONDS: Final = 30.0
 _LINGER_SECONDS: Final = 2.0
 _BACKLOG: Final = 2048
+_ACCEPTED_AT_ONCE: Final = 1
+"""Connections taken in one turn of the loop. When there is no file left to accept with, asyncio means to rest for a
+second; but it tries so many times before it does, logs each, and for each comes back once: with its own number, the
+backlog, there is no rest and no end to the log. One by one is also fair to those who are served already."""
 
 
 def build(
     owners: Iterable[object],
     settings: ServerSettings,
     origins: Origins,
+    rates: Rates,
     admission: Admission,
-    traffic: Traffic | None = None,
+    traffic: Traffic,
 ) -> web.Application:
     """The application with the routes of ``owners``, and those that describe them.
 
-    ``admission`` lets callers in, ``traffic`` counts the answers.
+    The ring, from the outside: the gate is told; ``traffic`` counts what the edge makes of an error; the edge;
+    ``rates``, before anything that costs; ``origins``. Then the dispatcher asks ``admission`` who it is.
     """
     app = web.Application(client_max_size=settings.max_json_bytes)
-    if traffic is not None:
-        app.middlewares.append(traffic.middleware)  # outermost: it sees what the edge makes of an error
+    app.middlewares.extend((attended, traffic.middleware))
     Edge(origins, base_path=settings.base_path).install(app)
+    app.middlewares.extend((rates.middleware, origins.middleware))
+    app.on_response_prepare.append(rates.add_headers)
     owners = tuple(owners)
     documents = DocumentRoutes(map(type, owners), base_path=settings.base_path, keys_required=admission.required)
-    limits = BodyLimits(settings.max_json_bytes, settings.body_idle_seconds)
+    limits = BodyLimits.of(settings)
     register(app, (*owners, documents), base_path=settings.base_path, limits=limits, admission=admission)
     return app
 
@@ -53,40 +64,55 @@ class Server:
         OSError: the address cannot be listened on.
     """
 
-    def __init__(self, app: web.Application, settings: ServerSettings, hub: Hub, health: HealthRoutes) -> None:
+    def __init__(
+        self, app: web.Application, settings: ServerSettings, door: Door, hub: Hub, health: HealthRoutes
+    ) -> None:
         self._settings = settings
+        self._door = door
         self._hub = hub
         self._health = health
         self._runner = web.AppRunner(
             app,
             access_log_class=AccessLog,
-            # also the time that a client has for the head of its request
-            keepalive_timeout=_KEEPALIVE_SECONDS,
+            # the gate waits for requests; this is both its waits together and never comes first
+            keepalive_timeout=settings.keepalive_seconds + settings.header_seconds,
             lingering_time=_LINGER_SECONDS,
             # a small compressed body must not become a huge one
             auto_decompress=False,
             # what is being answered may finish; aiohttp waits this long twice, which leaves half for the tasks
             shutdown_timeout=settings.drain_seconds / 4,
         )
+        self._listening: asyncio.Server | None = None
         self.port = settings.port
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()
         try:
-            site = web.TCPSite(self._runner, self._settings.host, self._settings.port, backlog=_BACKLOG)
-            await site.start()
-            self.port = site.port
+            self._listening = await self._listen()
+            self.port = self._listening.sockets[0].getsockname()[1]
         except BaseException:
             await self._runner.cleanup()
             raise
         return self
 
+    async def _listen(self) -> asyncio.Server:
+        serve = self._runner.server
+        if serve is None:
+            raise RuntimeError("the runner has not been set up")
+        listening = await asyncio.get_running_loop().create_server(
+            partial(Gate, self._door, serve), self._settings.host, self._settings.port, backlog=_ACCEPTED_AT_ONCE
+        )
+        for shown in listening.sockets:
+            with socket.fromfd(shown.fileno(), shown.family, shown.type) as listener:
+                listener.listen(_BACKLOG)  # how many may wait, which asyncio has set to how many it takes
+        return listening
+
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         self._health.stopping = True
-        for site in tuple(self._runner.sites):
-            await site.stop()
+        if self._listening is not None:
+            self._listening.close()
         self._hub.close()
         await asyncio.sleep(0)  # readers that were told to go begin to go
         await self._runner.cleanup()

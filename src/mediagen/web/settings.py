@@ -79,6 +79,21 @@ class ServerSettings(BaseModel):
     body_idle_seconds: float = Field(
         30.0, gt=0, le=3600, description="seconds without a byte of a request body, or of a reader taking a file"
     )
+    body_minimum_bytes_per_second: int = Field(
+        1024, ge=0, description="slowest request body, or reader of an answer, over body_idle_seconds; 0: no limit"
+    )
+    header_seconds: float = Field(30.0, gt=0, le=3600, description="seconds for the head of a request to arrive")
+    keepalive_seconds: float = Field(
+        30.0, gt=0, le=3600, description="seconds that a connection may wait for its next request"
+    )
+    max_connections: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description='connections at once; "auto": 10,000, fewer where the process may open too few files'
+    )
+    max_connections_per_ip: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
+        "auto",
+        description="connections from one address (IPv6: one /64), trusted proxies excepted; 0: no limit; "
+        '"auto": half of all, no limit on a loopback address',
+    )
     drain_seconds: float = Field(20.0, ge=1, le=3600, description="seconds from SIGTERM to the end of the process")
     max_json_bytes: int = Field(8 * MIB, ge=1024, le=GIB, description="bytes of a JSON body, file content left out")
     event_loop: Literal["asyncio", "uvloop"] = Field("asyncio", description="which event loop runs the server")

@@ -11,15 +11,15 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from mediagen.core.errors import InvalidRequest, StorageUnavailable, TooLarge, UnsupportedMedia
+from mediagen.core.errors import InvalidRequest, StorageFull, StorageUnavailable, TooLarge, UnsupportedMedia
 from mediagen.core.files import File
 from mediagen.pipelines.reception import Reception
 from mediagen.streams.sources import ChunkSource
 from mediagen.tasks.ports import Files
 from mediagen.tasks.requests import fingerprint_of, scoped
-from mediagen.web.bodies import chunks
+from mediagen.web.bodies import BodyLimits, chunks
 from mediagen.web.forms import FIELD, Form
-from mediagen.web.origins import Origins
+from mediagen.web.origins import Origins, network_of
 from mediagen.web.problems import BodyStalled, EncodedBody
 from mediagen.web.routing import Answer, Call, Empty, route
 from mediagen.web.schemas import FileView
@@ -69,7 +69,7 @@ class UploadRoutes:
         "Upload a file, as the body or in the field file of a form",
         answer=FileView,
         status=HTTPStatus.CREATED,
-        fails=(TooLarge, BodyStalled, UnsupportedMedia, EncodedBody, StorageUnavailable),
+        fails=(TooLarge, BodyStalled, UnsupportedMedia, EncodedBody, StorageUnavailable, StorageFull),
         streamed=True,
         file_field=FIELD,
         takes=(FILENAME_HEADER, "Idempotency-Key"),
@@ -80,11 +80,12 @@ class UploadRoutes:
         """The file, stored and recorded."""
         request, owner = call.request, call.caller.owner
         key = scoped(request.headers.get("Idempotency-Key"), "upload", owner)
-        upload = await self._begin(request)
-        try:
-            file = await self._keep(upload, owner, key)
-        except _StoredBefore as earlier:
-            file = earlier.file
+        with self._reception.place(network_of(self._origins.client(request))):
+            upload = await self._begin(request)
+            try:
+                file = await self._keep(upload, owner, key)
+            except _StoredBefore as earlier:
+                file = earlier.file
         view = self._views.file(file, self._origins.base(request))
         return Answer(view, headers={"Location": self._views.path(f"/v1/files/{file.id}")})
 
@@ -106,18 +107,18 @@ class UploadRoutes:
         """What the request brings; of a raw body no byte has been read yet."""
         media_type = request.headers.get("Content-Type", "")
         claimed = media_type.partition(";")[0].strip().lower()
-        idle_seconds = self._settings.body_idle_seconds
+        limits = BodyLimits.of(self._settings)
         if claimed == "multipart/form-data":
             max_rest = self._settings.max_json_bytes
             self._check_length(request, self._reception.max_bytes + max_rest)
-            form = await Form(request, max_rest=max_rest, idle_seconds=idle_seconds).file()
+            form = await Form(request, limits, max_rest=max_rest).file()
             return Upload(form_name(form.filename), form.media_type, form.chunks, None)
         if claimed.startswith("multipart/"):
             raise UnsupportedMedia(f"send the file itself or multipart/form-data, not {claimed[:60]!r}")
         self._check_length(request, self._reception.max_bytes)
         name = given_name(request.headers.get(FILENAME_HEADER, ""))
         declared = None if claimed == _UNASKED else media_type
-        return Upload(name, declared, chunks(request, idle_seconds), request.content_length)
+        return Upload(name, declared, chunks(request, limits), request.content_length)
 
     def _check_length(self, request: web.Request, most: int) -> None:
         if request.content_length is not None and request.content_length > most:

@@ -6,7 +6,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, cast
-from urllib.parse import quote
 
 from mediagen.core.deliveries import Parcel
 from mediagen.core.errors import NotFound
@@ -17,6 +16,7 @@ from mediagen.core.tasks import RETRYABLE, Task, TaskStatus
 from mediagen.tasks.ports import Files
 from mediagen.tasks.timing import elapsed_seconds, remaining_seconds
 from mediagen.web.frames import Message
+from mediagen.web.links import Links
 from mediagen.web.schemas import (
     ChecksumView,
     EventBody,
@@ -56,14 +56,14 @@ class Views:
         *,
         live: Callable[[], list[Task]],
         base_path: str,
-        public_base_url: str,
+        links: Links,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._tasks = tasks
         self._files = files
         self._live = live
         self._base_path = base_path
-        self._public_base_url = public_base_url.rstrip("/")
+        self._links_to = links
         self._now = now
         self._requests: OrderedDict[str, tuple[dict[str, Any], dict[str, Any]]] = OrderedDict()
 
@@ -114,13 +114,9 @@ class Views:
     async def tasks(self, tasks: Sequence[Task], base: str) -> list[TaskView]:
         return [await self.task(task, base) for task in tasks]
 
-    def file(self, file: File, base: str) -> FileView:
-        """``file`` for a caller that reaches us at ``base``."""
-        url = (
-            f"{self._public_base_url}/{quote(file.key)}"
-            if self._public_base_url
-            else f"{base}{self._base_path}/v1/files/{file.id}/content"
-        )
+    def file(self, file: File, base: str, *, download: bool = False) -> FileView:
+        """``file`` for a caller that reaches us at ``base``; ``download``: its URL gives an attachment."""
+        url, url_expires_at = self._links_to.of(file, base, download=download)
         return FileView(
             id=file.id,
             filename=file.filename,
@@ -133,7 +129,7 @@ class Views:
             height=file.height,
             duration_seconds=file.duration_seconds,
             url=url,
-            url_expires_at=None,
+            url_expires_at=url_expires_at,
             created_at=file.created_at,
             task_id=file.task_id,
         )

@@ -1,0 +1,1 @@
+"""How bytes are encoded: FFmpeg as a child process, pictures by libvips."""

@@ -1,0 +1,45 @@
+"""An origin that the operator has configured: it may be where no other URL may lead, and gets its credentials.
+
+The session for it lets every address through that ``fetch.deny_cidrs`` does not forbid, since a local engine is a
+usual provider. It is used for its one origin alone: ``TrustedOrigin.covers`` is asked before every request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+from typing import Final
+
+import aiohttp
+from yarl import URL
+
+from mediagen.net.session import LookUp, guarded_session, system_look_up
+from mediagen.net.settings import FetchSettings
+
+_EVERYWHERE: Final = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedOrigin:
+    """Scheme, host and port of ``base_url``, with what is sent there and nowhere else."""
+
+    base_url: URL
+    session: aiohttp.ClientSession = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def covers(self, url: URL) -> bool:
+        """Whether ``url`` has the same origin (RFC 6454)."""
+        return url.origin() == self.base_url.origin()
+
+
+@asynccontextmanager
+async def trusted_session(
+    settings: FetchSettings, *, look_up: LookUp = system_look_up
+) -> AsyncIterator[aiohttp.ClientSession]:
+    """As ``guarded_session``, for configured origins. Every call has its own connection: one that the other side had
+    closed meanwhile would leave it open whether a paid request arrived."""
+    everywhere = settings.model_copy(update={"allow_cidrs": _EVERYWHERE})
+    async with guarded_session(everywhere, look_up=look_up, keep_alive=False) as session:
+        yield session

@@ -1,0 +1,130 @@
+"""Request bodies with pictures in them, read while they are sent: a form, or JSON with ``data:`` URIs.
+
+Each knows its length beforehand, for servers that take no chunked body.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from mediagen.core.errors import MediagenError, SourceTruncated
+from mediagen.providers.base import Input
+from mediagen.streams.base import KIB, Source
+
+_CHUNK: Final = 192 * KIB
+"""A multiple of 3, so that base64 of the pieces is that of the whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class InBase64:
+    """The bytes of an input as base64 text; with ``as_uri`` behind ``data:<type>;base64,``."""
+
+    input: Input
+    as_uri: bool = True
+
+    @property
+    def head(self) -> bytes:
+        return f"data:{self.input.media_type};base64,".encode() if self.as_uri else b""
+
+    @property
+    def length(self) -> int:
+        return len(self.head) + (self.input.size + 2) // 3 * 4
+
+
+_Piece: TypeAlias = bytes | Input | InBase64
+
+
+class Body:
+    """What is sent, in pieces. ``failure`` is what reading an input raised."""
+
+    def __init__(self, pieces: Sequence[_Piece], media_type: str) -> None:
+        self._pieces = tuple(pieces)
+        self.media_type = media_type
+        self.length = sum(_length(piece) for piece in self._pieces)
+        self.failure: MediagenError | None = None
+        self._opened = AsyncExitStack()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Content-Type": self.media_type, "Content-Length": str(self.length)}
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            if isinstance(piece, bytes):
+                yield piece
+                continue
+            encoded = isinstance(piece, InBase64)
+            if isinstance(piece, InBase64):
+                yield piece.head
+                piece = piece.input
+            left = piece.size
+            try:
+                source = await self._opened.enter_async_context(piece.open())
+                while left:
+                    block = await _block(source, min(_CHUNK, left), piece.filename)
+                    left -= len(block)
+                    yield base64.b64encode(block) if encoded else block
+            except MediagenError as exc:
+                self.failure = exc
+                raise
+            await self._opened.aclose()
+
+    async def aclose(self) -> None:
+        """Close what is open."""
+        await self._opened.aclose()
+
+
+async def _block(source: Source, size: int, filename: str) -> bytes:
+    block = bytearray(size)
+    filled = 0
+    while filled < size:
+        count = await source.read_into(memoryview(block)[filled:])
+        if not count:
+            raise SourceTruncated(f"the input {filename!r} is shorter than it was")
+        filled += count
+    return bytes(block)
+
+
+def _length(piece: _Piece) -> int:
+    if isinstance(piece, bytes):
+        return len(piece)
+    return piece.size if isinstance(piece, Input) else piece.length
+
+
+def json_body(document: Mapping[str, Any]) -> Body:
+    """``document`` as JSON; each ``InBase64`` in it becomes a string."""
+    mark = secrets.token_hex(16)
+    found: list[InBase64] = []
+
+    def hold(value: object) -> str:
+        if not isinstance(value, InBase64):
+            raise TypeError(f"{type(value).__name__} is not JSON")
+        found.append(value)
+        return mark
+
+    parts = json.dumps(document, default=hold, ensure_ascii=False, separators=(",", ":")).encode().split(mark.encode())
+    pieces: list[_Piece] = [parts[0]]
+    for value, part in zip(found, parts[1:], strict=True):
+        pieces += [value, part]
+    return Body(pieces, "application/json")
+
+
+def form_body(fields: Mapping[str, object], files: Sequence[tuple[str, Input]] = ()) -> Body:
+    """A form (RFC 7578): fields as text, None left out, booleans as ``true`` and ``false``; then the files."""
+    boundary = secrets.token_hex(16)
+    pieces: list[_Piece] = []
+    for name, value in fields.items():
+        if value is not None:
+            text = json.dumps(value) if isinstance(value, bool | dict | list) else str(value)
+            pieces.append(f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{text}\r\n'.encode())
+    for name, file in files:
+        filename = "".join(char for char in file.filename if char.isalnum() or char in "._-") or "input"
+        disposition = f'Content-Disposition: form-data; name="{name}"; filename="{filename}"'
+        pieces += [f"--{boundary}\r\n{disposition}\r\nContent-Type: {file.media_type}\r\n\r\n".encode(), file, b"\r\n"]
+    return Body([*pieces, f"--{boundary}--\r\n".encode()], f"multipart/form-data; boundary={boundary}")

@@ -1,0 +1,57 @@
+"""What can be told of a request before anything is stored or sent: whether the model takes it."""
+
+from __future__ import annotations
+
+from mediagen.core.errors import InvalidRequest, UnknownModel
+from mediagen.providers.base import ImageRequest, Model, Request, VideoRequest
+
+
+def check(request: Request, model: Model) -> None:
+    """Hold a request against what is known of its model. ``n`` is not looked at: more than ``max_n`` are several calls.
+
+    Raises:
+        InvalidRequest, UnknownModel: ``context["param"]`` names the field.
+    """
+    if isinstance(request, ImageRequest):
+        _check_images(request, model)
+    else:
+        _check_video(request, model)
+
+
+def _check_images(request: ImageRequest, model: Model) -> None:
+    able = model.images
+    if able is None:
+        raise UnknownModel(f"the model {model.id!r} makes no pictures", param="model")
+    _one_of(request.size, able.sizes, "size", model)
+    _one_of(request.output_format, able.formats, "output_format", model)
+    _one_of(request.background, able.backgrounds, "background", model)
+    pictures = [each for each in request.inputs if each.role != "mask"]
+    if pictures and not able.max_inputs:
+        raise InvalidRequest(f"{model.id} does not edit pictures", param="image")
+    if len(pictures) > able.max_inputs:
+        raise InvalidRequest(f"{model.id} takes at most {able.max_inputs} pictures", param="image")
+    if len(pictures) < len(request.inputs) and not able.masks:
+        raise InvalidRequest(f"{model.id} takes no mask", param="mask")
+
+
+def _check_video(request: VideoRequest, model: Model) -> None:
+    able = model.videos
+    if able is None:
+        raise UnknownModel(f"the model {model.id!r} makes no films", param="model")
+    _one_of(request.size, able.sizes, "size", model)
+    _one_of(request.seconds, able.seconds, "seconds", model)
+    if request.seconds is not None and able.max_seconds is not None and request.seconds > able.max_seconds:
+        raise InvalidRequest(f"{model.id} makes at most {able.max_seconds:g} seconds", param="seconds")
+    if request.remix_of and not able.remix:
+        raise InvalidRequest(f"{model.id} has no remix", param="remix")
+    for each in request.inputs:
+        if each.role not in able.inputs:
+            taken = ", ".join(sorted(able.inputs)) or "none"
+            raise InvalidRequest(f"{model.id} takes no {each.role} (but: {taken})", param="input_reference")
+
+
+def _one_of(value: object, known: tuple[object, ...], param: str, model: Model) -> None:
+    if value is not None and known and value not in known:
+        names = ", ".join(f"{each:g}" if isinstance(each, float | int) else str(each) for each in known)
+        said = f"{value:g}" if isinstance(value, float | int) else str(value)
+        raise InvalidRequest(f"{model.id} takes {param} {names}, not {said}", param=param)

@@ -1,0 +1,226 @@
+"""Calls to a provider: every failure in our own words, and whether paid work may have begun.
+
+Before a connection stands nothing was sent. After that, of a paid call, only an answer tells: without one the outcome
+is unknown. Redirects are not followed, the key goes to the configured origin alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote
+
+import aiohttp
+from yarl import URL
+
+from mediagen.core.errors import (
+    FetchFailed,
+    MediagenError,
+    OutcomeUnknown,
+    ProviderError,
+    ProviderUnavailable,
+    TooLarge,
+)
+from mediagen.net.body import open_body
+from mediagen.net.trust import TrustedOrigin
+from mediagen.providers.bodies import Body, json_body
+from mediagen.providers.faults import refusal
+from mediagen.streams.base import GIB, KIB, MIB, Source
+from mediagen.streams.embedded import chunks_of
+from mediagen.streams.sources import Decompressed, Exact, Limited, Peeked
+
+_MAX_DOCUMENT: Final = 8 * MIB
+_MAX_COMPLAINT: Final = 64 * KIB
+_MAX_ANSWER: Final = 16 * GIB
+_LOOK_SECONDS: Final = 30.0
+"""For calls that only look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Limits in seconds."""
+
+    answer: float = 600.0
+    """For the head of the answer to a paid call: synchronous pictures take minutes."""
+    stall: float = 60.0
+
+
+class Reply:
+    """A successful answer, its body unread but for its first bytes."""
+
+    def __init__(self, endpoint: Endpoint, response: aiohttp.ClientResponse, body: Peeked, *, paid: bool) -> None:
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+        self.media_type = response.content_type
+        self._endpoint = endpoint
+        self._body = body
+        self._paid = paid
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body. Raises OutcomeUnknown or ProviderUnavailable when it breaks off."""
+        chunks = chunks_of(self._body)
+        while True:
+            try:
+                chunk = await anext(chunks)
+            except StopAsyncIteration:
+                return
+            except FetchFailed as exc:
+                raise self._endpoint.lost(exc.detail, paid=self._paid) from None
+            yield chunk
+
+    async def document(self, *, max_bytes: int = _MAX_DOCUMENT) -> Any:
+        """The body as JSON. Raises ProviderError when it is none."""
+        whole = bytearray()
+        async for chunk in self.chunks():
+            whole += chunk
+            if len(whole) > max_bytes:
+                raise ProviderError(f"{self._endpoint.name} answered more than {max_bytes} bytes")
+        try:
+            return json.loads(whole)
+        except ValueError:
+            raise self._endpoint.no_json(self.media_type) from None
+
+    async def check_json(self) -> None:
+        """Look whether it can be JSON at all. Raises ProviderError."""
+        try:
+            head = (await self._body.peek(1)).lstrip() or b"{"
+        except FetchFailed as exc:
+            raise self._endpoint.lost(exc.detail, paid=self._paid) from None
+        if self.media_type == "text/html" or head[:1] == b"<":
+            raise self._endpoint.no_json(self.media_type)
+
+
+class Endpoint:
+    """One provider's API."""
+
+    def __init__(self, name: str, origin: TrustedOrigin, patience: Patience) -> None:
+        self.name = name
+        self.origin = origin
+        self._patience = patience
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        document: Mapping[str, Any] | None = None,
+        *,
+        paid: bool = False,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """A call with a JSON object as its answer.
+
+        Raises:
+            OutcomeUnknown: only of a ``paid`` call.
+            MediagenError: as ``faults.refusal``.
+        """
+        body = None if document is None else json_body(document)
+        async with self.open(method, path, body, paid=paid, query=query, headers=headers) as reply:
+            answer = await reply.document()
+        if not isinstance(answer, dict):
+            raise ProviderError(f"{self.name} answered something else than a JSON object")
+        return answer
+
+    @asynccontextmanager
+    async def open(
+        self,
+        method: str,
+        path: str,
+        body: Body | None = None,
+        *,
+        paid: bool = False,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[Reply]:
+        """A call whose answer is read while it arrives; raises as ``call``."""
+        response = await self._request(method, self.url(path, query), body, headers or {}, paid=paid)
+        sized: _Sized | None = None
+        try:
+            sized = _Sized(response, self._patience.stall)
+            source: Source = Exact(sized)
+            if (coding := response.headers.get("Content-Encoding", "identity").strip().lower()) != "identity":
+                source = Decompressed(source, coding)
+            if response.status >= 300:
+                raise await self._refused(response, source, paid=paid)
+            yield Reply(self, response, Peeked(Limited(source, _MAX_ANSWER)), paid=paid)
+        finally:
+            if sized is not None:
+                sized.close()
+            response.close()
+            if body is not None:
+                await body.aclose()
+
+    def url(self, path: str, query: Mapping[str, str] | None = None) -> URL:
+        """Below the base URL; or a URL that the provider gave, if it has the same origin. Raises ProviderError."""
+        if "://" not in path:
+            url = URL(f"{str(self.origin.base_url).rstrip('/')}/{path.lstrip('/')}")
+        else:
+            url = URL(path, encoded=True)
+            if not self.origin.covers(url):
+                raise ProviderError(f"{self.name} names a foreign address for its own API: {url.host}")
+        return url.update_query(query) if query else url
+
+    def lost(self, reason: str, *, paid: bool) -> MediagenError:
+        """The answer did not come, or not whole."""
+        if paid:
+            text = (
+                f"no whole answer from {self.name}: it may have done the work, and charge for it; it is not asked again"
+            )
+            return OutcomeUnknown(text, provider=self.name, reason=reason)
+        return ProviderUnavailable(f"no whole answer from {self.name}", provider=self.name, reason=reason)
+
+    def no_json(self, media_type: str) -> ProviderError:
+        return ProviderError(f"{self.name} answered {media_type} instead of JSON; is its base_url right?")
+
+    async def _request(
+        self, method: str, url: URL, body: Body | None, headers: Mapping[str, str], *, paid: bool
+    ) -> aiohttp.ClientResponse:
+        limit = self._patience.answer if paid else min(_LOOK_SECONDS, self._patience.answer)
+        all_headers = {"Accept": "application/json", **self.origin.headers, **headers, **(body.headers if body else {})}
+        try:
+            async with asyncio.timeout(limit):
+                return await self.origin.session.request(
+                    method, url, data=body.chunks() if body else None, headers=all_headers, allow_redirects=False
+                )
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:
+            raise ProviderUnavailable(f"no connection to {self.name}", provider=self.name, reason=str(exc)) from None
+        except TimeoutError:
+            raise self.lost(f"nothing within {limit:g} s", paid=paid) from None
+        except (aiohttp.ClientError, OSError) as exc:
+            if body is not None and body.failure is not None:
+                raise body.failure from None
+            raise self.lost(repr(exc), paid=paid) from None
+
+    async def _refused(self, response: aiohttp.ClientResponse, source: Source, *, paid: bool) -> MediagenError:
+        body = bytearray()
+        try:
+            async for chunk in chunks_of(Limited(source, _MAX_COMPLAINT)):
+                body += chunk
+        except (FetchFailed, TooLarge):
+            body.clear()  # the status says enough
+        return refusal(self.name, response.status, response.headers, bytes(body), paid=paid)
+
+
+def quoted(text: str) -> str:
+    """An id as one piece of a path. Raises ProviderError for dots alone, which are a way and no id (RFC 3986)."""
+    if text in (".", ".."):
+        raise ProviderError(f"the provider named an id that cannot be asked for: {text}")
+    return quote(text, safe="")
+
+
+class _Sized:
+    """The body of an answer as a source."""
+
+    def __init__(self, response: aiohttp.ClientResponse, stall: float) -> None:
+        self.size = response.content_length if "Content-Encoding" not in response.headers else None
+        self._body = open_body(response, stall=stall)
+
+    async def read_into(self, buffer: memoryview, /) -> int:
+        return await self._body.read_into(buffer)
+
+    def close(self) -> None:
+        self._body.close()

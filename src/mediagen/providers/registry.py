@@ -1,0 +1,131 @@
+"""Which provider serves which model."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+from yarl import URL
+
+from mediagen.core.errors import ProviderError, UnknownModel
+from mediagen.net.settings import FetchSettings
+from mediagen.net.trust import TrustedOrigin, trusted_session
+from mediagen.providers.base import Making, Model, Provider, RunsOperations
+from mediagen.providers.builtin.provider import Builtin
+from mediagen.providers.endpoint import Endpoint, Patience
+from mediagen.providers.fal import Fal
+from mediagen.providers.google import Google
+from mediagen.providers.minimax import MiniMax
+from mediagen.providers.openai import OpenAI
+from mediagen.providers.replicate import Replicate
+from mediagen.providers.settings import BUILTIN, ProviderSettings
+from mediagen.providers.vendor import Vendor
+
+VENDORS: Final[Mapping[str, type[Vendor]]] = {
+    "openai": OpenAI,
+    "minimax": MiniMax,
+    "google": Google,
+    "replicate": Replicate,
+    "fal": Fal,
+}
+"""By ``providers.<name>.type``: a new vendor is one file and one line here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A model by the name that callers use; ``model.id`` is what its provider calls it."""
+
+    name: str
+    provider: Provider
+    model: Model
+
+
+class Providers:
+    """All that are configured, in the order of the settings, the built-in one last unless it is named there."""
+
+    def __init__(self, offers: Sequence[Offer], providers: Sequence[Provider]) -> None:
+        self.offers = tuple(offers)
+        self._providers = {provider.name: provider for provider in providers}
+        self._by_name: dict[str, Offer] = {}
+        for offer in offers:
+            self._by_name.setdefault(offer.name, offer)
+        for offer in offers:
+            self._by_name.setdefault(f"{offer.provider.name}/{offer.name}", offer)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._providers)
+
+    def offer(self, model: str | None, making: Making) -> Offer:
+        """Who makes it: the first provider with a model of that name (``provider/model`` names one), without a name the
+        first that makes such a thing.
+
+        Raises:
+            UnknownModel
+        """
+        able = [offer for offer in self.offers if offer.model.makes(making)]
+        if not model:
+            if not able:
+                raise UnknownModel(f"no model makes a {making} here", param="model")
+            return able[0]
+        found = self._by_name.get(model)
+        if found is not None and not found.model.makes(making):
+            found = next((offer for offer in able if offer.name == model), None)
+            if found is None:
+                raise UnknownModel(f"the model {model!r} makes no {making}", param="model")
+        if found is None:
+            near = difflib.get_close_matches(model, [offer.name for offer in able], n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UnknownModel(f"there is no model {model[:100]!r}{hint}", param="model")
+        return found
+
+    def operations_of(self, provider: str) -> RunsOperations:
+        """Who runs an operation that was saved. Raises ProviderError when it is not configured any more."""
+        found: object = self._providers.get(provider)
+        if not isinstance(found, RunsOperations):
+            raise ProviderError(f"the provider {provider!r} is not configured any more", provider=provider)
+        return found
+
+
+@asynccontextmanager
+async def open_providers(
+    settings: Mapping[str, ProviderSettings], fetch: FetchSettings, *, folder: Path | None = None
+) -> AsyncIterator[Providers]:
+    """Those that the settings name and enable, and the built-in one unless the settings say otherwise.
+
+    ``folder`` is for temporary files of the built-in one.
+    """
+    wanted = dict(settings)
+    if not any(each.type == BUILTIN for each in wanted.values()):
+        wanted.setdefault(BUILTIN, ProviderSettings(type=BUILTIN))
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(trusted_session(fetch))
+        offers: list[Offer] = []
+        providers: list[Provider] = []
+        for name, each in wanted.items():
+            if not each.enabled:
+                continue
+            if each.type == BUILTIN:
+                builtin = await stack.enter_async_context(Builtin.open(name, folder=folder, parallel=each.parallel))
+                providers.append(builtin)
+                offers += [Offer(model.id, builtin, model) for model in builtin.models]
+            else:
+                vendor = _vendor(name, each, session)
+                providers.append(vendor)
+                names = each.named_models or {model.id: model.id for model in vendor.models}
+                by_id = {model.id: model for model in vendor.models}
+                offers += [Offer(public, vendor, by_id[theirs]) for public, theirs in names.items()]
+        yield Providers(offers, providers)
+
+
+def _vendor(name: str, settings: ProviderSettings, session: aiohttp.ClientSession) -> Vendor:
+    vendor = VENDORS[settings.type]
+    key = settings.api_key.get_secret_value()
+    origin = TrustedOrigin(URL(settings.base_url or vendor.base_url), session, vendor.credentials(key) if key else {})
+    endpoint = Endpoint(name, origin, Patience(settings.answer_seconds, settings.stall_seconds))
+    return vendor(endpoint, settings)

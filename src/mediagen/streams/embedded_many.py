@@ -1,0 +1,138 @@
+"""Several media embedded in one JSON document that is still arriving, each decoded on its way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Any, Final, Literal, TypeAlias
+
+from mediagen.core.errors import InvalidRequest, TooLarge
+from mediagen.streams.base import KIB, MIB, View
+from mediagen.streams.base64 import DataUriDecoder
+from mediagen.streams.jsonfield import JsonFieldsScanner, Pointer
+
+_CHUNK: Final = 256 * KIB
+_PIECE: Final = 16 * KIB
+"""Bytes of structure after which the other tasks of the loop get their turn."""
+_MAX_TEXT: Final = 16 * KIB
+"""Characters of a field that is text and no media."""
+
+_Event: TypeAlias = tuple[Literal["begin", "text", "end"], View]
+
+
+class EmbeddedField:
+    """One field. ``chunks`` or ``text`` takes it, once; before the next field is asked for."""
+
+    def __init__(self, owner: EmbeddedFields, place: Pointer, start: bytes) -> None:
+        self.place = place
+        """Where it is, each token as text: ``("data", "0", "b64_json")``."""
+        self._start = start
+        self._owner = owner
+        self._decoder = DataUriDecoder()
+
+    @property
+    def media_type(self) -> str | None:
+        """What a ``data:`` URI says; known with the first chunk."""
+        return self._decoder.media_type
+
+    async def peek(self, count: int) -> bytes:
+        """Its first ``count`` characters, fewer when it is shorter."""
+        while len(self._start) < count and (text := await self._owner.next_text(self)) is not None:
+            self._start += bytes(text)
+        return self._start[:count]
+
+    async def chunks(self) -> AsyncIterator[View]:
+        """The decoded bytes. Raises InvalidBase64, InvalidRequest."""
+        async for text in self._texts():
+            if decoded := self._decoder.feed(text):
+                yield decoded
+        if last := self._decoder.finish():
+            yield last
+
+    async def text(self) -> str:
+        """The field as it stands. Raises TooLarge above 16 Ki characters."""
+        whole = bytearray()
+        async for piece in self._texts():
+            whole += piece
+            if len(whole) > _MAX_TEXT:
+                raise TooLarge(f"a text of more than {_MAX_TEXT} characters where a URL was expected")
+        return whole.decode("latin-1")
+
+    async def _texts(self) -> AsyncIterator[View]:
+        if self._start:
+            yield self._start
+        while (text := await self._owner.next_text(self)) is not None:
+            yield text
+
+
+class EmbeddedFields:
+    """Takes all fields that fit ``patterns`` out of a JSON document; see ``JsonFieldsScanner``.
+
+    ``document`` is the rest, parsed, once ``fields`` has ended; ``rest`` its text so far.
+    """
+
+    def __init__(self, document: AsyncIterator[bytes], patterns: Sequence[Pointer], *, max_rest: int = 8 * MIB) -> None:
+        self._scanner = JsonFieldsScanner(patterns, max_rest=max_rest)
+        self._events = self._scan(document)
+        self._present: EmbeddedField | None = None
+
+    @property
+    def document(self) -> Any:
+        return self._scanner.document
+
+    @property
+    def rest(self) -> bytes:
+        return self._scanner.rest
+
+    async def fields(self) -> AsyncIterator[EmbeddedField]:
+        """The fields in the order in which they come. Raises InvalidRequest when it is no whole JSON document."""
+        async for kind, text in self._events:
+            if kind == "begin":
+                field = self._present = EmbeddedField(self, self._scanner.place, bytes(text))
+                yield field
+                while await self.next_text(field) is not None:
+                    pass  # what nobody took
+
+    async def next_text(self, field: EmbeddedField) -> View | None:
+        """More of the present field; None at its end."""
+        if self._present is not field:
+            return None
+        async for kind, text in self._events:
+            if kind == "text":
+                return text
+            break
+        self._present = None
+        return None
+
+    async def aclose(self) -> None:
+        """Stop reading."""
+        self._present = None
+        await self._events.aclose()
+
+    async def _scan(self, document: AsyncIterator[bytes]) -> AsyncGenerator[_Event]:
+        scanner = self._scanner
+        begun, is_open = 0, False
+        async for data in document:
+            start = 0
+            while start < len(data):
+                size = _CHUNK if scanner.in_field else _PIECE
+                piece = data[start : start + size]
+                start += size
+                for text in scanner.feed(piece):
+                    if scanner.begun != begun:
+                        if is_open:
+                            yield "end", b""
+                        begun, is_open = scanner.begun, True
+                        yield "begin", text
+                    else:
+                        yield "text", text
+                    if not scanner.in_field:
+                        is_open = False
+                        yield "end", b""
+                if is_open and not scanner.in_field:
+                    is_open = False
+                    yield "end", b""
+                await asyncio.sleep(0)
+        scanner.finish()
+        if is_open:
+            raise InvalidRequest("the JSON document ends inside a field")

@@ -1,0 +1,138 @@
+"""A vendor's API on loopback: scripted answers for each call, real bytes, faults of the wire; and what it was asked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from email import message_from_bytes
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any
+
+from tests.infra.faults import HangUp
+from tests.infra.journal import Journal
+from tests.infra.listener import Listener, LoopThread, send_reset
+from tests.infra.wire import Body, Head, read_head, send
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """An answer: a JSON value, text or bytes; and what goes wrong with it.
+
+    ``lost``: the request is taken, the connection ends without an answer. ``cut``: so many bytes of the body come, then
+    the connection breaks. ``silent``: nothing comes. ``pieces``: bytes of each write, so that pieces end anywhere.
+    """
+
+    body: Any = None
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    media_type: str = "application/json"
+    lost: bool = False
+    cut: int | None = None
+    silent: bool = False
+    pieces: int = 1 << 16
+
+    @property
+    def content(self) -> bytes:
+        if isinstance(self.body, bytes):
+            return self.body
+        return self.body.encode() if isinstance(self.body, str) else json.dumps(self.body).encode()
+
+
+@dataclass(slots=True)
+class Asked:
+    """One request."""
+
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    """By lower-case name."""
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def form(self) -> dict[str, list[bytes]]:
+        """Fields of a form, files among them, by name."""
+        head = f"Content-Type: {self.headers['content-type']}\r\n\r\n".encode()
+        found: dict[str, list[bytes]] = {}
+        for part in message_from_bytes(head + self.body).get_payload():
+            assert not isinstance(part, str)
+            name = str(part.get_param("name", header="content-disposition"))
+            content = part.get_payload(decode=True)
+            assert isinstance(content, bytes)
+            found.setdefault(name, []).append(content)
+        return found
+
+
+class VendorServer:
+    """Runs inside ``with``. The last answer of a call is repeated."""
+
+    def __init__(self) -> None:
+        self._thread = LoopThread("vendor")
+        self._listener = Listener(self._serve)
+        self._script: list[tuple[str, re.Pattern[str], list[Say]]] = []
+        self.asked: Journal[Asked] = Journal()
+
+    def __enter__(self) -> VendorServer:
+        self._thread.start()
+        self._thread.run(self._listener.open())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.run(self._listener.close())
+        self._thread.stop()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._listener.port}"
+
+    def on(self, method: str, path: str, *answers: Say) -> None:
+        """Answer a method and a path (a pattern for all of it) so; in front of what was said before."""
+        self._script.insert(0, (method, re.compile(path), list(answers)))
+
+    def calls(self, method: str, path: str = ".*") -> list[Asked]:
+        """What was asked so far."""
+        return [each for each in self.asked if each.method == method and re.fullmatch(path, each.path)]
+
+    def _answer(self, method: str, path: str) -> Say:
+        for wanted, pattern, answers in self._script:
+            if wanted == method and pattern.fullmatch(path):
+                return answers.pop(0) if len(answers) > 1 else answers[0]
+        return Say({"error": {"message": f"no {method} {path} in the script", "code": "not_scripted"}}, 404)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while (head := await read_head(reader)) is not None:
+                path, _, query = head.target.partition("?")
+                body = b"".join([chunk async for chunk in Body.of_request(head, reader).payload()])
+                self.asked.append(Asked(head.method, path, query, head.headers(), body))
+                await self._say(self._answer(head.method, path), writer)
+                if head.has_token("Connection", "close"):
+                    break
+        except HangUp as exc:
+            if exc.reset:
+                await send_reset(writer)
+
+    async def _say(self, say: Say, writer: asyncio.StreamWriter) -> None:
+        if say.silent:
+            await asyncio.Event().wait()
+        if say.lost:
+            raise HangUp(reset=True)
+        content = say.content
+        head = Head(f"HTTP/1.1 {say.status} {HTTPStatus(say.status).phrase if say.status < 512 else 'Odd'}")
+        head.fields = [("Content-Type", say.media_type), ("Content-Length", str(len(content))), *say.headers.items()]
+        await send(writer, head.encode())
+        end = len(content) if say.cut is None else say.cut
+        for start in range(0, end, say.pieces):
+            await send(writer, content[start : min(end, start + say.pieces)])
+        if say.cut is not None:
+            raise HangUp(reset=True)
