@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from mediagen.core.deliveries import DeliveryStatus
 from mediagen.events import courier as module
 from mediagen.events.courier import AT_ONCE, AT_ONCE_PER_TARGET
+from mediagen.events.settings import WebhooksSettings
 from tests.events.postroom import at_work, post_room
 from tests.infra.radosgw import free_ports
 from tests.infra.receiver import Receiver, Reply
@@ -216,6 +217,29 @@ async def test_so_many_are_on_their_way_and_no_more(tmp_path: Path, monkeypatch:
         one.release()
         two.release()
         await two.reaches(lambda: len(two.events) == 5)
+
+
+async def test_many_that_hang_leave_room_for_those_that_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "AT_ONCE", 8)
+    monkeypatch.setattr(module, "AT_ONCE_TO_SLOW", 4)
+    schedule, hanging = (0.0,) * 20, []
+    async with (
+        Receiver() as one,
+        Receiver() as two,
+        Receiver() as quick,
+        post_room(tmp_path, timeout_seconds=1, schedule_seconds=schedule) as room,
+    ):
+        for receiver in (one, two):
+            receiver.replies(always="hang")
+            hanging += [await room.end_task(receiver.url()) for _ in range(8)]
+        for task in hanging[:4], hanging[8:12]:
+            await asyncio.gather(*(room.stands(one_of, WAITING, tries=1) for one_of in task))
+        room.courier._settings = WebhooksSettings(timeout_seconds=60)
+
+        for _ in range(10):
+            await room.stands(await room.end_task(quick.url()), DELIVERED, tries=1)
+        one.release()
+        two.release()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime
 from typing import Final
@@ -36,6 +36,10 @@ log = structlog.get_logger(__name__)
 
 AT_ONCE: Final = 32
 AT_ONCE_PER_TARGET: Final = 4
+AT_ONCE_TO_SLOW: Final = 16
+"""To all targets together whose last answer did not come in time: many of them must not hold up the others."""
+MAX_SLOW: Final = 1024
+"""Targets that are remembered as slow, the latest."""
 LOOK_SECONDS: Final = 60.0
 """How long nothing is looked at when nothing is told; the clock may be set meanwhile."""
 STOP_SECONDS: Final = 2.0
@@ -82,6 +86,7 @@ class Courier:
         self._news = asyncio.Event()
         self._on_the_way: dict[str, asyncio.Task[None]] = {}
         self._targets: Counter[str] = Counter()
+        self._slow: OrderedDict[str, None] = OrderedDict()
         self._counted_at = 0.0
         self.waiting = 0
         """Deliveries that wait, as of some seconds ago."""
@@ -128,7 +133,7 @@ class Courier:
                 if not deliveries:
                     break
                 for delivery in deliveries:
-                    if self._targets[delivery.target] < AT_ONCE_PER_TARGET:
+                    if self._has_room(delivery.target):
                         self._send_off(group, delivery)
             if self.waiting < CHEAP_COUNT or time.monotonic() - self._counted_at >= COUNT_SECONDS:
                 self.waiting, self._counted_at = await self._outbox.waiting(), time.monotonic()
@@ -142,7 +147,21 @@ class Courier:
         return min(LOOK_SECONDS, max(0.0, (due_at - self._now()).total_seconds()))
 
     def _busy(self) -> Collection[str]:
-        return [target for target, count in self._targets.items() if count >= AT_ONCE_PER_TARGET]
+        return [target for target in {*self._targets, *self._slow} if not self._has_room(target)]
+
+    def _has_room(self, target: str) -> bool:
+        if self._targets[target] >= AT_ONCE_PER_TARGET:
+            return False
+        if target not in self._slow:
+            return True
+        return sum(count for other, count in self._targets.items() if other in self._slow) < AT_ONCE_TO_SLOW
+
+    def _note_pace(self, target: str, error: str | None) -> None:
+        self._slow.pop(target, None)
+        if error == "timeout":
+            self._slow[target] = None
+            if len(self._slow) > MAX_SLOW:
+                self._slow.popitem(last=False)
 
     def _send_off(self, group: asyncio.TaskGroup, delivery: Delivery) -> None:
         self._targets[delivery.target] += 1
@@ -159,6 +178,7 @@ class Courier:
 
     async def _deliver(self, delivery: Delivery) -> None:
         attempt, retry_after = await self._attempt(delivery)
+        self._note_pace(delivery.target, attempt.error)
         status, due_at = verdict(
             attempt.error,
             delivery.step,
