@@ -70,6 +70,12 @@ class PostRoom:
                 assert delivery.tries <= tries, delivery
                 await asyncio.sleep(0.01)
 
+    async def rests(self) -> None:
+        """Wait until nothing is on its way and all has been counted: both come a moment after the row."""
+        async with asyncio.timeout(20):
+            while self.courier._on_the_way or self.courier.waiting != await self.outbox.waiting():
+                await asyncio.sleep(0.01)
+
     async def forward(self, seconds: float) -> None:
         """Let time pass."""
         self.clock.forward(seconds)

@@ -44,6 +44,7 @@ async def test_what_ended_is_told_once_and_signed(tmp_path: Path) -> None:
         assert (attempt.status_code, attempt.error, attempt.number) == (200, None, 1)
         assert attempt.milliseconds >= 0
         assert delivery.due_at is None
+        await room.rests()
         assert room.courier.outcomes == {DELIVERED: 1}
 
 
@@ -79,6 +80,7 @@ async def test_nothing_is_tried_before_its_time_and_nothing_after_the_schedule(t
         await room.stands(await room.end_task(receiver.url("/other")), DELIVERED, tries=1)
 
         assert len(receiver.at()) == 3
+        await room.rests()
         assert room.courier.outcomes == {WAITING: 2, FAILED: 1, DELIVERED: 2}
 
 
@@ -195,10 +197,11 @@ async def test_a_receiver_that_hangs_holds_up_its_own_alone(tmp_path: Path) -> N
             await room.stands(await room.end_task(quick.url()), DELIVERED, tries=1)
 
         assert len(slow.events) == AT_ONCE_PER_TARGET
-        assert room.courier.waiting == len(hanging)
         slow.release()
         for task in hanging:
             await room.stands(task, DELIVERED, tries=1)
+        await room.rests()
+        assert room.courier.waiting == 0
         assert slow.most_at_once() == AT_ONCE_PER_TARGET
         arrived = [event.json["task"] for event in slow.events]
         places = [arrived.index(task.id) for task in hanging]

@@ -46,6 +46,17 @@ async def delivered(house: House, delivery_id: str, status: str = "delivered", *
             await asyncio.sleep(0.01)
 
 
+async def measured(house: House, *lines: str) -> None:
+    """Wait until the metrics say so: they are counted a moment after the row is written."""
+    async with asyncio.timeout(20):
+        while True:
+            async with house.client.get(f"{house.url}/metrics") as answer:
+                said = (await answer.text()).splitlines()
+            if set(lines) <= set(said):
+                return
+            await asyncio.sleep(0.05)
+
+
 async def test_the_end_of_a_task_is_told_with_the_task(start: Start, receiver: Receiver) -> None:
     house = await start(fetch=OPEN)
     _, rotated, _ = await house.ask("POST", "/v1/webhooks/secret/rotate")
@@ -201,11 +212,13 @@ async def test_attempts_can_be_looked_at_and_a_delivery_sent_again(start: Start,
     await delivered(house, listed["id"], tries=3)
     assert {event.id for event in receiver.events} == {listed["id"]}
     assert len(receiver.events) == 3
-    text = await (await house.client.get(f"{house.url}/metrics")).text()
-    assert 'mediagen_webhook_attempts_total{outcome="retried"} 1.0' in text
-    assert 'mediagen_webhook_attempts_total{outcome="failed"} 1.0' in text
-    assert 'mediagen_webhook_attempts_total{outcome="delivered"} 1.0' in text
-    assert "mediagen_webhooks_waiting 0.0" in text
+    await measured(
+        house,
+        'mediagen_webhook_attempts_total{outcome="retried"} 1.0',
+        'mediagen_webhook_attempts_total{outcome="failed"} 1.0',
+        'mediagen_webhook_attempts_total{outcome="delivered"} 1.0',
+        "mediagen_webhooks_waiting 0.0",
+    )
 
 
 async def test_owners_do_not_see_each_others_deliveries(start: Start, receiver: Receiver) -> None:
