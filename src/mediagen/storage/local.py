@@ -161,7 +161,7 @@ class LocalSink:
         if parallel:  # small parts cost a row each, and a crash costs little
             self.part_size, self.parts_in_flight = _PART, 4
         else:  # one part is written while the next one is read; more memory would buy nothing
-            self.part_size, self.parts_in_flight = disk.CHUNK, 2
+            self.part_size, self.parts_in_flight = 4 * MIB, 2
         self.state: dict[str, Any] = {"key": key, "token": token, "part_size": self.part_size}
         self.stored: dict[int, PartReceipt] = {}
         self.committed = False

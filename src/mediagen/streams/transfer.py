@@ -31,8 +31,10 @@ log = structlog.get_logger()
 
 _QUICK: Final = 128 * KIB
 """A source that gives so much at a time is quick enough for a thread."""
-_WORTH: Final = 2 * MIB
+_WORTH: Final = 256 * KIB
 """Bytes that are worth the way to a thread and back."""
+_LONG: Final = 2 * MIB
+"""Bytes whose CRC is not for the event loop to count."""
 _SPAN_PARTS: Final = 8
 """At most so many neighbouring parts are read over one connection before a worker takes the next span."""
 
@@ -65,7 +67,7 @@ async def move_buffered(
     Raises:
         SourceTruncated: fewer bytes came than were announced.
     """
-    aside = Aside(threads)
+    inlet = _Inlet(source, meter, threads)
     sha256 = Sha256Line(sha256_mode, threads)
     stored: list[StoredPart] = []
     whole: Moved | None = None
@@ -99,7 +101,7 @@ async def move_buffered(
         await slots.acquire()
         buffer, handed_on = await pool.acquire(size), False
         try:
-            filled = await _fill(source, memoryview(buffer), meter, aside)
+            filled = await inlet.fill(memoryview(buffer))
             received += filled
             view = memoryview(buffer)[:filled]
             last = filled < len(buffer) or received == source.size
@@ -159,35 +161,46 @@ async def _one_cause() -> AsyncIterator[asyncio.TaskGroup]:
 async def _bodied(view: memoryview, chunk_size: int, threads: Executor) -> BufferBody:
     """The body of a part. Its CRC takes a millisecond for 8 MiB, which is not the event loop's to lose."""
     make = partial(BufferBody, view, chunk_size=chunk_size, threads=threads)
-    return make() if len(view) < _WORTH else await Aside(threads).run(make)
+    return make() if len(view) < _LONG else await Aside(threads).run(make)
 
 
-async def _fill(source: Source, view: memoryview, meter: Meter, aside: Aside) -> int:
-    filled = 0
-    while filled < len(view):
-        count = await source.read_into(view[filled:])
-        if count == 0:
-            break
-        filled += count
-        meter.receive(count)
-        if count >= _QUICK and len(view) - filled >= _WORTH and aside.pays and isinstance(source, Takes):
-            taken = await aside.run(_take, source, view[filled:], meter)
-            aside.moved(taken)
-            filled += taken
-            meter.look()
-    return filled
+class _Inlet:
+    """Fills part buffers from a source: in a thread while the source is quick, otherwise in the event loop."""
 
+    def __init__(self, source: Source, meter: Meter, threads: Executor) -> None:
+        self._source = source
+        self._meter = meter
+        self._aside = Aside(threads)
+        self._quick = False
 
-def _take(source: Takes, view: memoryview, meter: Meter) -> int:
-    """Fill ``view`` while the source is quick; gives bytes. Runs in a thread."""
-    filled, stretch = 0, Stretch()
-    while filled < len(view):
-        count = source.take(view[filled:], within=PAUSE)
-        filled += count
-        meter.count(count)
-        if not stretch.goes_on(count):
-            break
-    return filled
+    async def fill(self, view: memoryview) -> int:
+        """Bytes put into ``view``; fewer than it has room for at the end of the source."""
+        filled = 0
+        while filled < len(view):
+            if self._quick and len(view) - filled >= _WORTH and self._aside.pays and isinstance(self._source, Takes):
+                count = await self._aside.run(self._take, self._source, view[filled:])
+                self._aside.moved(count)
+                self._quick = count >= _QUICK
+                self._meter.look()
+            else:
+                count = await self._source.read_into(view[filled:])
+                if count == 0:
+                    break
+                self._quick = count >= min(_QUICK, len(view) - filled)
+                self._meter.receive(count)
+            filled += count
+        return filled
+
+    def _take(self, source: Takes, view: memoryview) -> int:
+        """Fill ``view`` while the source is quick; gives bytes. Runs in a thread."""
+        filled, stretch = 0, Stretch()
+        while filled < len(view):
+            count = source.take(view[filled:], within=PAUSE)
+            filled += count
+            self._meter.count(count)
+            if not stretch.goes_on(count):
+                break
+        return filled
 
 
 async def move_ranges(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -13,10 +12,10 @@ from aiohttp import web
 
 from mediagen.core.errors import InvalidRequest, StorageUnavailable, TooLarge, UnsupportedMedia
 from mediagen.pipelines.reception import Reception
-from mediagen.streams.sources import ChunkSource
+from mediagen.streams.base import Source
 from mediagen.tasks.ports import Files
-from mediagen.web.bodies import chunks
 from mediagen.web.forms import FIELD, Form
+from mediagen.web.incoming import Incoming, incoming
 from mediagen.web.origins import Origins
 from mediagen.web.problems import BodyStalled, EncodedBody
 from mediagen.web.routing import Answer, Call, Empty, route
@@ -33,12 +32,11 @@ _UNASKED: Final = "application/x-www-form-urlencoded"
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file on its way in. ``size`` in bytes; None: it is not announced."""
+    """A file on its way in."""
 
     filename: str
     media_type: str | None
-    chunks: AsyncIterator[bytes]
-    size: int | None
+    content: Source
 
 
 class UploadRoutes:
@@ -69,30 +67,30 @@ class UploadRoutes:
     async def upload(self, call: Call[Empty, Empty]) -> Answer:
         """The file, stored and recorded."""
         request = call.request
-        upload = await self._begin(request)
-        async with self._reception.receive(
-            ChunkSource(upload.chunks, size=upload.size), filename=upload.filename, declared=upload.media_type
-        ) as file:
-            await self._files.insert(file)
+        with incoming(request, self._settings.body_idle_seconds) as body:
+            upload = await self._begin(request, body)
+            async with self._reception.receive(
+                upload.content, filename=upload.filename, declared=upload.media_type
+            ) as file:
+                await self._files.insert(file)
         view = self._views.file(file, self._origins.base(request))
         return Answer(view, headers={"Location": self._views.path(f"/v1/files/{file.id}")})
 
-    async def _begin(self, request: web.Request) -> Upload:
+    async def _begin(self, request: web.Request, body: Incoming) -> Upload:
         """What the request brings; of a raw body no byte has been read yet."""
         media_type = request.headers.get("Content-Type", "")
         claimed = media_type.partition(";")[0].strip().lower()
-        idle_seconds = self._settings.body_idle_seconds
         if claimed == "multipart/form-data":
             max_rest = self._settings.max_json_bytes
             self._check_length(request, self._reception.max_bytes + max_rest)
-            form = await Form(request, max_rest=max_rest, idle_seconds=idle_seconds).file()
-            return Upload(form_name(form.filename), form.media_type, form.chunks, None)
+            file = await Form(body, media_type, max_rest=max_rest).file()
+            return Upload(form_name(file.filename), file.media_type, file)
         if claimed.startswith("multipart/"):
             raise UnsupportedMedia(f"send the file itself or multipart/form-data, not {claimed[:60]!r}")
         self._check_length(request, self._reception.max_bytes)
         name = given_name(request.headers.get(FILENAME_HEADER, ""))
         declared = None if claimed == _UNASKED else media_type
-        return Upload(name, declared, chunks(request, idle_seconds), request.content_length)
+        return Upload(name, declared, body)
 
     def _check_length(self, request: web.Request, most: int) -> None:
         if request.content_length is not None and request.content_length > most:

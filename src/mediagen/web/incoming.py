@@ -1,0 +1,148 @@
+"""The body of a request as a source: what is large and of known length is received past aiohttp.
+
+aiohttp makes ``bytes`` of what a socket gives, parses them, copies them, queues them, and stops the transport whenever
+half a MiB waits. Over plain TCP the bytes of a large body go from the socket into the reader's buffer instead, in the
+event loop or, while they come quickly, in a thread.
+
+The framing of the connection stays aiohttp's own: for each byte that goes past it its protocol is given another one (by
+``asyncio.Protocol.data_received``, which is public) and the stream is emptied again. It so finds the end of the body
+where it is, reads on, answers and keeps the connection as always; what a client sends behind its body is never touched.
+Should that one day no longer be so, aiohttp takes the body for unfinished and closes the connection after the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from aiohttp import web
+
+from mediagen.core.errors import InvalidRequest
+from mediagen.net.plain import SocketReader, plain_socket
+from mediagen.streams.base import KIB, MIB
+from mediagen.web.bodies import arriving, invite
+
+_WORTH: Final = MIB
+"""Of smaller bodies aiohttp has most by the time that the first byte is asked for."""
+_STAND_INS: Final = bytes(256 * KIB)
+"""Not more at a time than the stream takes without stopping its transport."""
+
+
+@contextmanager
+def incoming(request: web.Request, idle_seconds: float) -> Iterator[Incoming]:
+    """The body of ``request``; afterwards the connection is aiohttp's again. ``idle_seconds``: longest silence."""
+    body = Incoming(request, idle_seconds)
+    try:
+        yield body
+    finally:
+        body.close()
+
+
+class Incoming:
+    """A request's body. Invites it (100 Continue) when its first byte is asked for, which is not before it is wanted.
+
+    Raises from ``read_into``:
+        BodyStalled: nothing came for ``idle_seconds``.
+        InvalidRequest: the client went away, or its framing is broken.
+    """
+
+    def __init__(self, request: web.Request, idle_seconds: float) -> None:
+        self.size = request.content_length
+        self._request = request
+        self._content = request.content
+        self._idle_seconds = idle_seconds
+        self._begun = False
+        self._early = memoryview(b"")
+        self._past: _PastAiohttp | None = None
+
+    async def read_into(self, buffer: memoryview, /) -> int:
+        if not self._begun:
+            self._begun = True
+            await invite(self._request)
+            self._past = self._take_over()
+        while not self._early:
+            if self._past is not None:
+                return await self._past.read_into(buffer, self._idle_seconds)
+            chunk, _ = await arriving(self._content.readchunk(), self._idle_seconds)  # readany would join what waits
+            if not chunk and self._content.at_eof():
+                return 0
+            self._early = memoryview(chunk)
+        count = min(len(buffer), len(self._early))
+        buffer[:count] = self._early[:count]
+        self._early = self._early[count:]
+        return count
+
+    def take(self, buffer: memoryview, /, *, within: float) -> int:
+        return 0 if self._early or self._past is None else self._past.take(buffer, within=within)
+
+    def close(self) -> None:
+        if self._past is not None:
+            self._past.close()
+            self._past = None
+
+    def _take_over(self) -> _PastAiohttp | None:
+        """Go past aiohttp from here on, if that can be done and is worth it; what has come already is in ``_early``."""
+        content, protocol, transport = self._content, self._request.protocol, self._request.transport
+        if self.size is None or self.size - content.total_bytes < _WORTH or content.exception() is not None:
+            return None
+        if transport is None or transport.is_closing() or transport.get_protocol() is not protocol:
+            return None
+        self._early = memoryview(content.read_nowait())
+        left = self.size - content.total_bytes
+        if not left or (sock := plain_socket(transport)) is None:
+            return None
+        return _PastAiohttp(self._request, transport, SocketReader(sock), left)
+
+
+class _PastAiohttp:
+    """The last ``left`` bytes of a body, from the socket. Nobody else may read from it: the transport is stopped."""
+
+    def __init__(self, request: web.Request, transport: asyncio.Transport, reader: SocketReader, left: int) -> None:
+        self._content = request.content
+        self._protocol = request.protocol
+        self._transport = transport
+        self._reader = reader
+        self._left = left
+        self._untold = 0
+        transport.pause_reading()
+
+    async def read_into(self, buffer: memoryview, idle_seconds: float) -> int:
+        self._tell(at_least=len(_STAND_INS))
+        if not self._left:
+            return 0
+        if (lost := self._content.exception()) is not None:
+            raise InvalidRequest("the body ended before its announced end") from lost
+        count = await arriving(self._reader.read_into(buffer[: self._left]), idle_seconds)
+        if not count:
+            raise InvalidRequest("the body ended before its announced end")
+        self._passed(count)
+        return count
+
+    def take(self, buffer: memoryview, *, within: float) -> int:
+        if not self._left:
+            return 0
+        count = self._reader.take(buffer[: self._left], within=within)
+        self._passed(count)
+        return count
+
+    def close(self) -> None:
+        self._reader.close()
+        self._tell(at_least=1)
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _passed(self, count: int) -> None:
+        self._left -= count
+        self._untold += count
+
+    def _tell(self, *, at_least: int) -> None:
+        """Let aiohttp count what went past it, unless that is less than ``at_least`` bytes."""
+        while self._untold >= at_least and self._content.exception() is None:
+            count = min(self._untold, len(_STAND_INS))
+            self._untold -= count
+            self._protocol.data_received(_STAND_INS[:count])
+            self._content.read_nowait()
+            if not self._content.is_eof():
+                self._transport.pause_reading()  # aiohttp has started it again
