@@ -33,6 +33,7 @@ T = TypeVar("T")
 
 _UPLOADS: Final = ".uploads"
 _PART: Final = 8 * MIB
+_BUFFER: Final = 2 * MIB
 _THREADS: Final = 4
 
 
@@ -135,7 +136,6 @@ class LocalSink:
     """An upload in a temporary file of the same file system. Parts land at their offsets, in any order."""
 
     takes_ranges = True
-    chunk_size = disk.CHUNK
 
     def __init__(
         self,
@@ -159,9 +159,9 @@ class LocalSink:
         self.detached = False
         self._published = False
         if parallel:  # small parts cost a row each, and a crash costs little
-            self.part_size, self.parts_in_flight = _PART, 4
-        else:  # one part is written while the next one is read; more memory would buy nothing
-            self.part_size, self.parts_in_flight = 4 * MIB, 2
+            self.part_size, self.parts_in_flight, self.chunk_size = _PART, 4, disk.CHUNK
+        else:  # one part is written, at once, while the next one is read; more memory would buy nothing
+            self.part_size, self.parts_in_flight, self.chunk_size = _BUFFER, 2, _BUFFER
         self.state: dict[str, Any] = {"key": key, "token": token, "part_size": self.part_size}
         self.stored: dict[int, PartReceipt] = {}
         self.committed = False

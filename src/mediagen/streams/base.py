@@ -9,7 +9,7 @@ A byte walks one way: source → counted, limited, sniffed, hashed → part → 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -45,7 +45,8 @@ class Takes(Protocol):
 
 def take_from(source: object, buffer: memoryview, *, within: float) -> int:
     """``Takes.take`` of a source that may have no such thing."""
-    return source.take(buffer, within=within) if isinstance(source, Takes) else 0
+    take: Callable[..., int] | None = getattr(source, "take", None)  # isinstance of a protocol takes 20 microseconds
+    return 0 if take is None else take(buffer, within=within)
 
 
 class Target(Protocol):

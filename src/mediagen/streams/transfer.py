@@ -21,8 +21,8 @@ import structlog
 
 from mediagen.core.errors import FetchFailed, SourceChanged, SourceTruncated, first_cause
 from mediagen.streams.aside import PAUSE, Aside, Stretch
-from mediagen.streams.base import KIB, MIB, PartReceipt, RangeReader, RangeSource, Sink, Source, StoredPart, Takes
-from mediagen.streams.digest import Sha256Line, Sha256Mode, combined_crc32
+from mediagen.streams.base import KIB, PartReceipt, RangeReader, RangeSource, Sink, Source, StoredPart, Takes, take_from
+from mediagen.streams.digest import Sha256Line, Sha256Mode, combined_crc32, crc32
 from mediagen.streams.meter import Meter
 from mediagen.streams.parts import BufferBody, RangeBody
 from mediagen.streams.pool import BufferPool
@@ -33,8 +33,7 @@ _QUICK: Final = 128 * KIB
 """A source that gives so much at a time is quick enough for a thread."""
 _WORTH: Final = 256 * KIB
 """Bytes that are worth the way to a thread and back."""
-_LONG: Final = 2 * MIB
-"""Bytes whose CRC is not for the event loop to count."""
+_PIECE: Final = 512 * KIB
 _SPAN_PARTS: Final = 8
 """At most so many neighbouring parts are read over one connection before a worker takes the next span."""
 
@@ -101,7 +100,7 @@ async def move_buffered(
         await slots.acquire()
         buffer, handed_on = await pool.acquire(size), False
         try:
-            filled = await inlet.fill(memoryview(buffer))
+            filled, crc = await inlet.fill(memoryview(buffer))
             received += filled
             view = memoryview(buffer)[:filled]
             last = filled < len(buffer) or received == source.size
@@ -110,7 +109,7 @@ async def move_buffered(
             if filled == 0 and number > 1:
                 return False
             hashed = sha256.add(view, group)
-            body = await _bodied(view, sink.chunk_size, threads)
+            body = BufferBody(view, crc, chunk_size=sink.chunk_size, threads=threads)
             if number == 1:
                 if last and filled <= sink.part_size:
                     await store(None, body, hashed, last=True)
@@ -158,49 +157,52 @@ async def _one_cause() -> AsyncIterator[asyncio.TaskGroup]:
         raise own or first_cause(several) from None
 
 
-async def _bodied(view: memoryview, chunk_size: int, threads: Executor) -> BufferBody:
-    """The body of a part. Its CRC takes a millisecond for 8 MiB, which is not the event loop's to lose."""
-    make = partial(BufferBody, view, chunk_size=chunk_size, threads=threads)
-    return make() if len(view) < _LONG else await Aside(threads).run(make)
-
-
 class _Inlet:
-    """Fills part buffers from a source: in a thread while the source is quick, otherwise in the event loop."""
+    """Fills part buffers from a source: in a thread while the source is quick, otherwise in the event loop.
+
+    Bytes are counted and go into the part's CRC as they come, while they are in the processor's cache.
+    """
 
     def __init__(self, source: Source, meter: Meter, threads: Executor) -> None:
         self._source = source
+        self._takes = isinstance(source, Takes)
         self._meter = meter
         self._aside = Aside(threads)
         self._quick = False
+        self._filled = 0
+        self._crc32 = 0
 
-    async def fill(self, view: memoryview) -> int:
-        """Bytes put into ``view``; fewer than it has room for at the end of the source."""
-        filled = 0
-        while filled < len(view):
-            if self._quick and len(view) - filled >= _WORTH and self._aside.pays and isinstance(self._source, Takes):
-                count = await self._aside.run(self._take, self._source, view[filled:])
-                self._aside.moved(count)
-                self._quick = count >= _QUICK
-                self._meter.look()
+    async def fill(self, view: memoryview) -> tuple[int, int]:
+        """Bytes put into ``view``, fewer than it has room for at the end of the source; and their CRC."""
+        self._filled = self._crc32 = 0
+        while left := len(view) - self._filled:
+            if self._quick and left >= _WORTH and self._takes and self._aside.pays:
+                before = self._filled
+                await self._aside.run(self._take, view)
+                self._aside.moved(self._filled - before)
+                self._quick = self._filled - before >= _QUICK
             else:
-                count = await self._source.read_into(view[filled:])
+                count = await self._source.read_into(view[self._filled :])
                 if count == 0:
                     break
-                self._quick = count >= min(_QUICK, len(view) - filled)
-                self._meter.receive(count)
-            filled += count
-        return filled
+                self._quick = count >= min(_QUICK, left)
+                self._came(view, count)
+            self._meter.look()
+        return self._filled, self._crc32
 
-    def _take(self, source: Takes, view: memoryview) -> int:
-        """Fill ``view`` while the source is quick; gives bytes. Runs in a thread."""
-        filled, stretch = 0, Stretch()
-        while filled < len(view):
-            count = source.take(view[filled:], within=PAUSE)
-            filled += count
-            self._meter.count(count)
+    def _take(self, view: memoryview) -> None:
+        """Go on filling ``view`` while the source is quick. Runs in a thread."""
+        stretch = Stretch()
+        while self._filled < len(view):
+            count = take_from(self._source, view[self._filled : self._filled + _PIECE], within=PAUSE)
+            self._came(view, count)
             if not stretch.goes_on(count):
                 break
-        return filled
+
+    def _came(self, view: memoryview, count: int) -> None:
+        self._crc32 = crc32(view[self._filled : self._filled + count], self._crc32)
+        self._filled += count
+        self._meter.count(count)
 
 
 async def move_ranges(

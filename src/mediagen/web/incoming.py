@@ -21,13 +21,13 @@ from aiohttp import web
 
 from mediagen.core.errors import InvalidRequest
 from mediagen.net.plain import SocketReader, plain_socket
-from mediagen.streams.base import KIB, MIB
+from mediagen.streams.base import MIB
 from mediagen.web.bodies import arriving, invite
 
 _WORTH: Final = MIB
 """Of smaller bodies aiohttp has most by the time that the first byte is asked for."""
-_STAND_INS: Final = bytes(256 * KIB)
-"""Not more at a time than the stream takes without stopping its transport."""
+_STAND_INS: Final = bytes(MIB)
+"""Given at a time: each time costs aiohttp two changes of what the event loop listens to."""
 
 
 @contextmanager
@@ -106,6 +106,7 @@ class _PastAiohttp:
         self._reader = reader
         self._left = left
         self._untold = 0
+        self._content.set_read_chunk_size(len(_STAND_INS))  # or it would stop to parse in the middle of them
         transport.pause_reading()
 
     async def read_into(self, buffer: memoryview, idle_seconds: float) -> int:
