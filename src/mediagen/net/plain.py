@@ -34,8 +34,8 @@ class SocketReader:
     """Receives past a transport that is paused, in the event loop or in a thread.
 
     While bytes are at hand a read costs one system call and no turn of the event loop. When they come slower than they
-    are taken, it waits a few milliseconds for more to gather instead of waking up for every packet. ``sock`` is its own,
-    to be closed with it.
+    are taken, it waits a few milliseconds for more to gather instead of waking up for every packet. ``sock`` is closed
+    with it.
     """
 
     def __init__(self, sock: socket.socket) -> None:
