@@ -79,6 +79,37 @@ def source(data: bytes, *, size: int | None = None, fails: Exception | None = No
     return ChunkSource(chunks(data, fails=fails, turns=turns), size=size)
 
 
+class Hasty:
+    """A source that a thread may take from: much at a time, then little, then nothing until it is waited for."""
+
+    size: int | None = None
+
+    def __init__(self, data: bytes, dice: random.Random, fails: Exception | None = None) -> None:
+        self._left = memoryview(data)
+        self._dice = dice
+        self._fails = fails
+        self.taken = 0
+
+    async def read_into(self, buffer: memoryview, /) -> int:
+        for _ in range(self._dice.choice([0, 0, 1, 3])):
+            await asyncio.sleep(0)
+        count = self._give(buffer[: self._dice.choice([1, 130 * KIB, PART])])
+        if not count and self._fails is not None:
+            raise self._fails
+        return count
+
+    def take(self, buffer: memoryview, /, *, within: float) -> int:
+        count = self._give(buffer[: self._dice.choice([0, 1000, 70 * KIB, PART, PART])])
+        self.taken += count
+        return count
+
+    def _give(self, buffer: memoryview) -> int:
+        count = min(len(buffer), len(self._left))
+        buffer[:count] = self._left[:count]
+        self._left = self._left[count:]
+        return count
+
+
 SIZES = [0, 1, PART - 1, PART, PART + 1, 2 * PART, 3 * PART + 7, len(WHOLE)]
 
 
@@ -95,6 +126,22 @@ async def test_any_length_arrives_whole_with_its_digests(move: Move, size: int, 
     assert moved.sha256 == hashlib.sha256(data).hexdigest()
     assert move.readings[-1] == Transfer(size, size, size, move.readings[-1].bytes_per_second)
     assert move.pool.lent == 0
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_what_a_thread_took_arrives_whole_with_its_digests(move: Move, size: int) -> None:
+    taken = 0
+    for seed in range(20):
+        move.sink, move.readings = MemorySink(), []
+        hasty = Hasty(WHOLE[:size], random.Random(seed))
+        moved = await move.run(hasty)
+
+        assert move.sink.content == WHOLE[:size]
+        assert (moved.size, moved.crc32) == (size, zlib.crc32(WHOLE[:size]))
+        assert moved.sha256 == hashlib.sha256(WHOLE[:size]).hexdigest()
+        assert move.readings[-1].downloaded == size
+        taken += hasty.taken
+    assert taken > size or size <= 2 * PART
 
 
 @pytest.mark.parametrize("size", [0, 1, PART - 1, PART])
@@ -219,7 +266,10 @@ async def test_however_it_ends_nothing_is_left(
     move.sink.refusals = set() if refused is None else {refused}
     before = asyncio.all_tasks()
 
-    given_to = source(WHOLE, fails=SourceTruncated("broke off") if fails else None, turns=dice.random() < 0.5)
+    failure = SourceTruncated("broke off") if fails else None
+    given_to: Source = source(WHOLE, fails=failure, turns=dice.random() < 0.5)
+    if dice.random() < 0.5:
+        given_to = Hasty(WHOLE, dice, failure)
     running = asyncio.get_running_loop().create_task(move.run(given_to, dice.choice(["auto", "always", "never"])))
     for _ in range(cancelled or 0):
         await asyncio.sleep(0)
