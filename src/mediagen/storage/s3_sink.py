@@ -41,6 +41,8 @@ TOKEN: Final = "mediagen-token"  # noqa: S105 - the name of a field
 class S3Sink:
     """See ``streams.base.Sink``."""
 
+    pours_once = False
+
     def __init__(
         self, storage: S3Storage, key: str, *, media_type: str, token: str, size: int | None, parallel: bool
     ) -> None:

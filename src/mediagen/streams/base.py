@@ -136,6 +136,10 @@ class Sink(Protocol):
         """Whether parts may be bodies that cannot be read ahead (``RangeBody``)."""
 
     @property
+    def pours_once(self) -> bool:
+        """Whether ``put_whole`` pours a body once and takes any length, known or not: no part has to be kept for it."""
+
+    @property
     def chunk_size(self) -> int:
         """Bytes that the store likes to be given at a time."""
 

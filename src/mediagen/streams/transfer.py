@@ -22,9 +22,10 @@ import structlog
 from mediagen.core.errors import FetchFailed, SourceChanged, SourceTruncated, first_cause
 from mediagen.streams.aside import PAUSE, Aside, Stretch
 from mediagen.streams.base import KIB, PartReceipt, RangeReader, RangeSource, Sink, Source, StoredPart, Takes, take_from
-from mediagen.streams.digest import Sha256Line, Sha256Mode, combined_crc32, crc32
+from mediagen.streams.digest import Sha256Line, Sha256Mode, Sha256Passing, combined_crc32, crc32
 from mediagen.streams.meter import Meter
 from mediagen.streams.parts import BufferBody, RangeBody
+from mediagen.streams.passing import PIECE, PassingBody
 from mediagen.streams.pool import BufferPool
 
 log = structlog.get_logger()
@@ -58,14 +59,17 @@ async def move_buffered(
     sha256_mode: Sha256Mode = "auto",
     on_begin: Callable[[], Awaitable[None]],
 ) -> Moved:
-    """Move a source of any kind through part buffers; parts are sent while the next ones are read.
+    """Move a source of any kind, once and in order.
 
-    What fits one part is put in a single request. ``on_begin`` runs once an upload in parts is announced and before
+    Into a sink that pours once it passes through one small buffer. Otherwise it goes through part buffers; parts are
+    sent while the next ones are read. What fits one part is put in a single request. ``on_begin`` runs once an upload in parts is announced and before
     its first part is sent.
 
     Raises:
         SourceTruncated: fewer bytes came than were announced.
     """
+    if sink.pours_once:
+        return await _pass(source, sink, pool=pool, meter=meter, threads=threads, sha256_mode=sha256_mode)
     inlet = _Inlet(source, meter, threads)
     sha256 = Sha256Line(sha256_mode, threads)
     stored: list[StoredPart] = []
@@ -135,6 +139,18 @@ async def move_buffered(
         return whole
     stored.sort(key=lambda part: part.number)
     return Moved(received, combined_crc32(stored), sha256.hexdigest(), stored)
+
+
+async def _pass(
+    source: Source, sink: Sink, *, pool: BufferPool, meter: Meter, threads: Executor, sha256_mode: Sha256Mode
+) -> Moved:
+    sha256 = Sha256Passing(sha256_mode)
+    async with pool.lend(PIECE if source.size is None else min(PIECE, max(1, source.size))) as scratch:
+        body = PassingBody(source, memoryview(scratch), meter=meter, threads=threads, sha256=sha256)
+        await sink.put_whole(body)
+    _check_size(source.size, len(body))
+    meter.finish()
+    return Moved(len(body), body.crc32, sha256.hexdigest(), [])
 
 
 def _check_size(announced: int | None, received: int) -> None:
