@@ -2,7 +2,8 @@
 
 A byte walks one way: source → counted, limited, sniffed, hashed → part → sink. Two lanes share these words:
 
-* the **buffer lane** pulls any ``Source`` into part buffers taken from a pool with one budget for the whole process;
+* the **buffer lane** pulls any ``Source`` into part buffers taken from a pool with one budget for the whole process,
+  or through one small buffer where a sink needs no part again;
 * the **range lane** asks a ``RangeSource`` for each part by itself: the part's body is the download, nothing is
   buffered, parts run in parallel, a failed part is replayed by reading its range again.
 """
@@ -158,7 +159,8 @@ class Sink(Protocol):
         """Store part ``number`` (from 1). Retries what a retry can help; a part sent twice replaces the first."""
 
     async def put_whole(self, body: Body) -> None:
-        """Store an object that fits one part in a single request, instead of ``begin`` and ``put_part``."""
+        """Store an object in a single request, instead of ``begin`` and ``put_part``: one that fits one part, or any
+        where the sink ``pours_once``; then ``body`` may learn its length only while it is poured."""
 
     @property
     def committed(self) -> bool:

@@ -1,6 +1,7 @@
 """The pump: the only place where a source meets a sink. Two lanes, one result.
 
-    buffer lane   source ─ fill ─▶ [part buffer from the pool] ─▶ CRC, SHA-256 in a thread ─▶ sink.put_part
+    buffer lane   source ─ fill, CRC ─▶ [part buffer from the pool] ─▶ SHA-256 in a thread ─▶ sink.put_part
+      or, where no part has to be kept:  sink.put_whole pulls ◀─ PassingBody ◀─ source, CRC and SHA-256 on the way
     range lane    N workers: sink.put_part pulls ◀─ RangeBody ◀─ reader's range, CRC on the way, no buffer
 
 Neither commits: the caller compares sizes, then commits.
@@ -61,9 +62,9 @@ async def move_buffered(
 ) -> Moved:
     """Move a source of any kind, once and in order.
 
-    Into a sink that pours once it passes through one small buffer. Otherwise it goes through part buffers; parts are
-    sent while the next ones are read. What fits one part is put in a single request. ``on_begin`` runs once an upload in parts is announced and before
-    its first part is sent.
+    Into a sink that pours once it passes through one small buffer. Otherwise it goes through part buffers, and parts
+    are sent while the next ones are read; what fits one part is put in a single request. ``on_begin`` runs once an
+    upload in parts is announced and before its first part is sent.
 
     Raises:
         SourceTruncated: fewer bytes came than were announced.
