@@ -14,7 +14,7 @@ from mediagen.streams.meter import Meter
 from mediagen.streams.passing import PassingBody
 from mediagen.streams.sources import Limited
 from tests.infra.content import content_bytes
-from tests.streams.targets import THREADS
+from tests.streams.targets import THREADS, Gathering
 
 WHOLE = content_bytes(6 * MIB + 5, 5)
 
@@ -63,7 +63,7 @@ def passing(source: Source, mode: Sha256Mode = "always") -> tuple[PassingBody, S
     readings: list[Transfer] = []
     sha256 = Sha256Passing(mode)
     meter = Meter(readings.append, total=None)
-    scratch = memoryview(bytearray(256 * KIB))
+    scratch = memoryview(bytearray(512 * KIB))
     return PassingBody(source, scratch, meter=meter, threads=THREADS, sha256=sha256), sha256, readings
 
 
@@ -82,6 +82,16 @@ async def test_what_passes_arrives_as_it_is(piece: int) -> None:
     )
     assert (readings[-1].downloaded, readings[-1].uploaded) == (len(WHOLE), len(WHOLE))
     assert len(readings) < 50
+
+
+async def test_what_comes_slowly_is_written_in_larger_pieces() -> None:
+    body, _, _ = passing(Ready(WHOLE[: 2 * MIB], 1000))
+    target = Gathering()
+
+    await body.pour(target)
+
+    assert target.content == WHOLE[: 2 * MIB]
+    assert len(target.pieces) <= 9
 
 
 async def test_it_comes_once() -> None:

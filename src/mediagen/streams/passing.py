@@ -2,7 +2,7 @@
 
 A store that may want a part again needs it kept until it is acknowledged. A file does not: what it was given it has. So
 for a sink that pours once, one thread receives, counts and writes, piece by piece, as the range lane does; nothing is
-handed from thread to thread, and a thousand slow sources hold a few kilobytes each instead of a part.
+handed from thread to thread, and a thousand slow sources hold half a MiB each instead of parts.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from mediagen.streams.base import KIB, MIB, Source, Takes, Target, take_from
 from mediagen.streams.digest import Sha256Passing, crc32
 from mediagen.streams.meter import Meter
 
-PIECE: Final = 256 * KIB
-"""Bytes of the buffer: they are counted and written while they are in the processor's cache."""
+BUFFER: Final = 512 * KIB
+"""Bytes of the buffer. What comes slowly is gathered to half of it: each write costs a way to a thread and back."""
+_PIECE: Final = 256 * KIB
+"""Bytes that a thread moves at a time: they are counted and written while they are in the processor's cache."""
 _QUICK: Final = 128 * KIB
 """A source that gives so much at a time is quick enough for a thread."""
 _INLINE: Final = 64 * KIB
@@ -41,6 +43,7 @@ class PassingBody:
         self._aside = Aside(threads)
         self._takes = isinstance(source, Takes)
         self._begun = False
+        self._quick = False
         self._size = 0
         self._stored = 0
         self.crc32 = 0
@@ -55,51 +58,59 @@ class PassingBody:
         if self._begun:
             raise RuntimeError("what passes comes once")
         self._begun = True
-        quick = False
-        while self._size != self._source.size:
-            before = self._size
-            if quick:
+        more = True
+        while more and self._size != self._source.size:
+            if self._quick and self._takes and self._aside.pays:
+                before = self._size
                 left = await self._aside.run(self._stretch, target)
                 self._aside.moved(self._size - before)
+                self._quick = self._size - before >= _QUICK
+                if left:
+                    await target.put(left)
             else:
-                count = await self._source.read_into(self._scratch)
-                if not count:
-                    break
-                left = self._took(count)
-                await self._hash(left)
-            if left:
-                await target.put(left)
-            quick = self._takes and self._aside.pays and self._size - before >= _QUICK
+                more = await self._gather(target)
             self._meter.look()
             self._tell(_TELL)
         self._tell(1)
 
-    async def _hash(self, view: memoryview) -> None:
-        if len(view) > _INLINE and self._sha256.alive:
-            await self._aside.run(self._sha256.update, view)
-        else:
-            self._sha256.update(view)
+    async def _gather(self, target: Target) -> bool:
+        """Move what comes next, waiting for it. Whether there may be more."""
+        filled = count = 0
+        while 2 * filled < len(self._scratch) and self._size != self._source.size:
+            count = await self._source.read_into(self._scratch[filled:])
+            if not count:
+                break
+            self._took(self._scratch[filled : filled + count])
+            filled += count
+            self._quick = count >= _QUICK
+            self._meter.look()
+        if filled:
+            view = self._scratch[:filled]
+            if filled > _INLINE and self._sha256.alive:
+                await self._aside.run(self._sha256.update, view)
+            else:
+                self._sha256.update(view)
+            await target.put(view)
+        return count > 0
 
     def _stretch(self, target: Target) -> memoryview:
         """Move bytes until one side falls behind; gives those that the target did not take. Runs in a thread."""
-        stretch, all_of_it = Stretch(), len(self._scratch)
+        stretch, room = Stretch(), self._scratch[:_PIECE]
         while self._size != self._source.size:
-            count = take_from(self._source, self._scratch, within=PAUSE)
-            view = self._took(count)
-            self._sha256.update(view, plenty=2 * count > all_of_it)
+            view = room[: take_from(self._source, room, within=PAUSE)]
+            self._took(view)
+            self._sha256.update(view, plenty=2 * len(view) > len(room))
             gone = target.offer(view, within=PAUSE)
-            if gone < count:
+            if gone < len(view):
                 return view[gone:]
-            if not stretch.goes_on(count):
+            if not stretch.goes_on(len(view)):
                 break
-        return self._scratch[:0]
+        return room[:0]
 
-    def _took(self, count: int) -> memoryview:
-        view = self._scratch[:count]
+    def _took(self, view: memoryview) -> None:
         self.crc32 = crc32(view, self.crc32)
-        self._size += count
-        self._meter.count(count)
-        return view
+        self._size += len(view)
+        self._meter.count(len(view))
 
     def _tell(self, at_least: int) -> None:
         """Say what the sink has, unless that is less than ``at_least`` bytes."""

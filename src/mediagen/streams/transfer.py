@@ -26,7 +26,7 @@ from mediagen.streams.base import KIB, PartReceipt, RangeReader, RangeSource, Si
 from mediagen.streams.digest import Sha256Line, Sha256Mode, Sha256Passing, combined_crc32, crc32
 from mediagen.streams.meter import Meter
 from mediagen.streams.parts import BufferBody, RangeBody
-from mediagen.streams.passing import PIECE, PassingBody
+from mediagen.streams.passing import BUFFER, PassingBody
 from mediagen.streams.pool import BufferPool
 
 log = structlog.get_logger()
@@ -146,7 +146,7 @@ async def _pass(
     source: Source, sink: Sink, *, pool: BufferPool, meter: Meter, threads: Executor, sha256_mode: Sha256Mode
 ) -> Moved:
     sha256 = Sha256Passing(sha256_mode)
-    async with pool.lend(PIECE if source.size is None else min(PIECE, max(1, source.size))) as scratch:
+    async with pool.lend(BUFFER if source.size is None else min(BUFFER, max(1, source.size))) as scratch:
         body = PassingBody(source, memoryview(scratch), meter=meter, threads=threads, sha256=sha256)
         await sink.put_whole(body)
     _check_size(source.size, len(body))
