@@ -23,6 +23,8 @@ _QUICK: Final = 128 * KIB
 """A source that gives so much at a time is quick enough for a thread."""
 _INLINE: Final = 64 * KIB
 _TELL: Final = MIB
+_STRETCH: Final = 8 * MIB
+"""Bytes that a thread moves before it is looked after."""
 
 
 class PassingBody:
@@ -95,8 +97,8 @@ class PassingBody:
 
     def _stretch(self, target: Target) -> memoryview:
         """Move bytes until one side falls behind; gives those that the target did not take. Runs in a thread."""
-        stretch, room = Stretch(), self._scratch[:_PIECE]
-        while self._size != self._source.size:
+        stretch, room, end = Stretch(), self._scratch[:_PIECE], self._size + _STRETCH
+        while self._size != self._source.size and self._size < end:
             view = room[: take_from(self._source, room, within=PAUSE)]
             self._took(view)
             self._sha256.update(view, plenty=2 * len(view) > len(room))

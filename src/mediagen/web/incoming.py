@@ -29,6 +29,9 @@ _WORTH: Final = MIB
 _STAND_INS: Final = bytes(MIB)
 """Given at a time: each time costs aiohttp two changes of what the event loop listens to."""
 
+_MOST_UNTOLD: Final = 8 * MIB
+"""After so many a thread comes back: to tell aiohttp of them takes the event loop a millisecond."""
+
 
 @contextmanager
 def incoming(request: web.Request, idle_seconds: float) -> Iterator[Incoming]:
@@ -122,7 +125,7 @@ class _PastAiohttp:
         return count
 
     def take(self, buffer: memoryview, *, within: float) -> int:
-        if not self._left:
+        if not self._left or self._untold >= _MOST_UNTOLD:
             return 0
         count = self._reader.take(buffer[: self._left], within=within)
         self._passed(count)
