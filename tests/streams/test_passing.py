@@ -94,6 +94,31 @@ async def test_what_comes_slowly_is_written_in_larger_pieces() -> None:
     assert len(target.pieces) <= 9
 
 
+class Breathless(Ready):
+    """Always ahead, but a thread gets no more than 2 MiB in a row."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._in_a_row = 0
+
+    async def read_into(self, buffer: memoryview, /) -> int:
+        self._in_a_row = 0
+        return await super().read_into(buffer)
+
+    def take(self, buffer: memoryview, /, *, within: float) -> int:
+        count = super().take(buffer, within=within) if self._in_a_row < 2 * MIB else 0
+        self._in_a_row += count
+        return count
+
+
+async def test_a_pause_of_the_thread_is_none_of_the_source() -> None:
+    body, sha256, _ = passing(Breathless(bytes(30 * MIB)), "auto")
+
+    await body.pour(Gathering())
+
+    assert sha256.hexdigest() is None
+
+
 async def test_it_comes_once() -> None:
     body, _, _ = passing(Ready(b"abc"))
     await body.pour(Picky())

@@ -57,7 +57,7 @@ class Sha256Passing:
 
     def update(self, view: memoryview, *, plenty: bool = False) -> None:
         """Hash what comes next. ``plenty``: there was so much at hand that the source does not wait for its bytes."""
-        if not self.alive:
+        if not self.alive or not view:
             return
         self._ahead = self._ahead + len(view) if plenty else 0
         if self._auto and self._ahead > _AHEAD:

@@ -8,6 +8,7 @@ handed from thread to thread, and a thousand slow sources hold half a MiB each i
 from __future__ import annotations
 
 from concurrent.futures import Executor
+from functools import partial
 from typing import Final
 
 from mediagen.streams.aside import PAUSE, Aside, Stretch
@@ -88,10 +89,11 @@ class PassingBody:
             self._meter.look()
         if filled:
             view = self._scratch[:filled]
+            hashing = partial(self._sha256.update, view, plenty=self._quick)
             if filled > _INLINE and self._sha256.alive:
-                await self._aside.run(self._sha256.update, view)
+                await self._aside.run(hashing)
             else:
-                self._sha256.update(view)
+                hashing()
             await target.put(view)
         return count > 0
 
