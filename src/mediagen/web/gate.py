@@ -103,6 +103,10 @@ class Gate(asyncio.Protocol):
             self._door.leave(self._address)
             self._inner.connection_lost(exc)
 
+    def serves(self, protocol: object) -> bool:
+        """Whether this is the protocol behind the gate."""
+        return self._inner is protocol
+
     # -- what the application tells
 
     def begins(self) -> None:
