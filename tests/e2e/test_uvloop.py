@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e import configuration, leavings
 from tests.e2e.api import Api
-from tests.infra.content import crc32_of
+from tests.infra.content import content_bytes, crc32_of
 from tests.infra.resource import Break, Resource
 from tests.infra.s3 import Bucket
 from tests.infra.server import Server
@@ -36,11 +36,14 @@ async def test_every_lane_and_an_orderly_end(tmp_path: Path, source: SourceServe
         files = {path: await api.completed(task["id"]) for path, task in tasks.items()}
         body = io.BytesIO(b'{"data": "' + b"QUJD" * (3 * MIB) + b'"}')
         headers = {"Content-Type": "application/json"}
+        raw = io.BytesIO(content_bytes(9 * MIB))
+        uploaded = await api.call("POST", "/v1/files", data=raw, headers={"X-Filename": "raw"})
         sent = (await api.call("POST", "/v1/ingest", data=body, headers=headers))["result"]["file"]
 
         found = {path: (file["bytes"], file["checksum"]["value"]) for path, file in files.items()}
         assert found == {path: (size, f"{crc32_of(size):08x}") for path, size in sizes.items()}
         assert sent["bytes"] == 9 * MIB
+        assert uploaded["checksum"]["value"] == f"{crc32_of(9 * MIB):08x}"
         assert (await api.content(files["/ranges"])).crc32 == crc32_of(40 * MIB)
         two = {"Range": f"bytes=0-99,{MIB}-{3 * MIB - 1}"}
         async with api.session.get(f"/v1/files/{files['/small']['id']}/content", headers=two) as answer:
@@ -49,9 +52,9 @@ async def test_every_lane_and_an_orderly_end(tmp_path: Path, source: SourceServe
             assert (answer.status, answer.content_type) == (206, "multipart/byteranges")
             assert len(await answer.read()) == answer.content_length
         if place == "local":
-            leavings.only_here(server, sent, *files.values())
+            leavings.only_here(server, sent, uploaded, *files.values())
         else:
-            await leavings.only(bucket, sent, *files.values())
+            await leavings.only(bucket, sent, uploaded, *files.values())
             (key,) = [key for key in await bucket.keys() if files["/ranges"]["id"] in key]
             assert await bucket.crc32(key) == crc32_of(40 * MIB)
 

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 import time
 
 import pytest
 
-from mediagen.net.plain import plain_socket, receive_now, send_now
+from mediagen.net.plain import SocketReader, plain_socket, receive_now, send_now
 
 
 @pytest.fixture
@@ -43,6 +44,44 @@ def test_what_is_at_hand_is_received_at_once(pair: tuple[socket.socket, socket.s
         assert bytes(buffer[:3]) == b"abc"
         there.close()
         assert receive_now(here, buffer, within=20) == 0
+
+
+async def test_a_reader_gives_what_came_before_the_end_and_before_an_error() -> None:
+    async def ended(*, reset: bool) -> SocketReader:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            here = socket.create_connection(listening.getsockname())
+            there, _ = listening.accept()
+        here.setblocking(False)
+        reader, buffer = SocketReader(here), memoryview(bytearray(100))
+        there.send(b"abc")
+        assert await reader.read_into(buffer) == 3
+        with pytest.raises(TimeoutError):
+            await reader.read_into(buffer, stall=0.01)
+        assert reader.take(buffer, within=0.01) == 0
+        there.send(b"de")
+        assert await reader.read_into(buffer[:1]) == 1
+        assert reader.take(buffer, within=20) == 1
+        if reset:
+            there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        there.close()
+        return reader
+
+    buffer = memoryview(bytearray(100))
+    for in_thread_first in (False, True):
+        reader = await ended(reset=False)
+        assert not in_thread_first or reader.take(buffer, within=20) == 0
+        assert [await reader.read_into(buffer), await reader.read_into(buffer), reader.take(buffer, within=9)] == [
+            0
+        ] * 3
+        reader.close()
+
+        reader = await ended(reset=True)
+        assert not in_thread_first or reader.take(buffer, within=20) == 0
+        for _ in range(2):
+            with pytest.raises(ConnectionResetError):
+                await reader.read_into(buffer)
+        assert reader.take(buffer, within=9) == 0
+        reader.close()
 
 
 def test_a_socket_takes_what_it_has_room_for(pair: tuple[socket.socket, socket.socket]) -> None:

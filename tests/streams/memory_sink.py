@@ -22,6 +22,7 @@ class MemorySink:
     part_size: int = 256 * KIB
     parts_in_flight: int = 4
     takes_ranges: bool = True
+    pours_once: bool = False
     chunk_size: int = 64 * KIB
     stored: dict[int, PartReceipt] = field(default_factory=dict)
     committed: bool = False

@@ -79,12 +79,47 @@ def source(data: bytes, *, size: int | None = None, fails: Exception | None = No
     return ChunkSource(chunks(data, fails=fails, turns=turns), size=size)
 
 
+class Hasty:
+    """A source that a thread may take from: much at a time, then little, then nothing until it is waited for."""
+
+    size: int | None = None
+
+    def __init__(self, data: bytes, dice: random.Random, fails: Exception | None = None) -> None:
+        self._left = memoryview(data)
+        self._dice = dice
+        self._fails = fails
+        self.taken = 0
+
+    async def read_into(self, buffer: memoryview, /) -> int:
+        for _ in range(self._dice.choice([0, 0, 1, 3])):
+            await asyncio.sleep(0)
+        count = self._give(buffer[: self._dice.choice([1, 130 * KIB, PART])])
+        if not count and self._fails is not None:
+            raise self._fails
+        return count
+
+    def take(self, buffer: memoryview, /, *, within: float) -> int:
+        count = self._give(buffer[: self._dice.choice([0, 1000, 70 * KIB, PART, PART])])
+        self.taken += count
+        return count
+
+    def _give(self, buffer: memoryview) -> int:
+        count = min(len(buffer), len(self._left))
+        buffer[:count] = self._left[:count]
+        self._left = self._left[count:]
+        return count
+
+
 SIZES = [0, 1, PART - 1, PART, PART + 1, 2 * PART, 3 * PART + 7, len(WHOLE)]
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("announced", [True, False])
-async def test_any_length_arrives_whole_with_its_digests(move: Move, size: int, announced: bool) -> None:
+@pytest.mark.parametrize("pours_once", [True, False])
+async def test_any_length_arrives_whole_with_its_digests(
+    move: Move, size: int, announced: bool, pours_once: bool
+) -> None:
+    move.sink.pours_once = pours_once
     data = WHOLE[:size]
 
     moved = await move.run(source(data, size=size if announced else None))
@@ -95,6 +130,23 @@ async def test_any_length_arrives_whole_with_its_digests(move: Move, size: int, 
     assert moved.sha256 == hashlib.sha256(data).hexdigest()
     assert move.readings[-1] == Transfer(size, size, size, move.readings[-1].bytes_per_second)
     assert move.pool.lent == 0
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("pours_once", [True, False])
+async def test_what_a_thread_took_arrives_whole_with_its_digests(move: Move, size: int, pours_once: bool) -> None:
+    taken = 0
+    for seed in range(20):
+        move.sink, move.readings = MemorySink(pours_once=pours_once), []
+        hasty = Hasty(WHOLE[:size], random.Random(seed))
+        moved = await move.run(hasty)
+
+        assert move.sink.content == WHOLE[:size]
+        assert (moved.size, moved.crc32) == (size, zlib.crc32(WHOLE[:size]))
+        assert moved.sha256 == hashlib.sha256(WHOLE[:size]).hexdigest()
+        assert move.readings[-1].downloaded == size
+        taken += hasty.taken
+    assert taken > size or size <= 2 * PART
 
 
 @pytest.mark.parametrize("size", [0, 1, PART - 1, PART])
@@ -133,19 +185,23 @@ async def test_parts_in_flight_and_memory_are_bounded(move: Move) -> None:
 
 
 @pytest.mark.parametrize("lies", [PART // 2, 2 * PART + 1, len(WHOLE) + 1])
-async def test_fewer_bytes_than_announced_are_an_error(move: Move, lies: int) -> None:
+@pytest.mark.parametrize("pours_once", [True, False])
+async def test_fewer_bytes_than_announced_are_an_error(move: Move, lies: int, pours_once: bool) -> None:
+    move.sink.pours_once = pours_once
     have = WHOLE[: lies - 1]
 
     with pytest.raises(SourceTruncated, match=f"got {lies - 1} of {lies} bytes"):
         await move.run(source(have, size=lies))
 
     assert move.pool.lent == 0
-    assert move.sink.whole is None
+    assert move.sink.whole is None or pours_once  # such a sink has it, and is left without a commit
 
 
 @pytest.mark.parametrize("after", [0, PART - 10, PART + 10, 5 * PART])
-async def test_a_failing_source_ends_the_transfer_with_its_own_error(move: Move, after: int) -> None:
+@pytest.mark.parametrize("pours_once", [True, False])
+async def test_a_failing_source_ends_the_transfer_with_its_own_error(move: Move, after: int, pours_once: bool) -> None:
     """Not with a group of errors: the caller tells by the class what can be tried again."""
+    move.sink.pours_once = pours_once
     with pytest.raises(SourceTruncated, match="broke off"):
         await move.run(source(WHOLE[:after], fails=SourceTruncated("broke off")))
 
@@ -215,11 +271,14 @@ async def test_however_it_ends_nothing_is_left(
     threads: ThreadPoolExecutor, seed: int, cancelled: int | None, refused: int | None, fails: bool, budget: int
 ) -> None:
     dice = random.Random(seed)
-    move = Move(threads, MemorySink(turns=dice), BufferPool(budget * PART))
-    move.sink.refusals = set() if refused is None else {refused}
+    move = Move(threads, MemorySink(turns=dice, pours_once=dice.random() < 0.5), BufferPool(budget * PART))
+    move.sink.refusals = set() if refused is None else {0 if move.sink.pours_once else refused}
     before = asyncio.all_tasks()
 
-    given_to = source(WHOLE, fails=SourceTruncated("broke off") if fails else None, turns=dice.random() < 0.5)
+    failure = SourceTruncated("broke off") if fails else None
+    given_to: Source = source(WHOLE, fails=failure, turns=dice.random() < 0.5)
+    if dice.random() < 0.5:
+        given_to = Hasty(WHOLE, dice, failure)
     running = asyncio.get_running_loop().create_task(move.run(given_to, dice.choice(["auto", "always", "never"])))
     for _ in range(cancelled or 0):
         await asyncio.sleep(0)

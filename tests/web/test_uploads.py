@@ -105,11 +105,16 @@ async def test_a_form_becomes_a_file(house: House) -> None:
         b"\r\n--" * 100_000,
         b"\r" * 300_000,
         content_bytes(256 * 1024 - 1) + f"\r\n-{BOUNDARY}".encode() * 30_000,
+        b"\r" * 5_000_000,
+        f"\r\n--{BOUNDARY[:-1]}".encode() * 400_000,
     ],
-    ids=range(6),
+    ids=range(8),
 )
-async def test_whatever_is_in_a_form_comes_out_of_it(house: House, content: bytes) -> None:
-    status, file, _ = await upload(house, pieces(form(part(content)), 65_537), **FORM)
+@pytest.mark.parametrize("announced", [True, False])
+async def test_whatever_is_in_a_form_comes_out_of_it(house: House, content: bytes, announced: bool) -> None:
+    body = form(part(content))
+
+    status, file, _ = await upload(house, io.BytesIO(body) if announced else pieces(body, 65_537), **FORM)
 
     assert status == 201, file
     async with house.client.get(file["url"]) as answer:

@@ -18,19 +18,13 @@ from typing import Final, Protocol
 import aiohttp
 
 from mediagen.core.errors import FetchFailed, SourceStalled, SourceTruncated
-from mediagen.net.plain import plain_socket, receive_now
+from mediagen.net.plain import SocketReader, plain_socket
 from mediagen.streams.base import KIB, MIB
 
 _AT_LEAST: Final = MIB
 """A read returns when its buffer is full or this much has come; less after ``_PATIENCE``, so that a drip moves on."""
 _PATIENCE: Final = 0.2
 _SPILL: Final = 64 * KIB
-_FAIR_SHARE: Final = 512 * KIB
-"""After so many bytes received at a stretch the other tasks of the loop get their turn."""
-_GATHER: Final = 256 * KIB
-_GATHER_SECONDS: Final = 0.004
-_GATHER_ROUNDS: Final = 4
-_TIMER_SECONDS: Final = 0.001
 
 
 class BodyReader(Protocol):
@@ -171,11 +165,7 @@ class _TakenOver(ABC):
 
 
 class _SocketBody(_TakenOver):
-    """From the socket, past the transport, which is paused for good.
-
-    While bytes are at hand a read costs one system call and no turn of the event loop. When they come slower than they
-    are taken, it waits a few milliseconds for more to gather instead of waking up for every packet.
-    """
+    """From the socket, past the transport, which is paused for good."""
 
     def __init__(
         self,
@@ -186,83 +176,27 @@ class _SocketBody(_TakenOver):
         stall: float,
     ) -> None:
         super().__init__(response, transport, early, stall)
-        self._sock = sock
-        self._unyielded = 0
-        self._taken = 0
-        self._rate = 0.0
-        self._measured_at = self._loop.time()
+        self._reader = SocketReader(sock)
 
     async def _receive(self, buffer: memoryview) -> int:
-        if self._unyielded >= _FAIR_SHARE:
-            self._unyielded = 0
-            await asyncio.sleep(0)
-        filled = await self._gather(buffer[:_FAIR_SHARE])
-        self._unyielded += filled
-        self._measure(filled + self._taken)
-        self._taken = 0
-        return filled
+        try:
+            return await self._reader.read_into(buffer, stall=self._stall)
+        except TimeoutError:
+            raise SourceStalled(f"no data for {self._stall:g} s") from None
+        except OSError as exc:
+            self._error = FetchFailed(f"the connection broke: {type(exc).__name__}")
+            return 0
 
     def take(self, buffer: memoryview, /, *, within: float) -> int:
-        if self._early or self._ended or self._error is not None or self._left == 0:
+        if self._early or self._error is not None or self._left == 0:
             return 0
-        try:
-            count = receive_now(self._sock, buffer if self._left is None else buffer[: self._left], within=within)
-        except OSError as exc:
-            self._broke(exc)
-            return 0
-        if not count:
-            self._ended = count == 0
-            return 0
-        self._taken += count
+        count = self._reader.take(buffer if self._left is None else buffer[: self._left], within=within)
         if self._left is not None:
             self._left -= count
         return count
 
-    async def _gather(self, buffer: memoryview) -> int:
-        filled = rounds = 0
-        enough = min(len(buffer), _GATHER)
-        try:
-            while filled < len(buffer):
-                try:
-                    count = self._sock.recv_into(buffer[filled:])
-                except BlockingIOError:
-                    if not filled:
-                        async with asyncio.timeout(self._stall):
-                            count = await self._loop.sock_recv_into(self._sock, buffer)
-                    elif filled < enough and rounds < _GATHER_ROUNDS and (pause := self._pause(enough - filled)):
-                        rounds += 1
-                        await asyncio.sleep(pause)
-                        continue
-                    else:
-                        break
-                if count == 0:
-                    self._ended = True
-                    break
-                filled += count
-        except TimeoutError:
-            raise SourceStalled(f"no data for {self._stall:g} s") from None
-        except OSError as exc:
-            self._broke(exc)
-        return filled
-
-    def _broke(self, exc: OSError) -> None:
-        """What came before it is good; the next read tells of it, for the socket will not again."""
-        self._error = FetchFailed(f"the connection broke: {type(exc).__name__}")
-
-    def _pause(self, missing: int) -> float:
-        """Seconds in which ``missing`` bytes come at the present rate; 0 when that is less than a timer can wait."""
-        pause = missing / self._rate if self._rate else 0.0
-        return min(pause, _GATHER_SECONDS) if pause >= _TIMER_SECONDS else 0.0
-
-    def _measure(self, count: int) -> None:
-        now = self._loop.time()
-        elapsed = now - self._measured_at
-        if elapsed > 0:
-            self._measured_at = now
-            self._rate += 0.25 * (count / elapsed - self._rate)
-
     def close(self) -> None:
-        self._sock.close()
+        self._reader.close()
         super().close()
 
 

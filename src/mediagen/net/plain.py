@@ -5,6 +5,16 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
+from typing import Final
+
+from mediagen.streams.base import KIB
+
+FAIR_SHARE: Final = 512 * KIB
+"""After so many bytes received at a stretch the other tasks of the loop get their turn."""
+_GATHER: Final = 256 * KIB
+_GATHER_SECONDS: Final = 0.004
+_GATHER_ROUNDS: Final = 4
+_TIMER_SECONDS: Final = 0.001
 
 
 def plain_socket(transport: asyncio.BaseTransport | None) -> socket.socket | None:
@@ -18,6 +28,100 @@ def plain_socket(transport: asyncio.BaseTransport | None) -> socket.socket | Non
     sock: socket.socket = transport.get_extra_info("socket").dup()
     sock.setblocking(False)
     return sock
+
+
+class SocketReader:
+    """Receives past a transport that is paused, in the event loop or in a thread.
+
+    While bytes are at hand a read costs one system call and no turn of the event loop. When they come slower than they
+    are taken, it waits a few milliseconds for more to gather instead of waking up for every packet. ``sock`` is closed
+    with it.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._loop = asyncio.get_running_loop()
+        self._ended = False
+        self._error: OSError | None = None
+        self._unyielded = 0
+        self._taken = 0
+        self._rate = 0.0
+        self._measured_at = self._loop.time()
+
+    async def read_into(self, buffer: memoryview, *, stall: float | None = None) -> int:
+        """At least one byte; 0 at the end of the connection. ``stall``: seconds without one.
+
+        Raises:
+            TimeoutError: nothing came for ``stall`` seconds.
+            OSError: the connection broke; what came before that was given.
+        """
+        if self._unyielded >= FAIR_SHARE:
+            self._unyielded = 0
+            await asyncio.sleep(0)
+        filled = 0
+        if not self._ended and self._error is None:
+            filled = await self._gather(buffer[:FAIR_SHARE], stall)
+        if not filled and self._error is not None:
+            raise self._error
+        self._unyielded += filled
+        self._measure(filled + self._taken)
+        self._taken = 0
+        return filled
+
+    def take(self, buffer: memoryview, *, within: float) -> int:
+        """What comes ``within`` seconds; 0: nothing, or what only ``read_into`` tells. For a thread."""
+        if self._ended or self._error is not None:
+            return 0
+        try:
+            count = receive_now(self._sock, buffer, within=within)
+        except OSError as exc:
+            self._error = exc
+            return 0
+        self._ended = count == 0
+        self._taken += count or 0
+        return count or 0
+
+    async def _gather(self, buffer: memoryview, stall: float | None) -> int:
+        filled = rounds = 0
+        enough = min(len(buffer), _GATHER)
+        try:
+            while filled < len(buffer):
+                try:
+                    count = self._sock.recv_into(buffer[filled:])
+                except BlockingIOError:
+                    if not filled:
+                        async with asyncio.timeout(stall):
+                            count = await self._loop.sock_recv_into(self._sock, buffer)
+                    elif filled < enough and rounds < _GATHER_ROUNDS and (pause := self._pause(enough - filled)):
+                        rounds += 1
+                        await asyncio.sleep(pause)
+                        continue
+                    else:
+                        break
+                if count == 0:
+                    self._ended = True
+                    break
+                filled += count
+        except TimeoutError:
+            raise
+        except OSError as exc:
+            self._error = exc  # what came before it is good; the next read tells of it, for the socket will not again
+        return filled
+
+    def _pause(self, missing: int) -> float:
+        """Seconds in which ``missing`` bytes come at the present rate; 0 when that is less than a timer can wait."""
+        pause = missing / self._rate if self._rate else 0.0
+        return min(pause, _GATHER_SECONDS) if pause >= _TIMER_SECONDS else 0.0
+
+    def _measure(self, count: int) -> None:
+        now = self._loop.time()
+        elapsed = now - self._measured_at
+        if elapsed > 0:
+            self._measured_at = now
+            self._rate += 0.25 * (count / elapsed - self._rate)
+
+    def close(self) -> None:
+        self._sock.close()
 
 
 def receive_now(sock: socket.socket, buffer: memoryview, *, within: float) -> int | None:

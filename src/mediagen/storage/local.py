@@ -33,6 +33,7 @@ T = TypeVar("T")
 
 _UPLOADS: Final = ".uploads"
 _PART: Final = 8 * MIB
+"""Small parts cost a row each, and a crash costs little."""
 _THREADS: Final = 4
 
 
@@ -82,7 +83,7 @@ class LocalStorage:
         recorded: Sequence[StoredPart] = (),
     ) -> AsyncIterator[Sink]:
         part_path = str(self._uploads / f"{checked_token(token)}.part")
-        sink = LocalSink(self, self.path_of(key), part_path, key, token, size, parallel=parallel)
+        sink = LocalSink(self, self.path_of(key), part_path, key, token, size)
         try:
             present = 0 if resume is None else await sink.resume(resume, recorded)
             await self.ensure_room(None if size is None else size - present)
@@ -136,6 +137,9 @@ class LocalSink:
     """An upload in a temporary file of the same file system. Parts land at their offsets, in any order."""
 
     takes_ranges = True
+    pours_once = True
+    part_size = _PART
+    parts_in_flight = 4
     chunk_size = disk.CHUNK
 
     def __init__(
@@ -146,8 +150,6 @@ class LocalSink:
         key: str,
         token: str,
         size: int | None,
-        *,
-        parallel: bool,
     ) -> None:
         self._storage = storage
         self._path = path
@@ -159,10 +161,6 @@ class LocalSink:
         self._calls = Finishing()
         self.detached = False
         self._published = False
-        if parallel:  # small parts cost a row each, and a crash costs little
-            self.part_size, self.parts_in_flight = _PART, 4
-        else:  # one part is written while the next one is read; more memory would buy nothing
-            self.part_size, self.parts_in_flight = disk.CHUNK, 2
         self.state: dict[str, Any] = {"key": key, "token": token, "part_size": self.part_size}
         self.stored: dict[int, PartReceipt] = {}
         self.committed = False

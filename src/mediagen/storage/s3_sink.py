@@ -42,6 +42,8 @@ TOKEN: Final = "mediagen-token"  # noqa: S105 - the name of a field
 class S3Sink:
     """See ``streams.base.Sink``."""
 
+    pours_once = False
+
     def __init__(
         self,
         storage: S3Storage,

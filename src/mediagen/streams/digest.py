@@ -15,7 +15,7 @@ from typing import Final, Literal, TypeAlias
 from isal import isal_zlib
 
 from mediagen.core.files import Checksum
-from mediagen.streams.base import KIB, StoredPart, View
+from mediagen.streams.base import KIB, MIB, StoredPart, View
 
 
 def crc32(data: View, value: int = 0) -> int:
@@ -40,6 +40,33 @@ Sha256Mode: TypeAlias = Literal["auto", "always", "never"]
 
 _INLINE: Final = 64 * KIB
 """Below this a thread hop costs more than the hash."""
+
+
+_AHEAD: Final = 16 * MIB
+"""Bytes in a row for which the source was ahead, until that counts as being too slow for it."""
+
+
+class Sha256Passing:
+    """SHA-256 of bytes by whoever moves them. In mode ``auto`` it is given up once the source has long been ahead."""
+
+    def __init__(self, mode: Sha256Mode) -> None:
+        self._auto = mode == "auto"
+        self._digest = hashlib.sha256()
+        self._ahead = 0
+        self.alive = mode != "never"
+
+    def update(self, view: memoryview, *, plenty: bool = False) -> None:
+        """Hash what comes next. ``plenty``: there was so much at hand that the source does not wait for its bytes."""
+        if not self.alive or not view:
+            return
+        self._ahead = self._ahead + len(view) if plenty else 0
+        if self._auto and self._ahead > _AHEAD:
+            self.alive = False
+        else:
+            self._digest.update(view)
+
+    def hexdigest(self) -> str | None:
+        return self._digest.hexdigest() if self.alive else None
 
 
 class Sha256Line:

@@ -69,6 +69,6 @@ class EmbeddedMedia:
 
 async def chunks_of(source: Source) -> AsyncIterator[bytes]:
     """A source as an iterator of chunks."""
-    scratch = memoryview(bytearray(_CHUNK))
+    scratch = memoryview(bytearray(min(_CHUNK, source.size or _CHUNK)))
     while count := await source.read_into(scratch):
         yield bytes(scratch[:count])

@@ -68,13 +68,23 @@ class _Poured:
 
 
 class BufferBody(_Poured):
-    """A part that lies in a buffer. ``threads`` send it; without them it goes piece by piece, the loop in between."""
+    """A part that lies in a buffer. ``threads`` send it; without them it goes piece by piece, the loop in between.
 
-    def __init__(self, view: memoryview, *, chunk_size: int = 512 * KIB, threads: Executor | None = None) -> None:
+    ``crc``: of ``view``, where it is known already.
+    """
+
+    def __init__(
+        self,
+        view: memoryview,
+        crc: int | None = None,
+        *,
+        chunk_size: int = 512 * KIB,
+        threads: Executor | None = None,
+    ) -> None:
         super().__init__(threads)
         self._view = view
         self._chunk_size = chunk_size
-        self.crc32 = crc32(view)
+        self.crc32 = crc32(view) if crc is None else crc
 
     def __len__(self) -> int:
         return len(self._view)

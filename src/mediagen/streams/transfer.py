@@ -1,6 +1,7 @@
 """The pump: the only place where a source meets a sink. Two lanes, one result.
 
-    buffer lane   source ─ fill ─▶ [part buffer from the pool] ─▶ CRC, SHA-256 in a thread ─▶ sink.put_part
+    buffer lane   source ─ fill, CRC ─▶ [part buffer from the pool] ─▶ SHA-256 in a thread ─▶ sink.put_part
+      or, where no part has to be kept:  sink.put_whole pulls ◀─ PassingBody ◀─ source, CRC and SHA-256 on the way
     range lane    N workers: sink.put_part pulls ◀─ RangeBody ◀─ reader's range, CRC on the way, no buffer
 
 Neither commits: the caller compares sizes, then commits.
@@ -21,18 +22,20 @@ import structlog
 
 from mediagen.core.errors import FetchFailed, SourceChanged, SourceTruncated, first_cause
 from mediagen.streams.aside import PAUSE, Aside, Stretch
-from mediagen.streams.base import KIB, MIB, PartReceipt, RangeReader, RangeSource, Sink, Source, StoredPart, Takes
-from mediagen.streams.digest import Sha256Line, Sha256Mode, combined_crc32
+from mediagen.streams.base import KIB, PartReceipt, RangeReader, RangeSource, Sink, Source, StoredPart, Takes, take_from
+from mediagen.streams.digest import Sha256Line, Sha256Mode, Sha256Passing, combined_crc32, crc32
 from mediagen.streams.meter import Meter
 from mediagen.streams.parts import BufferBody, RangeBody
+from mediagen.streams.passing import BUFFER, PassingBody
 from mediagen.streams.pool import BufferPool
 
 log = structlog.get_logger()
 
 _QUICK: Final = 128 * KIB
 """A source that gives so much at a time is quick enough for a thread."""
-_WORTH: Final = 2 * MIB
+_WORTH: Final = 256 * KIB
 """Bytes that are worth the way to a thread and back."""
+_PIECE: Final = 512 * KIB
 _SPAN_PARTS: Final = 8
 """At most so many neighbouring parts are read over one connection before a worker takes the next span."""
 
@@ -57,15 +60,18 @@ async def move_buffered(
     sha256_mode: Sha256Mode = "auto",
     on_begin: Callable[[], Awaitable[None]],
 ) -> Moved:
-    """Move a source of any kind through part buffers; parts are sent while the next ones are read.
+    """Move a source of any kind, once and in order.
 
-    What fits one part is put in a single request. ``on_begin`` runs once an upload in parts is announced and before
-    its first part is sent.
+    Into a sink that pours once it passes through one small buffer. Otherwise it goes through part buffers, and parts
+    are sent while the next ones are read; what fits one part is put in a single request. ``on_begin`` runs once an
+    upload in parts is announced and before its first part is sent.
 
     Raises:
         SourceTruncated: fewer bytes came than were announced.
     """
-    aside = Aside(threads)
+    if sink.pours_once:
+        return await _pass(source, sink, pool=pool, meter=meter, threads=threads, sha256_mode=sha256_mode)
+    inlet = _Inlet(source, meter, threads)
     sha256 = Sha256Line(sha256_mode, threads)
     stored: list[StoredPart] = []
     whole: Moved | None = None
@@ -99,7 +105,7 @@ async def move_buffered(
         await slots.acquire()
         buffer, handed_on = await pool.acquire(size), False
         try:
-            filled = await _fill(source, memoryview(buffer), meter, aside)
+            filled, crc = await inlet.fill(memoryview(buffer))
             received += filled
             view = memoryview(buffer)[:filled]
             last = filled < len(buffer) or received == source.size
@@ -108,7 +114,7 @@ async def move_buffered(
             if filled == 0 and number > 1:
                 return False
             hashed = sha256.add(view, group)
-            body = await _bodied(view, sink.chunk_size, threads)
+            body = BufferBody(view, crc, chunk_size=sink.chunk_size, threads=threads)
             if number == 1:
                 if last and filled <= sink.part_size:
                     await store(None, body, hashed, last=True)
@@ -136,6 +142,18 @@ async def move_buffered(
     return Moved(received, combined_crc32(stored), sha256.hexdigest(), stored)
 
 
+async def _pass(
+    source: Source, sink: Sink, *, pool: BufferPool, meter: Meter, threads: Executor, sha256_mode: Sha256Mode
+) -> Moved:
+    sha256 = Sha256Passing(sha256_mode)
+    async with pool.lend(BUFFER if source.size is None else min(BUFFER, max(1, source.size))) as scratch:
+        body = PassingBody(source, memoryview(scratch), meter=meter, threads=threads, sha256=sha256)
+        await sink.put_whole(body)
+    _check_size(source.size, len(body))
+    meter.finish()
+    return Moved(len(body), body.crc32, sha256.hexdigest(), [])
+
+
 def _check_size(announced: int | None, received: int) -> None:
     if announced is not None and received != announced:
         raise SourceTruncated(f"got {received} of {announced} bytes")
@@ -156,38 +174,52 @@ async def _one_cause() -> AsyncIterator[asyncio.TaskGroup]:
         raise own or first_cause(several) from None
 
 
-async def _bodied(view: memoryview, chunk_size: int, threads: Executor) -> BufferBody:
-    """The body of a part. Its CRC takes a millisecond for 8 MiB, which is not the event loop's to lose."""
-    make = partial(BufferBody, view, chunk_size=chunk_size, threads=threads)
-    return make() if len(view) < _WORTH else await Aside(threads).run(make)
+class _Inlet:
+    """Fills part buffers from a source: in a thread while the source is quick, otherwise in the event loop.
 
+    Bytes are counted and go into the part's CRC as they come, while they are in the processor's cache.
+    """
 
-async def _fill(source: Source, view: memoryview, meter: Meter, aside: Aside) -> int:
-    filled = 0
-    while filled < len(view):
-        count = await source.read_into(view[filled:])
-        if count == 0:
-            break
-        filled += count
-        meter.receive(count)
-        if count >= _QUICK and len(view) - filled >= _WORTH and aside.pays and isinstance(source, Takes):
-            taken = await aside.run(_take, source, view[filled:], meter)
-            aside.moved(taken)
-            filled += taken
-            meter.look()
-    return filled
+    def __init__(self, source: Source, meter: Meter, threads: Executor) -> None:
+        self._source = source
+        self._takes = isinstance(source, Takes)
+        self._meter = meter
+        self._aside = Aside(threads)
+        self._quick = False
+        self._filled = 0
+        self._crc32 = 0
 
+    async def fill(self, view: memoryview) -> tuple[int, int]:
+        """Bytes put into ``view``, fewer than it has room for at the end of the source; and their CRC."""
+        self._filled = self._crc32 = 0
+        while left := len(view) - self._filled:
+            if self._quick and left >= _WORTH and self._takes and self._aside.pays:
+                before = self._filled
+                await self._aside.run(self._take, view)
+                self._aside.moved(self._filled - before)
+                self._quick = self._filled - before >= _QUICK
+            else:
+                count = await self._source.read_into(view[self._filled :])
+                if count == 0:
+                    break
+                self._quick = count >= min(_QUICK, left)
+                self._came(view, count)
+            self._meter.look()
+        return self._filled, self._crc32
 
-def _take(source: Takes, view: memoryview, meter: Meter) -> int:
-    """Fill ``view`` while the source is quick; gives bytes. Runs in a thread."""
-    filled, stretch = 0, Stretch()
-    while filled < len(view):
-        count = source.take(view[filled:], within=PAUSE)
-        filled += count
-        meter.count(count)
-        if not stretch.goes_on(count):
-            break
-    return filled
+    def _take(self, view: memoryview) -> None:
+        """Go on filling ``view`` while the source is quick. Runs in a thread."""
+        stretch = Stretch()
+        while self._filled < len(view):
+            count = take_from(self._source, view[self._filled : self._filled + _PIECE], within=PAUSE)
+            self._came(view, count)
+            if not stretch.goes_on(count):
+                break
+
+    def _came(self, view: memoryview, count: int) -> None:
+        self._crc32 = crc32(view[self._filled : self._filled + count], self._crc32)
+        self._filled += count
+        self._meter.count(count)
 
 
 async def move_ranges(

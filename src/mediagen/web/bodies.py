@@ -71,9 +71,13 @@ class Pace:
         finally:
             self._waited += self._clock() - began
 
+    def add(self, size: int) -> None:
+        """So many bytes came without any waiting; from any thread that has the body to itself."""
+        self._came += size
+
     def count(self, size: int) -> None:
         """So many bytes came. Raises BodyStalled when they were too few for the time."""
-        self._came += size
+        self.add(size)
         if self._waited < self._idle_seconds:
             return
         if self._came < self._least * self._waited:

@@ -23,14 +23,12 @@ from typing import Final, Literal, TypeAlias, cast
 
 from aiohttp import web
 
-from mediagen.streams.base import KIB
 from mediagen.web.door import ANSWERS, MAX_HEAD, Cut, Door, Refused
+from mediagen.web.reader import UNSENT
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Serve: TypeAlias = Callable[[], asyncio.Protocol]
 
-UNSENT: Final = 256 * KIB
-"""Bytes that wait in the kernel to be sent; what is on its way does not count, so a long line is not slowed down."""
 _REFUSED_SECONDS: Final = 2.0
 _END: Final = b"\r\n\r\n"
 
@@ -102,6 +100,10 @@ class Gate(asyncio.Protocol):
         if self._inner is not None:
             self._door.leave(self._address)
             self._inner.connection_lost(exc)
+
+    def serves(self, protocol: object) -> bool:
+        """Whether this is the protocol behind the gate."""
+        return self._inner is protocol
 
     # -- what the application tells
 

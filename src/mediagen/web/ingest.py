@@ -13,9 +13,11 @@ from mediagen.core.files import File, FileKind, new_id
 from mediagen.core.tasks import Task
 from mediagen.core.webhooks import Webhook
 from mediagen.pipelines.intake import BodyIntake, Received
+from mediagen.streams.embedded import chunks_of
 from mediagen.tasks.requests import asked_of_webhook, fingerprint_of
 from mediagen.tasks.service import TaskService
-from mediagen.web.bodies import BodyLimits, chunks, require_json
+from mediagen.web.bodies import BodyLimits, require_json
+from mediagen.web.incoming import incoming
 from mediagen.web.origins import Origins, network_of
 from mediagen.web.problems import BodyStalled
 from mediagen.web.routing import Answer, Call, Empty, route, validate
@@ -113,21 +115,22 @@ class IngestRoutes:
         require_json(request)
         key = request.headers.get("Idempotency-Key")
         task_id = new_id("task")
-        body = chunks(request, BodyLimits.of(self._settings))
+        max_rest = self._settings.max_json_bytes
         try:
-            async with self._intake.receive(
-                body,
-                task_id=task_id,
-                max_rest=self._settings.max_json_bytes,
-                network=network_of(self._origins.client(request)),
-                owner=call.caller.owner,
-            ) as received:
-                wanted = validate(IngestRequest, received.document)
-                webhook = self._targets.of(wanted, request)
-                if received.file is None:
-                    task = await self._submit(wanted, call.caller.owner, key, webhook)
-                else:
-                    task = await self._record(wanted, received, received.file, task_id, key, webhook)
+            with incoming(request, BodyLimits.of(self._settings)) as body:
+                async with self._intake.receive(
+                    chunks_of(body),
+                    task_id=task_id,
+                    max_rest=max_rest,
+                    network=network_of(self._origins.client(request)),
+                    owner=call.caller.owner,
+                ) as received:
+                    wanted = validate(IngestRequest, received.document)
+                    webhook = self._targets.of(wanted, request)
+                    if received.file is None:
+                        task = await self._submit(wanted, call.caller.owner, key, webhook)
+                    else:
+                        task = await self._record(wanted, received, received.file, task_id, key, webhook)
         except _DoneBefore as earlier:
             task = earlier.task
         return await self._answer(request, task)

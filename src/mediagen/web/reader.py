@@ -31,6 +31,12 @@ from mediagen.streams.base import KIB, MIB
 
 SLICE: Final = 256 * KIB
 """Bytes that a reader is given at a time where only the event loop can tell that it takes them."""
+UNSENT: Final = 256 * KIB
+"""Bytes that wait in the kernel to be sent; what is on its way does not count, so a long line is not slowed down."""
+QUICK_UNSENT: Final = 4 * MIB
+"""The same for a reader who takes what there is: each time that the kernel wakes us costs as much as its copying."""
+_QUICK: Final = 4 * MIB
+"""Bytes that such a reader takes in one turn of a thread."""
 _TURN: Final = 16 * MIB
 _TURN_SECONDS: Final = 0.05
 """Bytes or seconds after which a thread that sends is free for the next reader."""
@@ -55,6 +61,7 @@ class Reader:
         self._stall_seconds = stall_seconds
         self._sock: socket.socket | None = None
         self._unyielded = 0
+        self._allowed = UNSENT
         self._threads = Finishing()
 
     async def __aenter__(self) -> Self:
@@ -67,6 +74,7 @@ class Reader:
     async def __aexit__(self, *exc: object) -> None:
         await self._threads.wait()
         if self._sock is not None:
+            self._allow(self._sock, UNSENT)  # the connection may serve others after this one
             self._sock.close()
 
     async def write(self, data: bytes | memoryview) -> None:
@@ -103,9 +111,16 @@ class Reader:
                 length = min(_TURN, wanted.stop - at)
                 sent = await self._threads.see_through(_in_thread(threads, self._sock, handle, at, length))
                 self._request.writer.output_size += sent
+                self._allow(self._sock, QUICK_UNSENT if sent >= _QUICK else UNSENT)
                 if not sent:
                     await self._until_taken(self._sock)
             at += sent
+
+    def _allow(self, sock: socket.socket, unsent: int) -> None:
+        """Let so much wait in the kernel (tcp(7), TCP_NOTSENT_LOWAT): little for whom it would only lie there."""
+        if unsent != self._allowed:
+            self._allowed = unsent
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, unsent)
 
     async def finish(self) -> None:
         """End the answer, when what was written has left us: an end that nobody takes must not stay in memory."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -14,11 +13,12 @@ from aiohttp import web
 from mediagen.core.errors import InvalidRequest, StorageFull, StorageUnavailable, TooLarge, UnsupportedMedia
 from mediagen.core.files import File
 from mediagen.pipelines.reception import Reception
-from mediagen.streams.sources import ChunkSource
+from mediagen.streams.base import Source
 from mediagen.tasks.ports import Files
 from mediagen.tasks.requests import fingerprint_of, scoped
-from mediagen.web.bodies import BodyLimits, chunks
+from mediagen.web.bodies import BodyLimits
 from mediagen.web.forms import FIELD, Form
+from mediagen.web.incoming import Incoming, incoming
 from mediagen.web.origins import Origins, network_of
 from mediagen.web.problems import BodyStalled, EncodedBody
 from mediagen.web.routing import Answer, Call, Empty, route
@@ -35,12 +35,11 @@ _UNASKED: Final = "application/x-www-form-urlencoded"
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file on its way in. ``size`` in bytes; None: it is not announced."""
+    """A file on its way in."""
 
     filename: str
     media_type: str | None
-    chunks: AsyncIterator[bytes]
-    size: int | None
+    content: Source
 
 
 class _StoredBefore(Exception):
@@ -80,8 +79,11 @@ class UploadRoutes:
         """The file, stored and recorded."""
         request, owner = call.request, call.caller.owner
         key = scoped(request.headers.get("Idempotency-Key"), "upload", owner)
-        with self._reception.place(network_of(self._origins.client(request))):
-            upload = await self._begin(request)
+        with (
+            self._reception.place(network_of(self._origins.client(request))),
+            incoming(request, BodyLimits.of(self._settings)) as body,
+        ):
+            upload = await self._begin(request, body)
             try:
                 file = await self._keep(upload, owner, key)
             except _StoredBefore as earlier:
@@ -92,10 +94,7 @@ class UploadRoutes:
     async def _keep(self, upload: Upload, owner: str | None, key: str | None) -> File:
         """The file, stored and recorded. Raises _StoredBefore, and then nothing of this upload is kept."""
         async with self._reception.receive(
-            ChunkSource(upload.chunks, size=upload.size),
-            filename=upload.filename,
-            declared=upload.media_type,
-            owner=owner,
+            upload.content, filename=upload.filename, declared=upload.media_type, owner=owner
         ) as stored:
             asked = {"name": upload.filename, "type": stored.media_type, "checksum": stored.checksum.value}
             file = await self._files.insert(stored, key=key, fingerprint=fingerprint_of(asked))
@@ -103,22 +102,21 @@ class UploadRoutes:
                 raise _StoredBefore(file)
         return stored
 
-    async def _begin(self, request: web.Request) -> Upload:
+    async def _begin(self, request: web.Request, body: Incoming) -> Upload:
         """What the request brings; of a raw body no byte has been read yet."""
         media_type = request.headers.get("Content-Type", "")
         claimed = media_type.partition(";")[0].strip().lower()
-        limits = BodyLimits.of(self._settings)
         if claimed == "multipart/form-data":
             max_rest = self._settings.max_json_bytes
             self._check_length(request, self._reception.max_bytes + max_rest)
-            form = await Form(request, limits, max_rest=max_rest).file()
-            return Upload(form_name(form.filename), form.media_type, form.chunks, None)
+            file = await Form(body, media_type, max_rest=max_rest).file()
+            return Upload(form_name(file.filename), file.media_type, file)
         if claimed.startswith("multipart/"):
             raise UnsupportedMedia(f"send the file itself or multipart/form-data, not {claimed[:60]!r}")
         self._check_length(request, self._reception.max_bytes)
         name = given_name(request.headers.get(FILENAME_HEADER, ""))
         declared = None if claimed == _UNASKED else media_type
-        return Upload(name, declared, chunks(request, limits), request.content_length)
+        return Upload(name, declared, body)
 
     def _check_length(self, request: web.Request, most: int) -> None:
         if request.content_length is not None and request.content_length > most:

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import hashlib
+import random
+import zlib
+
+import pytest
+
+from mediagen.core.errors import StorageFull, TooLarge
+from mediagen.core.progress import Transfer
+from mediagen.streams.base import KIB, MIB, Source
+from mediagen.streams.digest import Sha256Mode, Sha256Passing
+from mediagen.streams.meter import Meter
+from mediagen.streams.passing import PassingBody
+from mediagen.streams.sources import Limited
+from tests.infra.content import content_bytes
+from tests.streams.targets import THREADS, Gathering
+
+WHOLE = content_bytes(6 * MIB + 5, 5)
+
+
+class Ready:
+    """A source that has everything at hand, given in pieces of up to ``piece`` bytes."""
+
+    size: int | None = None
+
+    def __init__(self, data: bytes, piece: int = MIB) -> None:
+        self._left = memoryview(data)
+        self._piece = piece
+
+    async def read_into(self, buffer: memoryview, /) -> int:
+        return self.take(buffer, within=0)
+
+    def take(self, buffer: memoryview, /, *, within: float) -> int:
+        count = min(len(buffer), len(self._left), self._piece)
+        buffer[:count] = self._left[:count]
+        self._left = self._left[count:]
+        return count
+
+
+class Picky:
+    """A target that takes now all, now some, now nothing without a pause; ``full_at`` it is full."""
+
+    def __init__(self, *, full_at: int | None = None) -> None:
+        self.data = bytearray()
+        self._dice = random.Random(3)
+        self._full_at = full_at
+
+    async def put(self, view: memoryview, /) -> None:
+        self.data += view
+        if self._full_at is not None and len(self.data) > self._full_at:
+            raise StorageFull("no space left for media")
+
+    def offer(self, view: memoryview, /, *, within: float) -> int:
+        if self._full_at is not None and len(self.data) + len(view) > self._full_at:
+            raise StorageFull("no space left for media")
+        count = self._dice.choice([0, len(view) // 3, len(view), len(view), len(view)])
+        self.data += view[:count]
+        return count
+
+
+def passing(source: Source, mode: Sha256Mode = "always") -> tuple[PassingBody, Sha256Passing, list[Transfer]]:
+    readings: list[Transfer] = []
+    sha256 = Sha256Passing(mode)
+    meter = Meter(readings.append, total=None)
+    scratch = memoryview(bytearray(512 * KIB))
+    return PassingBody(source, scratch, meter=meter, threads=THREADS, sha256=sha256), sha256, readings
+
+
+@pytest.mark.parametrize("piece", [1000, 70 * KIB, 200 * KIB, MIB])
+async def test_what_passes_arrives_as_it_is(piece: int) -> None:
+    body, sha256, readings = passing(Ready(WHOLE, piece))
+    target = Picky()
+
+    await body.pour(target)
+
+    assert target.data == WHOLE
+    assert (len(body), body.crc32, sha256.hexdigest()) == (
+        len(WHOLE),
+        zlib.crc32(WHOLE),
+        hashlib.sha256(WHOLE).hexdigest(),
+    )
+    assert (readings[-1].downloaded, readings[-1].uploaded) == (len(WHOLE), len(WHOLE))
+    assert len(readings) < 50
+
+
+async def test_what_comes_slowly_is_written_in_larger_pieces() -> None:
+    body, _, _ = passing(Ready(WHOLE[: 2 * MIB], 1000))
+    target = Gathering()
+
+    await body.pour(target)
+
+    assert target.content == WHOLE[: 2 * MIB]
+    assert len(target.pieces) <= 9
+
+
+class Breathless(Ready):
+    """Always ahead, but a thread gets no more than 2 MiB in a row."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._in_a_row = 0
+
+    async def read_into(self, buffer: memoryview, /) -> int:
+        self._in_a_row = 0
+        return await super().read_into(buffer)
+
+    def take(self, buffer: memoryview, /, *, within: float) -> int:
+        count = super().take(buffer, within=within) if self._in_a_row < 2 * MIB else 0
+        self._in_a_row += count
+        return count
+
+
+async def test_a_pause_of_the_thread_is_none_of_the_source() -> None:
+    body, sha256, _ = passing(Breathless(bytes(30 * MIB)), "auto")
+
+    await body.pour(Gathering())
+
+    assert sha256.hexdigest() is None
+
+
+async def test_it_comes_once() -> None:
+    body, _, _ = passing(Ready(b"abc"))
+    await body.pour(Picky())
+
+    with pytest.raises(RuntimeError, match="once"):
+        await body.pour(Picky())
+    with pytest.raises(RuntimeError, match="read ahead"):
+        body.read_ahead(0, 1)
+
+
+async def test_a_limit_and_a_full_disk_are_told_from_the_thread_too() -> None:
+    for at in (10, 300_000, 3 * MIB):
+        limited, _, _ = passing(Limited(Ready(WHOLE), at))
+        with pytest.raises(TooLarge):
+            await limited.pour(Picky())
+
+        full, _, _ = passing(Ready(WHOLE))
+        with pytest.raises(StorageFull):
+            await full.pour(Picky(full_at=at))
+
+
+def test_a_digest_is_given_up_only_when_the_source_is_ahead_for_long() -> None:
+    piece = memoryview(bytes(256 * KIB))
+
+    for mode, alive in (("auto", False), ("always", True), ("never", False)):
+        sha256 = Sha256Passing(mode)  # type: ignore[arg-type]
+        for _ in range(65):
+            sha256.update(piece, plenty=True)
+        assert (sha256.alive, sha256.hexdigest() is not None) == (alive, alive)
+
+    patient = Sha256Passing("auto")
+    for number in range(300):
+        patient.update(piece, plenty=number % 60 > 0)
+    assert patient.hexdigest() == hashlib.sha256(bytes(300 * 256 * KIB)).hexdigest()
