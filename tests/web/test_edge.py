@@ -10,7 +10,22 @@ import pytest
 
 from mediagen.core import errors
 from mediagen.core.errors import MediagenError
-from mediagen.web import documents, files, health, ingest, keys, media, metrics, sockets, streams, tasks, uploads
+from mediagen.web import (
+    documents,
+    files,
+    health,
+    images,
+    ingest,
+    keys,
+    media,
+    metrics,
+    models,
+    sockets,
+    streams,
+    tasks,
+    uploads,
+    videos,
+)
 from mediagen.web.problems import STATUS, answer, status_of
 from mediagen.web.routing import declarations
 from tests.web.conftest import House, Start
@@ -25,6 +40,9 @@ OWNERS: tuple[type, ...] = (
     uploads.UploadRoutes,
     sockets.SocketRoutes,
     keys.KeyRoutes,
+    models.ModelRoutes,
+    images.ImageRoutes,
+    videos.VideoRoutes,
     metrics.MetricsRoutes,
     documents.DocumentRoutes,
 )

@@ -117,7 +117,7 @@ class ImageRoutes:
         takes=("Idempotency-Key", "Prefer"),
         also=(Reply(HTTPStatus.ACCEPTED, "the task that makes them", TaskView, gives=("Location", "Retry-After")),),
     )
-    async def generate(self, call: Call[Empty, ImageCreate]) -> Answer | web.StreamResponse:
+    async def generate_images(self, call: Call[Empty, ImageCreate]) -> Answer | web.StreamResponse:
         """The pictures, once they are in the store."""
         task = await self._submit(call)
         if "respond-async" in call.request.headers.get("Prefer", "").lower():
@@ -145,7 +145,7 @@ class ImageRoutes:
         takes=("Idempotency-Key",),
         gives=("Location", "Retry-After"),
     )
-    async def generate_later(self, call: Call[Empty, ImageCreate]) -> Answer:
+    async def generate_images_later(self, call: Call[Empty, ImageCreate]) -> Answer:
         """The queued task."""
         return await self._accepted(call, await self._submit(call))
 

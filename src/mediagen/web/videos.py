@@ -167,7 +167,7 @@ class VideoRoutes:
         takes=("Idempotency-Key",),
         gives=(_POLL_HEADER,),
     )
-    async def create(self, call: Call[Empty, VideoCreate]) -> Answer:
+    async def create_video(self, call: Call[Empty, VideoCreate]) -> Answer:
         """The job, queued."""
         body = validate(VideoCreate, await read_fields(call.request, self._limits))
         given = extras(body)
@@ -195,7 +195,7 @@ class VideoRoutes:
         fails=(NotFound, Conflict, UnknownModel, QueueFull, ProviderError),
         gives=(_POLL_HEADER,),
     )
-    async def remix(self, call: Call[Empty, Remix]) -> Answer:
+    async def remix_video(self, call: Call[Empty, Remix]) -> Answer:
         """The new job, queued."""
         first = await self._task(call)
         result = first.result or {}
@@ -244,7 +244,7 @@ class VideoRoutes:
         gives=ABOUT,
         also=IN_PART,
     )
-    async def get_content(self, call: Call[Variant, Empty]) -> web.StreamResponse:
+    async def get_video_content(self, call: Call[Variant, Empty]) -> web.StreamResponse:
         """404 until the film is there: OpenAI's clients would repeat a 409 by themselves."""
         task = await self._task(call)
         if call.query.variant != "video":
@@ -299,9 +299,12 @@ class VideoRoutes:
 
     async def _task(self, call: Call[Any, Any]) -> Task:
         """The task of the film in the path. Raises NotFound."""
-        task = await self._service.get(_task_id(call.id), owner=call.caller.sees)
-        if task.kind != "video":
-            raise NotFound(f"there is no video {call.id[:100]}")
+        try:
+            task = await self._service.get(_task_id(call.id), owner=call.caller.sees)
+        except NotFound:
+            task = None
+        if task is None or task.kind != "video":
+            raise NotFound(f"there is no video {call.id[:100]}", field="id")
         return task
 
     async def _film(self, task: Task) -> File | None:
