@@ -35,11 +35,14 @@ from mediagen.events.secrets import SigningSecrets
 from mediagen.net.download import Fetcher
 from mediagen.net.session import guarded_session, policy_of
 from mediagen.pipelines.base import Pipeline
+from mediagen.pipelines.bring import Bringer
+from mediagen.pipelines.images import ImagePipeline
 from mediagen.pipelines.ingest import IngestPipeline
 from mediagen.pipelines.intake import BodyIntake
-from mediagen.pipelines.keep import Keeping, Plan
+from mediagen.pipelines.keep import Keeping, plans_in
 from mediagen.pipelines.quota import Quota
 from mediagen.pipelines.reception import Reception
+from mediagen.pipelines.videos import VideoPipeline
 from mediagen.providers.registry import Providers, open_providers
 from mediagen.settings import Settings
 from mediagen.storage.base import Storage
@@ -51,17 +54,21 @@ from mediagen.tasks.registry import Registry
 from mediagen.tasks.runner import TaskRunner
 from mediagen.tasks.service import TaskService
 from mediagen.web.auth import Authenticator
+from mediagen.web.bodies import BodyLimits
 from mediagen.web.content import Content
 from mediagen.web.door import Door
 from mediagen.web.feed import Hub
 from mediagen.web.files import FileRoutes
+from mediagen.web.generations import Generations
 from mediagen.web.health import Check, Gauges, HealthRoutes, LoopLag
+from mediagen.web.images import ImageRoutes
 from mediagen.web.ingest import IngestRoutes
 from mediagen.web.keyring import Keyring
 from mediagen.web.keys import KeyRoutes
 from mediagen.web.links import Links
 from mediagen.web.media import MediaRoutes
 from mediagen.web.metrics import MetricsRoutes
+from mediagen.web.models import ModelRoutes
 from mediagen.web.operator import Access, offered
 from mediagen.web.origins import Origins
 from mediagen.web.rates import Rates
@@ -72,6 +79,7 @@ from mediagen.web.tasks import TaskRoutes
 from mediagen.web.tickets import Tickets
 from mediagen.web.traffic import Outcomes, Traffic
 from mediagen.web.uploads import UploadRoutes
+from mediagen.web.videos import VideoRoutes
 from mediagen.web.views import Views
 from mediagen.web.webhooks import WebhookRoutes, WebhookTargets
 
@@ -105,12 +113,14 @@ class Instance:
     opened: bool
 
 
-Recipes: TypeAlias = Callable[[Fetcher, Keeping], Iterable[Pipeline]]
+Recipes: TypeAlias = Callable[[Bringer, Keeping, Providers], Iterable[Pipeline]]
 
 
-def recipes(fetcher: Fetcher, keeping: Keeping) -> Iterable[Pipeline]:
+def recipes(bringer: Bringer, _keeping: Keeping, providers: Providers) -> Iterable[Pipeline]:
     """What this server can do: a new kind of task is one line more."""
-    yield IngestPipeline(fetcher, keeping)
+    yield IngestPipeline(bringer)
+    yield ImagePipeline(providers, bringer)
+    yield VideoPipeline(providers, bringer)
 
 
 @asynccontextmanager
@@ -156,7 +166,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             dispatcher,
             ledger,
             files,
-            recipes(fetcher, keeping),
+            recipes(Bringer(fetcher, keeping), keeping, providers),
             settings.tasks,
             abort=storage.abort,
             boot=database.boot,
@@ -222,6 +232,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             shared=bool(settings.server.cors_origins),
         )
         targets = WebhookTargets(policy_of(settings.fetch), origins)
+        generations = Generations(service)
         owners = (
             health,
             IngestRoutes(service, BodyIntake(reception), views, origins, settings.server, targets),
@@ -233,6 +244,20 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             SocketRoutes(hub, bus, origins),
             KeyRoutes(keyring, tickets),
             WebhookRoutes(outbox, courier, secrets),
+            ModelRoutes(providers),
+            ImageRoutes(generations, providers, files, storage, views, origins, targets),
+            VideoRoutes(
+                generations,
+                service,
+                providers,
+                files,
+                storage,
+                content,
+                views,
+                origins,
+                BodyLimits.of(settings.server),
+                targets,
+            ),
             metrics,
         )
         application = build(owners, settings.server, origins, rates, admission, traffic)
@@ -310,7 +335,7 @@ async def open_storage(settings: Settings, stack: AsyncExitStack) -> LocalStorag
 
 async def _sweep(journal: SqliteJournal, storage: Storage) -> None:
     """Remove what dead runs left in the store, before anything runs; what live tasks go on from stays."""
-    plans = [Plan.from_checkpoint(task.checkpoint) for task in await journal.live() if task.checkpoint]
+    plans = [plan for task in await journal.live() for plan in plans_in(task.checkpoint)]
     removed = await storage.sweep([plan.upload or {"key": plan.key, "token": plan.token} for plan in plans])
     if removed:
         _LOG.info("store_swept", removed=removed)

@@ -13,6 +13,7 @@ import pytest
 from mediagen.core.files import File
 from mediagen.net.download import Fetcher
 from mediagen.pipelines.base import Outcome
+from mediagen.pipelines.bring import Bringer
 from mediagen.pipelines.ingest import IngestPipeline, IngestSpec
 from mediagen.pipelines.keep import Keeping
 from mediagen.pipelines.settings import LimitsSettings
@@ -45,7 +46,7 @@ class Recipe:
 
     @property
     def pipeline(self) -> IngestPipeline:
-        return IngestPipeline(self.fetcher, self.keeping)
+        return IngestPipeline(Bringer(self.fetcher, self.keeping))
 
     def limited(self, **limits: int) -> Recipe:
         """The same with other limits."""

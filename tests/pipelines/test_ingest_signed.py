@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pydantic import SecretStr
 
+from mediagen.pipelines.bring import Bringer
 from mediagen.pipelines.ingest import IngestPipeline, IngestSpec
 from mediagen.pipelines.keep import Keeping
 from mediagen.pipelines.settings import LimitsSettings
@@ -39,7 +40,7 @@ async def test_signed_payloads_are_buffered(
 
     async with open_fetcher() as fetcher, S3Storage(settings) as storage:
         keeping = Keeping(storage, BufferPool(64 * MIB), hashing, LimitsSettings(), "always")
-        outcome = await IngestPipeline(fetcher, keeping).run(IngestSpec(url=url), Attempt())
+        outcome = await IngestPipeline(Bringer(fetcher, keeping)).run(IngestSpec(url=url), Attempt())
 
     (file,) = outcome.files
     wanted = hashlib.sha256(content_bytes(SIZE, 3)).hexdigest()

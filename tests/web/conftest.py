@@ -15,8 +15,9 @@ import pytest
 from mediagen import app
 from mediagen.app import Instance, running
 from mediagen.core.files import Checksum, File, FileKind
-from mediagen.net.download import Fetcher
+from mediagen.pipelines.bring import Bringer
 from mediagen.pipelines.keep import Keeping
+from mediagen.providers.registry import Providers
 from mediagen.settings import Settings
 from tests.infra.radosgw import RadosGW
 from tests.infra.s3 import Bucket
@@ -106,7 +107,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             stack = await houses.enter_async_context(AsyncExitStack())
             made: list[Scripted] = []
 
-            def recipes(_fetcher: Fetcher, keeping: Keeping) -> list[Scripted]:
+            def recipes(_bringer: Bringer, keeping: Keeping, _providers: Providers) -> list[Scripted]:
                 made.append(Scripted(keeping.storage))
                 return made
 

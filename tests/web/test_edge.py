@@ -14,14 +14,17 @@ from mediagen.web import (
     documents,
     files,
     health,
+    images,
     ingest,
     keys,
     media,
     metrics,
+    models,
     sockets,
     streams,
     tasks,
     uploads,
+    videos,
     webhooks,
 )
 from mediagen.web.problems import STATUS, answer, status_of
@@ -39,6 +42,9 @@ OWNERS: tuple[type, ...] = (
     sockets.SocketRoutes,
     keys.KeyRoutes,
     webhooks.WebhookRoutes,
+    models.ModelRoutes,
+    images.ImageRoutes,
+    videos.VideoRoutes,
     metrics.MetricsRoutes,
     documents.DocumentRoutes,
 )

@@ -131,6 +131,14 @@ class Plan:
         )
 
 
+def plans_in(checkpoint: Mapping[str, Any]) -> list[Plan]:
+    """The plans that a checkpoint holds: its own, or those of the results of an attempt that makes several."""
+    if "file_id" in checkpoint:
+        return [Plan.from_checkpoint(checkpoint)]
+    saved = [*checkpoint.get("kept", ()), checkpoint.get("transfer") or {}]
+    return [Plan.from_checkpoint(plan) for plan in saved if plan]
+
+
 async def remove(storage: Storage, saved: Mapping[str, Any]) -> None:
     """Remove whatever a plan that will not be carried on has left: an unfinished upload, or an object without a row."""
     if not saved:

@@ -24,7 +24,7 @@ class Form:
     """
 
     def __init__(self, body: Source, media_type: str, *, max_rest: int) -> None:
-        self._parts = Parts(body, _boundary(media_type), max_lines=_MAX_LINES, max_rest=max_rest)
+        self._parts = parts_of(body, media_type, max_rest=max_rest)
         self._count = 0
 
     async def file(self) -> FormFile:
@@ -94,6 +94,11 @@ class FormFile:
         count = self._part.take(buffer, within=within)
         self._any = self._any or count > 0
         return count
+
+
+def parts_of(body: Source, media_type: str, *, max_rest: int) -> Parts:
+    """The parts of a form with this ``Content-Type``. ``max_rest``: bytes outside of what is read of them."""
+    return Parts(body, _boundary(media_type), max_lines=_MAX_LINES, max_rest=max_rest)
 
 
 def _boundary(media_type: str) -> str:

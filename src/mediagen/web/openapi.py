@@ -36,6 +36,8 @@ HEADERS: Final[Mapping[str, str]] = {
     "If-Range": "the range only if the file has this ETag or date, else all of it",
     "If-Unmodified-Since": "answer only if the file is not newer, else 412",
     "Last-Event-ID": "the last sequence number that was seen: what came later is told again",
+    "Prefer": "`respond-async`: answer 202 with the task instead of waiting for it (RFC 7240)",
+    "openai-poll-after-ms": "milliseconds after which it is worth asking again, while it runs",
     "Location": "address of what was made, or of where it is",
     "Range": "which bytes are wanted, e.g. `bytes=0-1023` (RFC 9110)",
     "Retry-After": "seconds after which it is worth asking again",
@@ -56,6 +58,7 @@ _OUTSIDE: Final = {"files": "files", "media": "files"}
 _COMPONENTS: Final = "#/components/"
 _PARAMETER_PATTERNS: Final = {
     "/v1/tasks/": "^task_[0-9a-f]{32}$",
+    "/v1/videos/": "^video_[0-9a-f]{32}$",
     **dict.fromkeys(("/v1/files/", "/files/", "/media/"), "^file_[0-9a-f]{32}$"),
 }
 

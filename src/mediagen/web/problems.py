@@ -177,6 +177,24 @@ def from_http(exc: web.HTTPException, request: web.Request) -> MediagenError:
     return MediagenError("the server failed to answer")
 
 
+def openai_error(error: MediagenError) -> dict[str, Any]:
+    """``error`` as OpenAI's clients read it."""
+    status = status_of(type(error))
+    kind = _OPENAI_TYPES.get(status) or ("server_error" if status >= 500 else "invalid_request_error")
+    return {
+        "error": {
+            "message": _said(error, status),
+            "type": kind,
+            "param": error.context.get("field") or error.context.get("param"),
+            "code": error.code,
+        }
+    }
+
+
+def _said(error: MediagenError, status: HTTPStatus) -> str:
+    return error.detail if status is not HTTPStatus.INTERNAL_SERVER_ERROR else "the server failed; see its log"
+
+
 def answer(error: MediagenError, *, path: str, request_id: str) -> web.Response:
     """The response for ``error`` on ``path`` (without the base path).
 
@@ -184,18 +202,16 @@ def answer(error: MediagenError, *, path: str, request_id: str) -> web.Response:
     ``{field, message}``) and ``headers``.
     """
     status = status_of(type(error))
-    detail = error.detail if status is not HTTPStatus.INTERNAL_SERVER_ERROR else "the server failed; see its log"
     body: dict[str, Any]
     if path.startswith(OPENAI_PREFIXES):
-        kind = _OPENAI_TYPES.get(status) or ("server_error" if status >= 500 else "invalid_request_error")
-        body = {"error": {"message": detail, "type": kind, "param": error.context.get("field"), "code": error.code}}
+        body = openai_error(error)
         media_type = "application/json"
     else:
         body = {
             "type": "about:blank",
             "title": status.phrase,
             "status": int(status),
-            "detail": detail,
+            "detail": _said(error, status),
             "instance": path,
             "code": error.code,
             "retryable": error.retryable,

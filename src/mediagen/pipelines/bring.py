@@ -1,0 +1,305 @@
+"""Bytes from wherever they are into the store, as one attempt of a task.
+
+    open ─▶ head sniffed, kind and limit known ─▶ plan saved ─▶ range lane or buffer lane ─▶ commit ─▶ File
+
+A transfer in ranges survives a crash: its plan, its upload and its parts are saved as it goes. Without ranges there is
+nothing to go on from, so a broken transfer starts over, as often as ``fetch.attempts`` says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import structlog
+
+from mediagen.core.errors import (
+    DeadlineExceeded,
+    FetchFailed,
+    MediagenError,
+    SourceChanged,
+    TooLarge,
+    UploadLost,
+)
+from mediagen.core.files import FileKind
+from mediagen.core.progress import Progress, Transfer
+from mediagen.net.download import Download, Fetcher, HttpRangeReader
+from mediagen.net.resource import clean_filename
+from mediagen.net.trust import TrustedOrigin
+from mediagen.pipelines.base import Outcome, Run
+from mediagen.pipelines.keep import Keeping, Plan, remove
+from mediagen.pipelines.quota import Reservation
+from mediagen.streams.base import MIB, Sink, Source
+from mediagen.streams.completeness import Whole
+from mediagen.streams.digest import combined_crc32
+from mediagen.streams.embedded import EmbeddedMedia, chunks_of
+from mediagen.streams.jsonfield import parse_pointer
+from mediagen.streams.meter import Meter
+from mediagen.streams.sniff import SNIFF_BYTES
+from mediagen.streams.sources import ChunkSource, Limited, Peeked
+from mediagen.streams.transfer import Moved, move_buffered, move_ranges, still_stored
+
+log = structlog.get_logger()
+
+RANGES_FROM: Final = 16 * MIB
+"""Bytes from which parallel ranges are worth a second connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How something is to be kept. ``kind``: what it must be; ``field``: JSON pointer of base64 text in the answer."""
+
+    kind: FileKind | None = None
+    filename: str | None = None
+    field: str | None = None
+
+
+class _StartOver(Exception):
+    """The transfer broke where it cannot go on; trying it from the start may help."""
+
+    def __init__(self, cause: MediagenError) -> None:
+        super().__init__(cause.detail)
+        self.cause = cause
+
+
+class Bringer:
+    """Brings bytes into the store, from wherever they are, as one attempt of a task."""
+
+    def __init__(self, fetcher: Fetcher, keeping: Keeping) -> None:
+        self._fetcher = fetcher
+        self._keep = keeping
+
+    def trusting(self, origin: TrustedOrigin | None) -> Bringer:
+        """One that may also fetch from a configured origin, with its credentials."""
+        return Bringer(self._fetcher.trusting(origin), self._keep)
+
+    async def from_url(self, url: str, wanted: Wanted, run: Run) -> Outcome:
+        """What a URL gives, gone on with after a crash when the source allows it.
+
+        Raises:
+            DeadlineExceeded: ``fetch.total_seconds`` are over.
+            FetchFailed, UrlNotAllowed, UnsupportedMedia, TooLarge, StorageUnavailable and their kin.
+        """
+        seconds = self._fetcher.settings.total_seconds
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                return await self._until_done(url, wanted, run)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise DeadlineExceeded(f"the download took longer than {seconds:g} s") from None
+
+    async def from_source(self, source: Source, wanted: Wanted, run: Run, *, declared: str | None) -> Outcome:
+        """Bytes that come now, once. ``declared``: the media type that goes with them.
+
+        Raises:
+            UnsupportedMedia, TooLarge, StorageUnavailable and their kin, and what the source raises.
+        """
+        peeked = Peeked(source)
+        head = await peeked.peek(SNIFF_BYTES)
+        plan = Plan.make(head, declared=declared, filename=clean_filename(wanted.filename or ""), wanted=wanted.kind)
+        await self._begin_anew(run, plan, run.resume)
+        return await self._buffered(run, plan, peeked)
+
+    async def remove(self, checkpoint: Mapping[str, Any]) -> None:
+        """Remove what an attempt with this checkpoint left that will never go on."""
+        await remove(self._keep.storage, checkpoint)
+
+    async def discard(self, outcome: Outcome) -> None:
+        """Remove the objects of an outcome."""
+        for file in outcome.files:
+            await self._keep.storage.delete(file.key)
+
+    async def _until_done(self, url: str, wanted: Wanted, run: Run) -> Outcome:
+        saved: Mapping[str, Any] = run.resume
+        failures = 0
+        while True:
+            try:
+                return await self._once(url, wanted, run, saved)
+            except _StartOver as again:
+                failures += 1
+                if failures >= self._fetcher.retry.attempts:
+                    raise again.cause from None
+                delay = self._fetcher.retry.delay(failures, again.cause.retry_after)
+                log.info("transfer_started_over", failures=failures, reason=again.cause.detail)
+                await asyncio.sleep(delay)
+                await remove(self._keep.storage, saved)  # what this attempt stored itself is gone already
+                saved = {}
+
+    async def _once(self, url: str, wanted: Wanted, run: Run, saved: Mapping[str, Any]) -> Outcome:
+        run.report(Progress("connecting"))
+        async with self._fetcher.open(url) as download:
+            try:
+                if wanted.field is not None:
+                    return await self._field(wanted, run, download, saved)
+                plan = Plan.make(
+                    download.head,
+                    declared=download.resource.media_type,
+                    filename=clean_filename(wanted.filename or download.resource.filename),
+                    wanted=wanted.kind,
+                )
+                self._check_size(plan, download.resource.size)
+                ranges = download.resource.resumable and self._keep.storage.takes_ranges
+                if not ranges or download.size < RANGES_FROM:
+                    return await self._sequential(run, plan, download, saved)
+                return await self._ranges(run, plan, download, saved)
+            except UploadLost as exc:
+                raise _StartOver(exc) from None
+            except FetchFailed as exc:
+                # what can be resumed has been tried again where it broke
+                if not exc.retryable or (download.resource.resumable and not isinstance(exc, SourceChanged)):
+                    raise
+                raise _StartOver(exc) from None
+
+    def _check_size(self, plan: Plan, size: int | None) -> None:
+        limit = self._keep.limits.for_kind(plan.kind)
+        if size is not None and size > limit:
+            raise TooLarge(f"{size} bytes announced; at most {limit} are taken for a file of kind {plan.kind}")
+
+    async def _with_room(self, size: int | None, move: Callable[[Reservation], Awaitable[Outcome]]) -> Outcome:
+        """What ``move`` makes in its room of the store, which the outcome holds. Raises StorageFull."""
+        room = await self._keep.quota.reserve(size)
+        try:
+            outcome = await move(room)
+        except BaseException:
+            room.release()
+            raise
+        return replace(outcome, release=room.release)
+
+    # -- range lane
+
+    async def _ranges(self, run: Run, plan: Plan, download: Download, saved: Mapping[str, Any]) -> Outcome:
+        readers = await download.readers()
+        if readers is None:
+            return await self._sequential(run, plan, download, saved)
+        return await self._with_room(download.size, lambda _room: self._by_ranges(run, plan, download, saved, readers))
+
+    async def _by_ranges(
+        self,
+        run: Run,
+        plan: Plan,
+        download: Download,
+        saved: Mapping[str, Any],
+        readers: list[HttpRangeReader],
+    ) -> Outcome:
+        resource = download.resource
+        about = {"size": resource.size, "validator": resource.validator}
+        earlier = Plan.from_checkpoint(saved) if saved else None
+        resumes = earlier is not None and earlier.upload is not None and earlier.source == about
+        if earlier is not None and resumes:
+            plan = earlier
+        else:
+            await self._begin_anew(run, plan, saved)
+        recorded = await run.parts() if resumes else []
+        async with self._keep.storage.open_sink(
+            plan.key,
+            media_type=plan.stored_type,
+            filename=plan.filename,
+            token=plan.token,
+            size=download.size,
+            parallel=True,
+            resume=plan.upload if resumes else None,
+            recorded=recorded,
+        ) as sink:
+            try:
+                if sink.committed:
+                    if sum(part.size for part in recorded) != download.size:
+                        raise UploadLost("the stored object is not the one that was recorded")
+                    moved = Moved(download.size, combined_crc32(recorded), None, recorded)
+                    return self._outcome(run, plan, moved)
+                await sink.begin()
+                plan = Plan.from_checkpoint({**plan.as_checkpoint(), "upload": dict(sink.state), "source": about})
+                await run.checkpoint(plan.as_checkpoint())
+                moved = await self._move_ranges(run, download, sink, readers, resumes)
+                return await self._commit(run, plan, sink, moved)
+            except asyncio.CancelledError:
+                if run.stopping:  # the next start goes on from the parts that are there
+                    sink.detach()
+                raise
+
+    async def _move_ranges(
+        self, run: Run, download: Download, sink: Sink, readers: list[HttpRangeReader], resumes: bool
+    ) -> Moved:
+        done = still_stored(await run.parts(), sink) if resumes else []
+        already = sum(part.size for part in done)
+        meter = Meter(_reporter(run), total=download.size, already=already, tally=self._keep.tally)
+        if done:
+            log.info("transfer_resumed", parts=len(done), bytes=meter.already)
+        return await move_ranges(
+            download,
+            sink,
+            readers=readers,
+            meter=meter,
+            done=done,
+            record=run.record_part,
+            workers=self._fetcher.workers(download.resource, sink.parts_in_flight),
+            threads=self._keep.threads,
+        )
+
+    # -- buffer lane
+
+    async def _sequential(self, run: Run, plan: Plan, download: Download, saved: Mapping[str, Any]) -> Outcome:
+        source: Source = download.sequential()
+        if source.size is None:
+            source = Whole(source, plan.media_type)
+        await self._begin_anew(run, plan, saved)
+        return await self._buffered(run, plan, source)
+
+    async def _field(self, wanted: Wanted, run: Run, download: Download, saved: Mapping[str, Any]) -> Outcome:
+        """The base64 text of one field of the JSON document that the URL gives."""
+        media = EmbeddedMedia(chunks_of(download.sequential()), parse_pointer(wanted.field or ""))
+        source = Peeked(ChunkSource(media.chunks()))
+        head = await source.peek(SNIFF_BYTES)
+        plan = Plan.make(
+            head, declared=media.media_type, filename=clean_filename(wanted.filename or ""), wanted=wanted.kind
+        )
+        await self._begin_anew(run, plan, saved)
+        return await self._buffered(run, plan, source)
+
+    async def _buffered(self, run: Run, plan: Plan, source: Source) -> Outcome:
+        return await self._with_room(source.size, lambda room: self._by_buffers(run, plan, source, room))
+
+    async def _by_buffers(self, run: Run, plan: Plan, source: Source, room: Reservation) -> Outcome:
+        keep = self._keep
+        async with keep.storage.open_sink(
+            plan.key, media_type=plan.stored_type, filename=plan.filename, token=plan.token, size=source.size
+        ) as sink:
+
+            async def begun() -> None:
+                await run.checkpoint(plan.with_upload(sink.state).as_checkpoint())
+
+            moved = await move_buffered(
+                room.around(Limited(source, keep.limits.for_kind(plan.kind))),
+                sink,
+                pool=keep.pool,
+                meter=Meter(_reporter(run), total=source.size, tally=keep.tally),
+                threads=keep.threads,
+                sha256_mode=keep.sha256,
+                on_begin=begun,
+            )
+            return await self._commit(run, plan, sink, moved)
+
+    # -- both
+
+    async def _begin_anew(self, run: Run, plan: Plan, saved: Mapping[str, Any]) -> None:
+        """Say where this run will write, after what an earlier one left is gone."""
+        await remove(self._keep.storage, saved)
+        await run.checkpoint(plan.as_checkpoint())
+
+    async def _commit(self, run: Run, plan: Plan, sink: Sink, moved: Moved) -> Outcome:
+        await sink.commit(moved.parts, size=moved.size, crc32=moved.crc32)
+        return self._outcome(run, plan, moved)
+
+    def _outcome(self, run: Run, plan: Plan, moved: Moved) -> Outcome:
+        file = plan.file(moved, task_id=run.task_id, owner=run.owner)
+        return Outcome({"file": file.id}, (file,))
+
+
+def _reporter(run: Run) -> Any:
+    def report(transfer: Transfer) -> None:
+        phase = "downloading" if transfer.stage == "download" else "uploading"
+        run.report(Progress(phase, transfer.percent, transfer, transfer.remaining_seconds))
+
+    return report

@@ -1,0 +1,130 @@
+"""Pictures: a provider asked, what it makes brought into the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from mediagen.core.errors import InvalidRequest, ProviderError
+from mediagen.pipelines.base import Outcome, Run
+from mediagen.pipelines.bring import Bringer
+from mediagen.pipelines.paid import IMAGE, Paid, abandon, described
+from mediagen.providers.base import (
+    About,
+    ImageRequest,
+    MakesImages,
+    Making,
+    RunsOperations,
+    Size,
+)
+from mediagen.providers.registry import Offer, Providers
+
+MAX_PROMPT = 32_000
+
+
+class ImageSpec(BaseModel):
+    """Pictures to make. What is null is as the provider likes best."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prompt: Annotated[str, StringConstraints(min_length=1, max_length=MAX_PROMPT)]
+    model: str | None = Field(None, max_length=200)
+    n: int = Field(1, ge=1, le=10)
+    size: str | None = Field(None, max_length=20)
+    quality: str | None = Field(None, max_length=40)
+    background: Literal["transparent", "opaque", "auto"] | None = None
+    output_format: Literal["png", "jpeg", "webp"] | None = None
+    output_compression: int | None = Field(None, ge=0, le=100)
+    style: str | None = Field(None, max_length=40)
+    moderation: str | None = Field(None, max_length=40)
+    negative_prompt: str | None = Field(None, max_length=MAX_PROMPT)
+    seed: int | None = None
+    user: str | None = Field(None, max_length=512)
+    extra: dict[str, Any] = Field(default_factory=dict)
+
+
+class ImagePipeline:
+    """Fits ``pipelines.base.Pipeline``."""
+
+    kind = "image"
+    lane = "image"
+    spec = ImageSpec
+
+    def __init__(self, providers: Providers, bringer: Bringer) -> None:
+        self._providers = providers
+        self._bringer = bringer
+
+    async def run(self, spec: ImageSpec, run: Run, /) -> Outcome:
+        offer, request = asked_for(spec, self._providers)
+        paid = Paid(run, self._providers, self._bringer, generative=offer.model.generative)
+        if offer.model.images is not None and offer.model.images.by_operation:
+            outcome, about = await self._by_operation(offer, request, paid)
+        else:
+            outcome, about = await self._at_once(offer, request, paid)
+        revised = {str(index): text for index, text in about.revised_prompts.items()}
+        said = {"model": offer.name, "provider": offer.provider.name, **described(about), "revised_prompts": revised}
+        return Outcome({**outcome.result, **said}, outcome.files, outcome.release)
+
+    async def abandon(self, checkpoint: Mapping[str, Any], /) -> None:
+        await abandon(checkpoint, self._providers, self._bringer)
+
+    async def discard(self, outcome: Outcome, /) -> None:
+        await self._bringer.discard(outcome)
+
+    async def _at_once(self, offer: Offer, request: ImageRequest, paid: Paid) -> tuple[Outcome, About]:
+        provider = offer.provider
+        if not isinstance(provider, MakesImages):
+            raise ProviderError(f"{provider.name} makes no pictures", provider=provider.name)
+        await paid.before_submit()
+        async with provider.generate(request) as answer:
+            outcome = await paid.brought(answer, IMAGE)
+            about = answer.about
+        return outcome, about
+
+    async def _by_operation(self, offer: Offer, request: ImageRequest, paid: Paid) -> tuple[Outcome, About]:
+        provider = offer.provider
+        if not isinstance(provider, RunsOperations):
+            raise ProviderError(f"{provider.name} makes no pictures", provider=provider.name)
+        operation = paid.operation
+        if operation is None:
+            await paid.before_submit()
+            operation = await provider.submit(request)
+            await paid.submitted(operation)
+        status = await paid.until_made(provider, operation)
+        return await paid.fetched(provider, status.operation, IMAGE)
+
+
+def asked_for(spec: ImageSpec, providers: Providers) -> tuple[Offer, ImageRequest]:
+    """Who makes it, and the request in the provider's words.
+
+    Raises:
+        InvalidRequest, UnknownModel: ``context["param"]`` names the field.
+    """
+    offer = providers.offer(spec.model, Making.IMAGE)
+    able = offer.model.images
+    if able is not None and spec.n > able.max_n:
+        raise InvalidRequest(f"{offer.name} makes at most {able.max_n} pictures at once", param="n")
+    if spec.extra and not offer.model.generative:
+        unknown = ", ".join(sorted(spec.extra))
+        raise InvalidRequest(f"{offer.name} knows no {unknown}", param=sorted(spec.extra)[0])
+    size = None if spec.size in {None, "auto"} else Size.parse(spec.size or "")
+    request = ImageRequest(
+        model=offer.model.id,
+        prompt=spec.prompt,
+        n=spec.n,
+        size=size,
+        quality=None if spec.quality == "auto" else spec.quality,
+        background=None if spec.background == "auto" else spec.background,
+        output_format=spec.output_format,
+        output_compression=spec.output_compression,
+        style=spec.style,
+        moderation=spec.moderation,
+        negative_prompt=spec.negative_prompt,
+        seed=spec.seed,
+        user=spec.user,
+        extra=spec.extra,
+    )
+    offer.provider.check(request)
+    return offer, request

@@ -1,0 +1,237 @@
+"""What the recipes of pictures and films share: work at a provider, paid once, and its results brought into the store.
+
+The checkpoint of such an attempt:
+
+    submitting   a paid call was about to be made; without an ``operation`` its outcome is unknown after a crash
+    operation    the job at the provider (``Operation.as_checkpoint``)
+    over         that job has ended: there is nothing to cancel
+    kept         plans of results that are stored but not yet rows
+    transfer     plan of the result that is being stored
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from http import HTTPStatus
+from typing import Any, Final
+
+import structlog
+
+from mediagen.core.errors import FetchRefused, MediagenError, OutcomeUnknown, ProviderError, ProviderRateLimited
+from mediagen.core.files import FileKind
+from mediagen.core.progress import Progress
+from mediagen.net.retry import RetryPolicy
+from mediagen.pipelines.base import Outcome, Run
+from mediagen.pipelines.bring import Bringer, Wanted
+from mediagen.pipelines.keep import plans_in
+from mediagen.providers.base import About, Answer, Content, Link, Made, Operation, Phase, RunsOperations, Status
+from mediagen.providers.registry import Providers
+from mediagen.streams.base import StoredPart
+
+log = structlog.get_logger(__name__)
+
+_EXPIRED: Final = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
+_FETCHES: Final = 3
+"""How often results are asked for, each time with fresh links."""
+_POLLS: Final = RetryPolicy(attempts=8, base=0.5, cap=15.0)
+"""Questions that may fail one after the other."""
+_FIRST_POLL: Final = 0.25
+_LAST_POLL: Final = 5.0
+_MAKING_PERCENT: Final = 90
+"""Of a hundred, what is done when the provider is done; the rest is bringing it here."""
+
+
+class Paid:
+    """One attempt. ``generative`` False: it costs nothing and may be done again as often as need be."""
+
+    def __init__(self, run: Run, providers: Providers, bringer: Bringer, *, generative: bool) -> None:
+        self._run = run
+        self._providers = providers
+        self._bringer = bringer
+        self._generative = generative
+        self._saved: dict[str, Any] = dict(run.resume)
+        self._outcomes: list[Outcome] = []
+
+    @property
+    def operation(self) -> Operation | None:
+        """The job that an earlier run of this attempt began."""
+        saved = self._saved.get("operation")
+        return None if saved is None else Operation.from_checkpoint(saved)
+
+    async def before_submit(self) -> None:
+        """Say that a paid call is about to be made.
+
+        Raises:
+            OutcomeUnknown: an earlier run said so, and nobody knows what became of it.
+        """
+        if self._saved.get("submitting") and self._generative:
+            raise OutcomeUnknown(
+                "the server stopped while the provider was asked; it may have been made and paid: look at the "
+                "provider's account before trying again"
+            )
+        await self._drop_kept()
+        self._run.report(Progress("submitting"))
+        await self._save(submitting=True)
+
+    async def submitted(self, operation: Operation) -> None:
+        """The job that the call began, before anything else is waited for."""
+        await self._save(operation=operation.as_checkpoint())
+
+    async def until_made(self, runner: RunsOperations, operation: Operation) -> Status:
+        """The last reading of a job that has completed. Raises what it failed with."""
+        failures, looks = 0, 0
+        while True:
+            try:
+                status = await runner.poll(operation)
+            except ProviderError as exc:
+                failures += 1
+                if not exc.retryable or failures >= _POLLS.attempts:
+                    raise
+                pause = _POLLS.delay(failures, exc.retry_after)
+                log.info("poll_repeated", failures=failures, pause=round(pause, 1), reason=exc.detail)
+                await asyncio.sleep(pause)
+                continue
+            failures = 0
+            if status.operation != operation:
+                operation = status.operation
+                await self.submitted(operation)
+            if status.phase in {Phase.COMPLETED, Phase.FAILED}:
+                await self._save(over=True)
+            if status.phase is Phase.FAILED:
+                raise status.error or ProviderError("the provider says that it failed, and not why")
+            if status.phase is Phase.COMPLETED:
+                return status
+            waiting = status.phase is Phase.QUEUED
+            percent = None if status.percent is None else status.percent * _MAKING_PERCENT // 100
+            self._run.report(Progress("waiting" if waiting else "generating", percent))
+            await asyncio.sleep(status.poll_after or min(_LAST_POLL, _FIRST_POLL * 1.4**looks))
+            looks += 1
+
+    async def fetched(self, runner: RunsOperations, operation: Operation, wanted: Wanted) -> tuple[Outcome, About]:
+        """The results of a completed job, stored; asked for again when their links have expired."""
+        for fetches in range(1, _FETCHES + 1):
+            try:
+                async with runner.fetch(operation) as answer:
+                    return await self.brought(answer, wanted), answer.about
+            except FetchRefused as exc:
+                if exc.context.get("status") not in _EXPIRED or fetches == _FETCHES:
+                    raise
+                log.info("link_fetched_anew", fetches=fetches, status=exc.context.get("status"))
+                await self._drop_kept()
+        raise AssertionError  # the last turn gives or raises
+
+    async def brought(self, answer: Answer, wanted: Wanted) -> Outcome:
+        """The results of an answer, stored in their order. What was stored before one failed is removed."""
+        try:
+            async for made in answer:
+                if isinstance(made, Content) and made.partial is not None:
+                    continue
+                self._outcomes.append(await self._bring(made, wanted))
+                await self._save(kept=[*self._saved.get("kept", ()), self._saved.pop("transfer", {})])
+        except BaseException:
+            await self._let_go()
+            raise
+        return self.outcome()
+
+    def outcome(self) -> Outcome:
+        """All that was stored so far, in one."""
+        outcomes = tuple(self._outcomes)
+        files = tuple(file for outcome in outcomes for file in outcome.files)
+
+        def release() -> None:
+            for outcome in outcomes:
+                outcome.release()
+
+        return Outcome({"files": [file.id for file in files]}, files, release)
+
+    async def _bring(self, made: Made, wanted: Wanted) -> Outcome:
+        run = _Within(self._run, self._saved)
+        if isinstance(made, Link):
+            bringer = self._bringer.trusting(made.trusted)
+            return await bringer.from_url(made.url, wanted, run)
+        return await self._bringer.from_source(made.source, wanted, run, declared=made.media_type)
+
+    async def _save(self, **fields: Any) -> None:
+        self._saved.update(fields)
+        await self._run.checkpoint(self._saved)
+
+    async def _drop_kept(self) -> None:
+        """Remove what an earlier run stored: it is made, or fetched, again."""
+        for plan in plans_in(self._saved):
+            await self._bringer.remove(plan.as_checkpoint())
+        self._saved.pop("kept", None)
+        if self._saved.pop("transfer", None) is not None:
+            await self._run.checkpoint(self._saved)
+
+    async def _let_go(self) -> None:
+        """Give back the room of what will be removed with the attempt."""
+        for outcome in self._outcomes:
+            outcome.release()
+        self._outcomes.clear()
+
+
+class _Within:
+    """The attempt as the transfer of one result sees it: its checkpoint is a part of the whole."""
+
+    def __init__(self, run: Run, saved: dict[str, Any]) -> None:
+        self._run = run
+        self._saved = saved
+        self.task_id = run.task_id
+        self.attempt = run.attempt
+        self.owner = run.owner
+        self.resume: Mapping[str, Any] = saved.get("transfer") or {}
+
+    @property
+    def stopping(self) -> bool:
+        return self._run.stopping
+
+    def report(self, progress: Progress, /) -> None:
+        percent = progress.percent
+        rest = 100 - _MAKING_PERCENT
+        shown = None if percent is None else min(99, _MAKING_PERCENT + percent * rest // 100)
+        self._run.report(replace(progress, percent=shown))
+
+    async def checkpoint(self, checkpoint: Mapping[str, Any], /) -> None:
+        self._saved["transfer"] = dict(checkpoint)
+        await self._run.checkpoint(self._saved)
+
+    async def record_part(self, part: StoredPart, /) -> None:
+        await self._run.record_part(part)
+
+    async def parts(self) -> list[StoredPart]:
+        return await self._run.parts()
+
+
+async def abandon(checkpoint: Mapping[str, Any], providers: Providers, bringer: Bringer) -> None:
+    """Remove what such an attempt left, here and at the provider. Raises what may be worth another try."""
+    for plan in plans_in(checkpoint):
+        await bringer.remove(plan.as_checkpoint())
+    saved = checkpoint.get("operation")
+    if saved is None or checkpoint.get("over"):
+        return
+    operation = Operation.from_checkpoint(saved)
+    try:
+        stops = await providers.operations_of(operation.provider).cancel(operation)
+    except ProviderRateLimited:
+        raise
+    except MediagenError as exc:
+        if exc.retryable:
+            raise
+        log.warning("operation_not_cancelled", provider=operation.provider, reason=exc.detail)
+    else:
+        log.info("operation_cancelled", provider=operation.provider, stops=stops)
+
+
+def described(about: About) -> dict[str, Any]:
+    """What a task's result says of an answer."""
+    said: dict[str, Any] = {"reported": dict(about.reported)}
+    if about.usage is not None:
+        said["usage"] = dict(about.usage.reported)
+        said["cost_usd"] = about.usage.cost_usd
+    return said
+
+
+VIDEO: Final = Wanted(FileKind.VIDEO)
+IMAGE: Final = Wanted(FileKind.IMAGE)

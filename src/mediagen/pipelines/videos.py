@@ -1,0 +1,99 @@
+"""Films: a job at a provider, waited for, and the film brought into the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from mediagen.core.errors import InvalidRequest, ProviderError
+from mediagen.pipelines.base import Outcome, Run
+from mediagen.pipelines.bring import Bringer
+from mediagen.pipelines.images import MAX_PROMPT
+from mediagen.pipelines.paid import VIDEO, Paid, abandon, described
+from mediagen.providers.base import Making, RunsOperations, Size, VideoRequest
+from mediagen.providers.registry import Offer, Providers
+
+
+class VideoSpec(BaseModel):
+    """A film to make. What is null is as the provider likes best."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prompt: Annotated[str, StringConstraints(min_length=1, max_length=MAX_PROMPT)]
+    model: str | None = Field(None, max_length=200)
+    seconds: float | None = Field(None, gt=0, le=3600)
+    size: str | None = Field(None, max_length=20)
+    fps: int | None = Field(None, ge=1, le=120)
+    seed: int | None = None
+    negative_prompt: str | None = Field(None, max_length=MAX_PROMPT)
+    user: str | None = Field(None, max_length=512)
+    remix_of: str | None = Field(None, max_length=512, description="operation of the same provider")
+    remixed_from: str | None = Field(None, max_length=64, description="id of the film that was remixed")
+    extra: dict[str, Any] = Field(default_factory=dict)
+
+
+class VideoPipeline:
+    """Fits ``pipelines.base.Pipeline``."""
+
+    kind = "video"
+    lane = "video"
+    spec = VideoSpec
+
+    def __init__(self, providers: Providers, bringer: Bringer) -> None:
+        self._providers = providers
+        self._bringer = bringer
+
+    async def run(self, spec: VideoSpec, run: Run, /) -> Outcome:
+        offer, request = film_asked_for(spec, self._providers)
+        paid = Paid(run, self._providers, self._bringer, generative=offer.model.generative)
+        operation = paid.operation
+        runner: object = offer.provider if operation is None else self._providers.operations_of(operation.provider)
+        if not isinstance(runner, RunsOperations):
+            raise ProviderError(f"{offer.provider.name} makes no films", provider=offer.provider.name)
+        if operation is None:
+            await paid.before_submit()
+            operation = await runner.submit(request)
+            await paid.submitted(operation)
+        status = await paid.until_made(runner, operation)
+        outcome, about = await paid.fetched(runner, status.operation, VIDEO)
+        if len(outcome.files) != 1:
+            await self._bringer.discard(outcome)
+            outcome.release()
+            raise ProviderError(f"the provider gave {len(outcome.files)} films instead of one")
+        said = {"model": offer.name, "provider": operation.provider, "operation": status.operation.id}
+        result = {"file": outcome.files[0].id, **said, **described(about)}
+        return Outcome(result, outcome.files, outcome.release)
+
+    async def abandon(self, checkpoint: Mapping[str, Any], /) -> None:
+        await abandon(checkpoint, self._providers, self._bringer)
+
+    async def discard(self, outcome: Outcome, /) -> None:
+        await self._bringer.discard(outcome)
+
+
+def film_asked_for(spec: VideoSpec, providers: Providers) -> tuple[Offer, VideoRequest]:
+    """Who makes it, and the request in the provider's words.
+
+    Raises:
+        InvalidRequest, UnknownModel: ``context["param"]`` names the field.
+    """
+    offer = providers.offer(spec.model, Making.VIDEO)
+    if spec.extra and not offer.model.generative:
+        unknown = ", ".join(sorted(spec.extra))
+        raise InvalidRequest(f"{offer.name} knows no {unknown}", param=sorted(spec.extra)[0])
+    request = VideoRequest(
+        model=offer.model.id,
+        prompt=spec.prompt,
+        seconds=spec.seconds,
+        size=None if spec.size in {None, "auto"} else Size.parse(spec.size or ""),
+        fps=spec.fps,
+        seed=spec.seed,
+        negative_prompt=spec.negative_prompt,
+        user=spec.user,
+        remix_of=spec.remix_of,
+        extra=spec.extra,
+    )
+    offer.provider.check(request)
+    return offer, request

@@ -1,0 +1,129 @@
+"""What the routes of pictures and films share: a task submitted once, waited for, and its failure said as an error."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, Final
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from mediagen.core import errors
+from mediagen.core.errors import Conflict, InvalidRequest, MediagenError
+from mediagen.core.keys import Caller
+from mediagen.core.tasks import Task
+from mediagen.core.webhooks import Webhook
+from mediagen.tasks.service import TaskService
+
+REPEAT_SECONDS: Final = 600.0
+MAX_REMEMBERED: Final = 2048
+DO_NOT_RETRY: Final = {"x-should-retry": "false"}
+"""OpenAI's clients try 409 and 5xx again by themselves, POSTs too, unless the answer says this."""
+
+
+class Repeats:
+    """Which task a request made a while ago, for clients that send it again without an Idempotency-Key.
+
+    OpenAI's clients repeat a POST whose answer they lost and say so only in ``x-stainless-retry-count``. A repeat of
+    the same caller with the same body gives the task of the first time; the same body without that header is new work.
+    """
+
+    def __init__(self) -> None:
+        self._made: OrderedDict[str, tuple[float, str]] = OrderedDict()
+
+    def earlier(self, request: web.Request, digest: str) -> str | None:
+        """The id of the task, when this is such a repeat."""
+        count = request.headers.get("x-stainless-retry-count", "0")
+        at, task_id = self._made.get(digest, (0.0, None))
+        if count in {"", "0"} or task_id is None or time.monotonic() - at > REPEAT_SECONDS:
+            return None
+        return task_id
+
+    def remember(self, digest: str, task_id: str) -> None:
+        self._made[digest] = (time.monotonic(), task_id)
+        self._made.move_to_end(digest)
+        while len(self._made) > MAX_REMEMBERED:
+            self._made.popitem(last=False)
+
+
+class Generations:
+    """Submits tasks of pictures and films."""
+
+    def __init__(self, service: TaskService) -> None:
+        self._service = service
+        self._repeats = Repeats()
+
+    async def submit(
+        self,
+        kind: str,
+        spec: BaseModel,
+        request: web.Request,
+        caller: Caller,
+        *,
+        priority: int | None = None,
+        timeout_seconds: float | None = None,
+        webhook: Webhook | None = None,
+    ) -> Task:
+        """The new task, or that of the same request a moment ago. Raises as ``TaskService.submit``."""
+        asked = spec.model_dump(mode="json", exclude_defaults=True)
+        key = request.headers.get("Idempotency-Key")
+        digest = hashlib.sha256(f"{caller.owner}\n{kind}\n{spec.model_dump_json()}".encode()).hexdigest()
+        if key is None and (earlier := self._repeats.earlier(request, digest)) is not None:
+            return await self._service.get(earlier, owner=caller.sees)
+        task = await self._service.submit(
+            kind,
+            asked,
+            priority=50 if priority is None else priority,
+            timeout_seconds=timeout_seconds,
+            owner=caller.owner,
+            key=key,
+            webhook=webhook,
+        )
+        self._repeats.remember(digest, task.id)
+        return task
+
+    async def ended(self, task: Task, caller: Caller) -> Task:
+        """The task once it has ended."""
+        return await self._service.wait(task.id, owner=caller.sees)
+
+
+def extras(body: BaseModel) -> dict[str, Any]:
+    """Fields that we do not know, for the provider; null is nothing."""
+    return {name: value for name, value in (body.model_extra or {}).items() if value is not None}
+
+
+def failure_of(task: Task) -> MediagenError:
+    """Why a task that has ended is not completed, as the error of a call that waited for it."""
+    error = task.error
+    if error is None:
+        return Conflict(f"the task is {task.status}", task_id=task.id)
+    headers = {"x-mediagen-task": task.id}
+    if not error.retryable or error.code in {"outcome_unknown", "cancelled", "timeout"}:
+        headers |= DO_NOT_RETRY
+    known = _BY_CODE.get(error.code, MediagenError)
+    return known(error.message, task_id=task.id, headers=headers)
+
+
+def _by_code() -> Mapping[str, type[MediagenError]]:
+    """The class nearest to the root for each code."""
+    found: dict[str, type[MediagenError]] = {}
+    level: list[type[MediagenError]] = [errors.MediagenError]
+    while level:
+        for error in level:
+            found.setdefault(error.code, error)
+        level = [child for error in level for child in error.__subclasses__()]
+    return found
+
+
+_BY_CODE: Final = _by_code()
+
+
+def number(text: str, field: str) -> float:
+    """Of a form's text. Raises InvalidRequest."""
+    try:
+        return float(text)
+    except ValueError:
+        raise InvalidRequest(f"{field}: not a number: {text[:40]!r}", field=field) from None
