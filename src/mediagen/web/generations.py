@@ -6,20 +6,23 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from aiohttp import web
 from pydantic import BaseModel
 
 from mediagen.core import errors
-from mediagen.core.errors import Conflict, InvalidRequest, MediagenError
+from mediagen.core.errors import Conflict, MediagenError, NotFound
 from mediagen.core.keys import Caller
-from mediagen.core.tasks import Task
+from mediagen.core.tasks import Task, TaskStatus
 from mediagen.core.webhooks import Webhook
 from mediagen.tasks.service import TaskService
 
 REPEAT_SECONDS: Final = 600.0
 MAX_REMEMBERED: Final = 2048
+_UNSURE: Final = frozenset({"outcome_unknown", "cancelled", "timeout"})
+"""Codes of tasks whose work may have been done all the same."""
 DO_NOT_RETRY: Final = {"x-should-retry": "false"}
 """OpenAI's clients try 409 and 5xx again by themselves, POSTs too, unless the answer says this."""
 
@@ -72,7 +75,10 @@ class Generations:
         key = request.headers.get("Idempotency-Key")
         digest = hashlib.sha256(f"{caller.owner}\n{kind}\n{spec.model_dump_json()}".encode()).hexdigest()
         if key is None and (earlier := self._repeats.earlier(request, digest)) is not None:
-            return await self._service.get(earlier, owner=caller.sees)
+            with suppress(NotFound):
+                was = await self._service.get(earlier, owner=caller.sees)
+                if not _may_be_repeated(was):
+                    return was
         task = await self._service.submit(
             kind,
             asked,
@@ -90,6 +96,12 @@ class Generations:
         return await self._service.wait(task.id, owner=caller.sees)
 
 
+def _may_be_repeated(task: Task) -> bool:
+    """Whether the task failed in a way that a client repeats with reason: surely nothing was made."""
+    error = task.error
+    return task.status is TaskStatus.FAILED and error is not None and error.retryable and error.code not in _UNSURE
+
+
 def extras(body: BaseModel) -> dict[str, Any]:
     """Fields that we do not know, for the provider; null is nothing."""
     return {name: value for name, value in (body.model_extra or {}).items() if value is not None}
@@ -101,7 +113,7 @@ def failure_of(task: Task) -> MediagenError:
     if error is None:
         return Conflict(f"the task is {task.status}", task_id=task.id)
     headers = {"x-mediagen-task": task.id}
-    if not error.retryable or error.code in {"outcome_unknown", "cancelled", "timeout"}:
+    if not error.retryable or error.code in _UNSURE:
         headers |= DO_NOT_RETRY
     known = _BY_CODE.get(error.code, MediagenError)
     return known(error.message, task_id=task.id, headers=headers)
@@ -119,11 +131,3 @@ def _by_code() -> Mapping[str, type[MediagenError]]:
 
 
 _BY_CODE: Final = _by_code()
-
-
-def number(text: str, field: str) -> float:
-    """Of a form's text. Raises InvalidRequest."""
-    try:
-        return float(text)
-    except ValueError:
-        raise InvalidRequest(f"{field}: not a number: {text[:40]!r}", field=field) from None
