@@ -22,7 +22,7 @@ pytestmark = pytest.mark.e2e
 
 MIB = 1 << 20
 MANY = 50
-LIMITS: dict[str, Any] = {}
+LIMITS: dict[str, Any] = {"limits": {"uploads_at_once": 4 * MANY}}
 
 
 async def storm(call: Callable[[], Awaitable[Any]]) -> list[Any]:

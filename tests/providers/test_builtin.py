@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import json
 import os
@@ -24,7 +25,7 @@ from mediagen.providers.builtin.palettes import PALETTES, chance
 from mediagen.providers.builtin.poster import headline
 from mediagen.providers.builtin.provider import CLIP, POSTER, Builtin
 from tests.contracts.provider import Bench, ImageContract, VideoContract, settled, take
-from tests.infra.process import descendants, need
+from tests.infra.process import descendants, need, open_descriptors
 
 
 class BuiltinBench(Bench):
@@ -229,8 +230,13 @@ async def test_the_percentage_grows(provider: Builtin) -> None:
     assert numbers[-1] > 0
 
 
+async def ffmpegs() -> list[int]:
+    """Those of this process, which may have other children: a store that tests share."""
+    return [pid for pid in descendants(os.getpid()) if b"ffmpeg" in await asyncio.to_thread(command, pid)]
+
+
 async def ffmpeg_runs() -> None:
-    while not [pid for pid in descendants(os.getpid()) if b"ffmpeg" in await asyncio.to_thread(command, pid)]:
+    while not await ffmpegs():
         await asyncio.sleep(0.01)
 
 
@@ -250,7 +256,7 @@ async def test_cancel_ends_the_child(provider: Builtin) -> None:
     assert await provider.cancel(operation)
 
     async with asyncio.timeout(5):
-        while descendants(os.getpid()):
+        while await ffmpegs():
             await asyncio.sleep(0.01)
     status = await provider.poll(operation)
     assert (status.phase, status.error is not None) == (Phase.FAILED, True), "and it is not begun again"
@@ -328,3 +334,15 @@ def test_every_design_and_palette_draws() -> None:
         image = pyvips.Image.svgload_buffer(text.encode())
         assert (image.width, image.height) == (120, 80)
         assert image.flatten().stats()(3, 0)[0] > 1
+
+
+async def test_a_film_that_is_given_up_at_any_moment_leaves_no_file_open(tmp_path: Path) -> None:
+    need("ffmpeg")
+    before = open_descriptors(os.getpid())
+    for pause in (0.0, 0.0005, 0.001, 0.002, 0.005, 0.02):
+        async with Builtin.open("builtin", folder=tmp_path) as provider:
+            await provider.submit(VideoRequest(CLIP, "fox", seconds=60.0))
+            await asyncio.sleep(pause)
+    gc.collect()  # what was not closed says so now, and warnings are errors
+
+    assert open_descriptors(os.getpid()) <= before + 2

@@ -132,7 +132,7 @@ class Renders:
         try:
             async with self._slots:
                 job.phase = Phase.RUNNING
-                job.file = await asyncio.to_thread(self._new_file)
+                job.file = await self._opened()
                 await self._draw(job, job.file)
                 job.phase = Phase.COMPLETED
         except MediagenError as exc:
@@ -147,7 +147,7 @@ class Renders:
 
     async def _draw(self, job: Job, film: BinaryIO) -> None:
         clip = job.clip
-        still = await asyncio.to_thread(self._new_file)
+        still = await self._opened()
         try:
             raw = await self._pool.run(layer, clip)
             await asyncio.to_thread(_write, still, raw)
@@ -165,6 +165,17 @@ class Renders:
             )
         finally:
             still.close()
+
+    async def _opened(self) -> BinaryIO:
+        """A new file without a name. A caller that is cancelled meanwhile waits until there is something to close."""
+        opening = asyncio.get_running_loop().run_in_executor(None, self._new_file)
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            await asyncio.wait({opening})
+            if opening.exception() is None:
+                opening.result().close()
+            raise
 
     def _new_file(self) -> BinaryIO:
         return tempfile.TemporaryFile(dir=self._folder, buffering=0)
