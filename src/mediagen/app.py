@@ -69,6 +69,7 @@ from mediagen.web.links import Links
 from mediagen.web.media import MediaRoutes
 from mediagen.web.metrics import MetricsRoutes
 from mediagen.web.models import ModelRoutes
+from mediagen.web.older import OlderRoutes
 from mediagen.web.operator import Access, offered
 from mediagen.web.origins import Origins
 from mediagen.web.rates import Rates
@@ -233,6 +234,9 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         )
         targets = WebhookTargets(policy_of(settings.fetch), origins)
         generations = Generations(service)
+        images = ImageRoutes(generations, providers, files, storage, views, origins, targets)
+        limits = BodyLimits.of(settings.server)
+        videos = VideoRoutes(generations, service, providers, files, storage, content, views, origins, limits, targets)
         owners = (
             health,
             IngestRoutes(service, BodyIntake(reception), views, origins, settings.server, targets),
@@ -245,19 +249,9 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             KeyRoutes(keyring, tickets),
             WebhookRoutes(outbox, courier, secrets),
             ModelRoutes(providers),
-            ImageRoutes(generations, providers, files, storage, views, origins, targets),
-            VideoRoutes(
-                generations,
-                service,
-                providers,
-                files,
-                storage,
-                content,
-                views,
-                origins,
-                BodyLimits.of(settings.server),
-                targets,
-            ),
+            images,
+            videos,
+            OlderRoutes(images, videos, service, files, views, origins),
             metrics,
         )
         application = build(owners, settings.server, origins, rates, admission, traffic)

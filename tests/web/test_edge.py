@@ -20,6 +20,7 @@ from mediagen.web import (
     media,
     metrics,
     models,
+    older,
     sockets,
     streams,
     tasks,
@@ -45,6 +46,7 @@ OWNERS: tuple[type, ...] = (
     models.ModelRoutes,
     images.ImageRoutes,
     videos.VideoRoutes,
+    older.OlderRoutes,
     metrics.MetricsRoutes,
     documents.DocumentRoutes,
 )

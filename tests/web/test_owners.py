@@ -59,6 +59,8 @@ async def closed(start: Start) -> House:
 
 
 def bodies(declared: Declaration) -> dict[str, Any]:
+    if declared.path.endswith("/remix"):
+        return {"json": {"prompt": "another"}}
     return {"json": {"priority": 60}} if declared.method == "PATCH" else {}
 
 

@@ -101,7 +101,7 @@ class Bringer:
         head = await peeked.peek(SNIFF_BYTES)
         plan = Plan.make(head, declared=declared, filename=clean_filename(wanted.filename or ""), wanted=wanted.kind)
         await self._begin_anew(run, plan, run.resume)
-        return await self._buffered(run, plan, peeked)
+        return await self._buffered(run, plan, peeked, made_here=True)
 
     async def remove(self, checkpoint: Mapping[str, Any]) -> None:
         """Remove what an attempt with this checkpoint left that will never go on."""
@@ -256,12 +256,12 @@ class Bringer:
             head, declared=media.media_type, filename=clean_filename(wanted.filename or ""), wanted=wanted.kind
         )
         await self._begin_anew(run, plan, saved)
-        return await self._buffered(run, plan, source)
+        return await self._buffered(run, plan, source, made_here=True)
 
-    async def _buffered(self, run: Run, plan: Plan, source: Source) -> Outcome:
-        return await self._with_room(source.size, lambda room: self._by_buffers(run, plan, source, room))
+    async def _buffered(self, run: Run, plan: Plan, source: Source, *, made_here: bool = False) -> Outcome:
+        return await self._with_room(source.size, lambda room: self._by_buffers(run, plan, source, room, made_here))
 
-    async def _by_buffers(self, run: Run, plan: Plan, source: Source, room: Reservation) -> Outcome:
+    async def _by_buffers(self, run: Run, plan: Plan, source: Source, room: Reservation, made_here: bool) -> Outcome:
         keep = self._keep
         async with keep.storage.open_sink(
             plan.key, media_type=plan.stored_type, filename=plan.filename, token=plan.token, size=source.size
@@ -277,6 +277,7 @@ class Bringer:
                 meter=Meter(_reporter(run), total=source.size, tally=keep.tally),
                 threads=keep.threads,
                 sha256_mode=keep.sha256,
+                made_here=made_here,
                 on_begin=begun,
             )
             return await self._commit(run, plan, sink, moved)

@@ -98,12 +98,17 @@ class Reception:
     async def keep(
         self, plan: Plan, source: Source, *, task_id: str | None = None, owner: str | None = None
     ) -> AsyncIterator[File]:
-        """The stored file. The block makes a row of it; when the block fails, the object is removed.
+        """The stored file, of bytes that are decoded here. The block makes a row of it.
+
+        When the block fails, the object is removed.
 
         Raises:
             TooLarge, StorageUnavailable, StorageFull, Unavailable, and what the source raises: and nothing was kept.
         """
-        async with self._room(source.size) as room, self._kept(plan, source, room, task_id, owner) as file:
+        async with (
+            self._room(source.size) as room,
+            self._kept(plan, source, room, task_id, owner, made_here=True) as file,
+        ):
             yield file
 
     @asynccontextmanager
@@ -116,13 +121,20 @@ class Reception:
 
     @asynccontextmanager
     async def _kept(
-        self, plan: Plan, source: Source, room: Reservation, task_id: str | None, owner: str | None
+        self,
+        plan: Plan,
+        source: Source,
+        room: Reservation,
+        task_id: str | None,
+        owner: str | None,
+        *,
+        made_here: bool = False,
     ) -> AsyncIterator[File]:
         limited = room.around(Limited(source, self._keep.limits.for_kind(plan.kind)))
         state = {"kind": "ingest", "boot": self._boot, "checkpoint": plan.as_checkpoint()}
         debt = await self._ledger.owe_abort(state)
         try:
-            yield await self._store(plan, limited, task_id, owner)
+            yield await self._store(plan, limited, task_id, owner, made_here=made_here)
         except asyncio.CancelledError:
             raise  # the row may be on its way to the database: the next start looks, and settles the debt
         except BaseException:
@@ -133,7 +145,9 @@ class Reception:
         except MediagenError as exc:  # the file is a row already, which the next start sees
             log.warning("debt_left", debt=debt, error=exc.detail)
 
-    async def _store(self, plan: Plan, source: Source, task_id: str | None, owner: str | None) -> File:
+    async def _store(
+        self, plan: Plan, source: Source, task_id: str | None, owner: str | None, *, made_here: bool
+    ) -> File:
         keep = self._keep
         async with keep.storage.open_sink(
             plan.key, media_type=plan.stored_type, filename=plan.filename, token=plan.token, size=source.size
@@ -145,6 +159,7 @@ class Reception:
                 meter=Meter(_unseen, total=source.size, tally=keep.tally),
                 threads=keep.threads,
                 sha256_mode=keep.sha256,
+                made_here=made_here,
                 on_begin=_nothing,
             )
             await sink.commit(moved.parts, size=moved.size, crc32=moved.crc32)

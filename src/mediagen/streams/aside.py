@@ -52,10 +52,15 @@ class Aside:
         self._in_vain = 0 if count else self._in_vain + 1
 
     async def run(self, call: Callable[..., T], *args: Any) -> T:
-        running = asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
-        self._running = running
+        running = self.begin(call, *args)
         await self.ended()
         return running.result()
+
+    def begin(self, call: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+        """Begin a call when the last one has ended. Its result counts only after ``ended``."""
+        running = asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
+        self._running = running
+        return running
 
     async def ended(self) -> None:
         """Return when nothing runs any more; a cancellation in the meantime is passed on then."""

@@ -7,8 +7,9 @@ handed from thread to thread, and a thousand slow sources hold half a MiB each i
 
 from __future__ import annotations
 
+import asyncio
+import time
 from concurrent.futures import Executor
-from functools import partial
 from typing import Final
 
 from mediagen.streams.aside import PAUSE, Aside, Stretch
@@ -18,11 +19,15 @@ from mediagen.streams.meter import Meter
 
 BUFFER: Final = 512 * KIB
 """Bytes of the buffer. What comes slowly is gathered to half of it: each write costs a way to a thread and back."""
+GATHERING: Final = 2 * MIB
+"""The same where bytes are made in the event loop (decoded, for one): a half of it is written by a thread meanwhile.
+Each time that the two meet costs them both."""
 _PIECE: Final = 256 * KIB
 """Bytes that a thread moves at a time: they are counted and written while they are in the processor's cache."""
 _QUICK: Final = 128 * KIB
 """A source that gives so much at a time is quick enough for a thread."""
-_INLINE: Final = 64 * KIB
+_PLENTY: Final = 200 * MIB
+"""Bytes a second from which a source is as quick as the digest: hashing would take processors from moving."""
 _TELL: Final = MIB
 _STRETCH: Final = 8 * MIB
 """Bytes that a thread moves before it is looked after."""
@@ -44,10 +49,16 @@ class PassingBody:
         self._meter = meter
         self._sha256 = sha256
         self._aside = Aside(threads)
+        self._writer = Aside(threads)
+        self._writing: asyncio.Future[memoryview] | None = None
+        self._written_to = 0
+        middle = len(scratch) // 2 if len(scratch) >= BUFFER else 0
+        self._halves = (scratch[middle:], scratch[:middle] or scratch)
         self._takes = isinstance(source, Takes)
         self._begun = False
         self._quick = False
         self._size = 0
+        self._gone = 0
         self._stored = 0
         self.crc32 = 0
 
@@ -61,41 +72,69 @@ class PassingBody:
         if self._begun:
             raise RuntimeError("what passes comes once")
         self._begun = True
+        try:
+            await self._until_poured(target)
+        finally:
+            await self._writer.ended()  # it uses the scratch, which is the caller's again after this
+            if self._writing is not None:
+                self._writing.exception()  # there is another reason already
+
+    async def _until_poured(self, target: Target) -> None:
         more = True
         while more and self._size != self._source.size:
             if self._quick and self._takes and self._aside.pays:
+                await self._written(target)
                 before = self._size
                 left = await self._aside.run(self._stretch, target)
                 self._aside.moved(self._size - before)
                 self._quick = self._size - before >= _QUICK
                 if left:
                     await target.put(left)
+                self._gone = self._size
             else:
                 more = await self._gather(target)
             self._meter.look()
             self._tell(_TELL)
+        await self._written(target)
         self._tell(1)
 
     async def _gather(self, target: Target) -> bool:
-        """Move what comes next, waiting for it. Whether there may be more."""
+        """Fill one half, waiting for what comes, while the other one is written. Whether there may be more."""
+        half = self._halves[0]
+        if len(half) == len(self._scratch):  # too little to be halved
+            await self._written(target)
         filled = count = 0
-        while 2 * filled < len(self._scratch) and self._size != self._source.size:
-            count = await self._source.read_into(self._scratch[filled:])
+        began = time.monotonic()
+        while filled < len(half) and self._size != self._source.size:
+            count = await self._source.read_into(half[filled:])
             if not count:
                 break
-            self._took(self._scratch[filled : filled + count])
+            self._took(half[filled : filled + count])
             filled += count
             self._quick = count >= _QUICK
             self._meter.look()
+        plenty = filled >= (time.monotonic() - began) * _PLENTY
+        await self._written(target)
         if filled:
-            view = self._scratch[:filled]
-            hashing = partial(self._sha256.update, view, plenty=self._quick)
-            if filled > _INLINE and self._sha256.alive:
-                await self._aside.run(hashing)
-            else:
-                hashing()
-            await target.put(view)
+            self._writing = self._writer.begin(self._write, half[:filled], target, plenty)
+            self._written_to = self._size
+            self._halves = self._halves[::-1]
         return count > 0
+
+    def _write(self, view: memoryview, target: Target, plenty: bool) -> memoryview:
+        """Hash and offer; gives what the target did not take. Runs in a thread."""
+        self._sha256.update(view, plenty=plenty)
+        return view[target.offer(view, within=PAUSE) :]
+
+    async def _written(self, target: Target) -> None:
+        """Wait until all that was gathered before is written."""
+        if self._writing is None:
+            return
+        await self._writer.ended()
+        writing, self._writing = self._writing, None
+        if left := writing.result():
+            await target.put(left)
+        self._gone = self._written_to
 
     def _stretch(self, target: Target) -> memoryview:
         """Move bytes until one side falls behind; gives those that the target did not take. Runs in a thread."""
@@ -118,6 +157,6 @@ class PassingBody:
 
     def _tell(self, at_least: int) -> None:
         """Say what the sink has, unless that is less than ``at_least`` bytes."""
-        if self._size - self._stored >= at_least:
-            self._meter.store(self._size - self._stored)
-            self._stored = self._size
+        if self._gone - self._stored >= at_least:
+            self._meter.store(self._gone - self._stored)
+            self._stored = self._gone

@@ -26,7 +26,7 @@ from mediagen.streams.base import KIB, PartReceipt, RangeReader, RangeSource, Si
 from mediagen.streams.digest import Sha256Line, Sha256Mode, Sha256Passing, combined_crc32, crc32
 from mediagen.streams.meter import Meter
 from mediagen.streams.parts import BufferBody, RangeBody
-from mediagen.streams.passing import BUFFER, PassingBody
+from mediagen.streams.passing import BUFFER, GATHERING, PassingBody
 from mediagen.streams.pool import BufferPool
 
 log = structlog.get_logger()
@@ -58,19 +58,23 @@ async def move_buffered(
     meter: Meter,
     threads: Executor,
     sha256_mode: Sha256Mode = "auto",
+    made_here: bool = False,
     on_begin: Callable[[], Awaitable[None]],
 ) -> Moved:
     """Move a source of any kind, once and in order.
 
     Into a sink that pours once it passes through one small buffer. Otherwise it goes through part buffers, and parts
     are sent while the next ones are read; what fits one part is put in a single request. ``on_begin`` runs once an
-    upload in parts is announced and before its first part is sent.
+    upload in parts is announced and before its first part is sent. ``made_here``: the event loop makes the bytes, no
+    thread can take them.
 
     Raises:
         SourceTruncated: fewer bytes came than were announced.
     """
     if sink.pours_once:
-        return await _pass(source, sink, pool=pool, meter=meter, threads=threads, sha256_mode=sha256_mode)
+        most = GATHERING if made_here else BUFFER
+        async with pool.lend(most if source.size is None else min(most, max(1, source.size))) as scratch:
+            return await _pass(source, sink, scratch, meter=meter, threads=threads, sha256_mode=sha256_mode)
     inlet = _Inlet(source, meter, threads)
     sha256 = Sha256Line(sha256_mode, threads)
     stored: list[StoredPart] = []
@@ -143,12 +147,11 @@ async def move_buffered(
 
 
 async def _pass(
-    source: Source, sink: Sink, *, pool: BufferPool, meter: Meter, threads: Executor, sha256_mode: Sha256Mode
+    source: Source, sink: Sink, scratch: bytearray, *, meter: Meter, threads: Executor, sha256_mode: Sha256Mode
 ) -> Moved:
     sha256 = Sha256Passing(sha256_mode)
-    async with pool.lend(BUFFER if source.size is None else min(BUFFER, max(1, source.size))) as scratch:
-        body = PassingBody(source, memoryview(scratch), meter=meter, threads=threads, sha256=sha256)
-        await sink.put_whole(body)
+    body = PassingBody(source, memoryview(scratch), meter=meter, threads=threads, sha256=sha256)
+    await sink.put_whole(body)
     _check_size(source.size, len(body))
     meter.finish()
     return Moved(len(body), body.crc32, sha256.hexdigest(), [])

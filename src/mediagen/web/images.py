@@ -20,6 +20,7 @@ from mediagen.core.errors import (
     QueueFull,
     StorageUnavailable,
     UnknownModel,
+    UrlNotAllowed,
 )
 from mediagen.core.files import File
 from mediagen.core.tasks import Task, TaskStatus
@@ -38,7 +39,15 @@ from mediagen.web.views import Views
 from mediagen.web.webhooks import Notified, WebhookTargets
 
 HEARTBEAT_SECONDS = 10.0
-_FAILS: Final = (UnknownModel, ContentRefused, QueueFull, ProviderError, OutcomeUnknown, StorageUnavailable)
+_FAILS: Final = (
+    UnknownModel,
+    UrlNotAllowed,
+    ContentRefused,
+    QueueFull,
+    ProviderError,
+    OutcomeUnknown,
+    StorageUnavailable,
+)
 
 
 class ImageCreate(Notified):
@@ -121,6 +130,9 @@ class ImageRoutes:
         also=(Reply(HTTPStatus.ACCEPTED, "the task that makes them", TaskView, gives=("Location", "Retry-After")),),
     )
     async def generate_images(self, call: Call[Empty, ImageCreate]) -> Answer | web.StreamResponse:
+        return await self.generated(call)
+
+    async def generated(self, call: Call[Empty, ImageCreate]) -> Answer | web.StreamResponse:
         """The pictures, once they are in the store."""
         task = await self._submit(call)
         if "respond-async" in call.request.headers.get("Prefer", "").lower():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from aiohttp import web
@@ -19,6 +20,7 @@ from mediagen.core.errors import (
     TooLarge,
     UnknownModel,
     UnsupportedMedia,
+    UrlNotAllowed,
 )
 from mediagen.core.files import File
 from mediagen.core.tasks import Task, TaskQuery, TaskStatus
@@ -166,14 +168,28 @@ class VideoRoutes:
         "Make a film",
         body=VideoCreate,
         answer=VideoView,
-        fails=(UnknownModel, ContentRefused, QueueFull, ProviderError, UnsupportedMedia, BodyStalled, TooLarge),
+        fails=(
+            UnknownModel,
+            UrlNotAllowed,
+            ContentRefused,
+            QueueFull,
+            ProviderError,
+            UnsupportedMedia,
+            BodyStalled,
+            TooLarge,
+        ),
         streamed=True,
         takes=("Idempotency-Key",),
         gives=(_POLL_HEADER,),
     )
     async def create_video(self, call: Call[Empty, VideoCreate]) -> Answer:
         """The job, queued."""
-        body = validate(VideoCreate, await read_fields(call.request, self._limits))
+        task = await self.begun(call, await read_fields(call.request, self._limits))
+        return await self._answer(call.request, task)
+
+    async def begun(self, call: Call[Any, Any], fields: Mapping[str, Any]) -> Task:
+        """The task of a film with these fields. Raises InvalidRequest, and as ``TaskService.submit``."""
+        body = validate(VideoCreate, dict(fields))
         given = extras(body)
         if "input_reference" in given:
             raise InvalidRequest("input_reference is not taken yet", field="input_reference")
@@ -189,7 +205,7 @@ class VideoRoutes:
             extra=given,
         )
         webhook = self._targets.of(body, call.request)
-        return await self._begin(call, spec, body.priority, body.timeout_seconds, webhook)
+        return await self._submit(call, spec, body.priority, body.timeout_seconds, webhook)
 
     @route(
         "POST",
@@ -198,6 +214,7 @@ class VideoRoutes:
         body=Remix,
         answer=VideoView,
         fails=(NotFound, Conflict, UnknownModel, QueueFull, ProviderError),
+        takes=("Idempotency-Key",),
         gives=(_POLL_HEADER,),
     )
     async def remix_video(self, call: Call[Empty, Remix]) -> Answer:
@@ -210,7 +227,7 @@ class VideoRoutes:
         spec = was.model_copy(
             update={"prompt": call.body.prompt, "remix_of": result["operation"], "remixed_from": _video_id(first)}
         )
-        return await self._begin(call, spec, None, None, None)
+        return await self._answer(call.request, await self._submit(call, spec, None, None, None))
 
     @route("GET", "/v1/videos", "List films", query=VideoFilter, answer=VideoPage)
     async def list_videos(self, call: Call[VideoFilter, Empty]) -> VideoPage:
@@ -293,16 +310,16 @@ class VideoRoutes:
         task = await self._task(call)
         return await self._answer(call.request, await self._service.retry(task.id, owner=call.caller.sees))
 
-    async def _begin(
+    async def _submit(
         self,
         call: Call[Any, Any],
         spec: VideoSpec,
         priority: int | None,
         timeout_seconds: float | None,
         webhook: Webhook | None,
-    ) -> Answer:
+    ) -> Task:
         film_asked_for(spec, self._providers)  # what cannot be made is refused before it is a task
-        task = await self._generations.submit(
+        return await self._generations.submit(
             "video",
             spec,
             call.request,
@@ -311,7 +328,6 @@ class VideoRoutes:
             timeout_seconds=timeout_seconds,
             webhook=webhook,
         )
-        return await self._answer(call.request, task)
 
     async def _task(self, call: Call[Any, Any]) -> Task:
         """The task of the film in the path. Raises NotFound."""
