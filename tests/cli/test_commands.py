@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.waiting import becomes
 from tests.infra.resource import Answer, Break, Resource
 from tests.infra.server import Server
 from tests.infra.source import SourceServer
@@ -202,6 +203,7 @@ async def test_serve_refuses_a_bad_configuration(tmp_path: Path) -> None:
 
 
 async def test_serve_says_where_it_is(server: Server) -> None:
+    await becomes(lambda: "config  " in server.log.read_text())  # the first request may come before it is printed
     banner = server.log.read_text()
 
     assert f"API     {server.url}/v1" in banner

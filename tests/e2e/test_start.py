@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.api import Api, Refused
+from tests.e2e.waiting import becomes
 from tests.infra.server import Server
 
 pytestmark = pytest.mark.e2e
@@ -77,4 +78,4 @@ async def test_no_open_door(tmp_path: Path) -> None:
             await api.tasks()
 
         assert refused.value.status == 401
-        assert "there is none yet: mediagen keys create NAME" in server.log.read_text()
+        await becomes(lambda: "there is none yet: mediagen keys create NAME" in server.log.read_text())

@@ -36,8 +36,8 @@ def _warnings(settings: Settings) -> Iterator[str]:
     if not settings.auth.needs_keys(settings.server):
         if not settings.server.loopback:
             yield "auth.required: other machines can reach the server, and no keys are required"
-        elif settings.server.public_url:
-            yield "auth.required: no keys are required, so whoever reaches server.public_url can use the server"
+        elif settings.server.public_url or settings.server.trusted_proxies:
+            yield "auth.required: no keys are required, so whoever reaches the proxy in front can use the server"
     admin_key = settings.auth.admin_key.get_secret_value()
     if 0 < len(admin_key) < SHORT_ADMIN_KEY:
         yield f"auth.admin_key: is short; {SHORT_ADMIN_KEY} or more random characters cannot be guessed"

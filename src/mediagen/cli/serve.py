@@ -66,5 +66,5 @@ def _banner(settings: Settings, used: Path | None, instance: house.Instance) -> 
             f"  keys    required{'' if instance.opened else '; there is none yet: mediagen keys create NAME'}",
             flush=True,
         )
-    elif not settings.server.loopback or settings.server.public_url:
+    elif not settings.server.loopback or settings.server.public_url or settings.server.trusted_proxies:
         print("  warning: no keys are required; anybody who reaches this address can use it", flush=True)
