@@ -111,6 +111,8 @@ class Paid:
 
     async def fetched(self, runner: RunsOperations, operation: Operation, wanted: Wanted) -> tuple[Outcome, About]:
         """The results of a completed job, stored; asked for again when their links have expired."""
+        if self._saved.get("kept"):  # an earlier run stored some of several: they are stored anew, all in one go
+            await self._drop_kept()
         for fetches in range(1, _FETCHES + 1):
             try:
                 async with runner.fetch(operation) as answer:
