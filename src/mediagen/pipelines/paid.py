@@ -157,7 +157,7 @@ class Paid:
 
     async def _save(self, **fields: Any) -> None:
         self._saved.update(fields)
-        await self._run.checkpoint(self._saved)
+        await self._run.checkpoint(dict(self._saved))
 
     async def _drop_kept(self) -> None:
         """Remove what an earlier run stored: it is made, or fetched, again."""
@@ -165,7 +165,7 @@ class Paid:
             await self._bringer.remove(plan.as_checkpoint())
         self._saved.pop("kept", None)
         if self._saved.pop("transfer", None) is not None:
-            await self._run.checkpoint(self._saved)
+            await self._run.checkpoint(dict(self._saved))
 
     async def _let_go(self) -> None:
         """Give back the room of what will be removed with the attempt."""
@@ -197,7 +197,7 @@ class _Within:
 
     async def checkpoint(self, checkpoint: Mapping[str, Any], /) -> None:
         self._saved["transfer"] = dict(checkpoint)
-        await self._run.checkpoint(self._saved)
+        await self._run.checkpoint(dict(self._saved))
 
     async def record_part(self, part: StoredPart, /) -> None:
         await self._run.record_part(part)
