@@ -28,7 +28,7 @@ from mediagen.web import (
     videos,
     webhooks,
 )
-from mediagen.web.problems import STATUS, answer, status_of
+from mediagen.web.problems import OPENAI_PREFIXES, STATUS, answer, status_of
 from mediagen.web.routing import declarations
 from tests.web.conftest import House, Start
 
@@ -71,7 +71,9 @@ def test_an_error_of_ours_tells_nothing_of_the_inside() -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-async def test_unknown_ids_fields_and_methods_get_the_native_shape(house: House, method: str, path: str) -> None:
+async def test_unknown_ids_fields_and_methods_get_the_shape_of_their_surface(
+    house: House, method: str, path: str
+) -> None:
     here = path.replace("{id}", "task_" + "0" * 32)
     asked: list[tuple[str, str, dict[str, Any]]] = [("TRACE", here, {})]
     asked.append((method, f"{here}?surprise=1", {"json": {"surprise": 1}} if method in {"POST", "PATCH"} else {}))
@@ -80,12 +82,17 @@ async def test_unknown_ids_fields_and_methods_get_the_native_shape(house: House,
         status, problem, headers = await house.ask(verb, where, **options)
 
         assert 400 <= status < 500, problem
+        if path.startswith(OPENAI_PREFIXES):
+            assert set(problem) == {"error"}
+            assert set(problem["error"]) == {"message", "type", "param", "code"}
+            assert headers["Content-Type"].startswith("application/json")
+            continue
         assert set(problem) >= PROBLEM
         assert (problem["status"], problem["request_id"]) == (status, headers["x-request-id"])
         assert headers["Content-Type"].startswith("application/problem+json")
 
 
-@pytest.mark.parametrize("path", ["/v1/images/generations", "/v1/videos/x", "/v1/models"])
+@pytest.mark.parametrize("path", ["/v1/images/nothing", "/v1/videos/x/nothing", "/v1/models/x/y"])
 async def test_the_openai_surface_gets_the_openai_shape(house: House, path: str) -> None:
     status, body, _ = await house.ask("GET", path)
 
