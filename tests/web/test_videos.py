@@ -41,7 +41,7 @@ async def done(house: House, video_id: str) -> dict[str, Any]:
 async def test_a_film_is_made_kept_and_deleted(real: House) -> None:
     video = await create(real)
     assert (video["object"], video["status"], video["progress"], video["prompt"]) == ("video", "queued", 0, "Waves")
-    assert (video["seconds"], video["size"]) == ("1", "160x96")
+    assert (video["seconds"], video["size"], video["model"]) == ("1", "160x96", "builtin-clip")
 
     video = await done(real, video["id"])
 

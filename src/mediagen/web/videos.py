@@ -318,7 +318,8 @@ class VideoRoutes:
         timeout_seconds: float | None,
         webhook: Webhook | None,
     ) -> Task:
-        film_asked_for(spec, self._providers)  # what cannot be made is refused before it is a task
+        offer, _ = film_asked_for(spec, self._providers)  # what cannot be made is refused before it is a task
+        spec = spec.model_copy(update={"model": offer.name})  # whoever named none sees which one it is
         return await self._generations.submit(
             "video",
             spec,
