@@ -39,7 +39,7 @@ async def mediagen(*argv: str, cwd: Path | None = None, **environ: str) -> Done:
         cwd=cwd,
         env={**os.environ, "NO_COLOR": "1", **environ},
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         out, err = await process.communicate()
     return Done(process.returncode, out.decode(), err.decode())
 
