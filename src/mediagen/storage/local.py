@@ -90,7 +90,8 @@ class LocalStorage:
             sink.detached = False
             yield sink
         finally:
-            await self.finishing.see_through(sink.close())
+            if not sink.committed:  # a cancel here would come after the commit, and its caller not hear of the object
+                await self.finishing.see_through(sink.close())
 
     async def ensure_room(self, size: int | None) -> None:
         try:
@@ -238,6 +239,9 @@ class LocalSink:
     async def _publish(self) -> None:
         await self._storage.run(disk.publish, self._fd, self._part_path, self._path)
         self._published = True
+        if self._fd is not None:
+            fd, self._fd = self._fd, None
+            await self._storage.run(os.close, fd)
 
     def detach(self) -> None:
         self.detached = True
@@ -245,11 +249,12 @@ class LocalSink:
     async def close(self) -> None:
         """Close the file, and remove what is not to stay: what cannot be removed is said in ``left_behind``."""
         await self._calls.wait()
-        if self._fd is None:
+        if self._fd is None and not self._published:
             return
         fd, self._fd = self._fd, None
         try:
-            await self._storage.run(os.close, fd)
+            if fd is not None:
+                await self._storage.run(os.close, fd)
             if not self.committed and not self.detached:
                 await self._storage.run(disk.unlink, self._part_path)
                 if self._published:  # a commit that was cancelled went on to its end

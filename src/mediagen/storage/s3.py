@@ -138,7 +138,10 @@ class S3Storage:
             try:
                 yield sink
             finally:
-                await self._finishing.see_through(sink.close())
+                if (
+                    not sink.committed
+                ):  # a cancel here would come after the commit, and its caller not hear of the object
+                    await self._finishing.see_through(sink.close())
         finally:
             self.sinks -= 1
 
