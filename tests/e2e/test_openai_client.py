@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
+from tests.infra.process import need
 from tests.infra.server import Server
 from tests.infra.vendor import Say, VendorServer
 
@@ -23,7 +22,11 @@ pytestmark = [
 ]
 
 PNG = b"\x89PNG\r\n\x1a\n"
-needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+
+
+@pytest.fixture
+def ffmpeg() -> None:
+    need("ffmpeg")
 
 
 @pytest.fixture
@@ -80,7 +83,7 @@ async def test_an_error_in_a_stream_is_raised(client: AsyncOpenAI, vendor: Vendo
         _ = [event async for event in stream]
 
 
-@needs_ffmpeg
+@pytest.mark.usefixtures("ffmpeg")
 async def test_a_film_from_its_wish_to_its_bytes(client: AsyncOpenAI) -> None:
     video = await client.videos.create_and_poll(model="builtin-clip", prompt="Waves", seconds="4", size="320x180")  # type: ignore[arg-type]
 
@@ -94,7 +97,7 @@ async def test_a_film_from_its_wish_to_its_bytes(client: AsyncOpenAI) -> None:
         await client.videos.retrieve(video.id)
 
 
-@needs_ffmpeg
+@pytest.mark.usefixtures("ffmpeg")
 async def test_pages_and_what_is_not_ready(client: AsyncOpenAI) -> None:
     made = [
         (await client.videos.create(model="builtin-clip", prompt=f"Waves {number}", seconds="12")).id
@@ -159,5 +162,4 @@ async def test_an_answer_that_was_lost_is_paid_once(client: AsyncOpenAI, vendor:
     assert first.model_extra is not None
     assert again.model_extra is not None
     assert first.model_extra["task_id"] == again.model_extra["task_id"]
-    await asyncio.sleep(0)
     assert len(vendor.calls("POST")) == 1

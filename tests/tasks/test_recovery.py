@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from mediagen.core.clock import utc_now
 from mediagen.core.tasks import Task, TaskStatus
 from mediagen.core.webhooks import Webhook
 from mediagen.db.outbox import SqliteOutbox
 from mediagen.streams.base import StoredPart
-from mediagen.tasks.registry import utc_now
 from mediagen.tasks.runner import MAX_CLAIMS
 from tests.contracts.journal import NOW, a_file, a_task
 from tests.tasks.scripted import Scripted, World, world

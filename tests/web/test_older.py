@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from typing import Any
 
 import pytest
 
+from tests.infra.process import need
 from tests.web.conftest import House, Start
 
-needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+
+@pytest.fixture
+def ffmpeg() -> None:
+    need("ffmpeg")
 
 
 @pytest.fixture
@@ -41,7 +44,7 @@ async def test_a_field_in_both_spellings_is_refused(real: House) -> None:
     assert "output_format" in problem["detail"]
 
 
-@needs_ffmpeg
+@pytest.mark.usefixtures("ffmpeg")
 @pytest.mark.parametrize("path", ["/v1/videos/generations/async", "/api/videos/generate"])
 async def test_a_film_from_its_wish_to_its_link(real: House, path: str) -> None:
     fields = {"prompt": "Waves", "duration": 1, "size": "160x96", "n": 1, "responseFormat": "url"}
@@ -61,7 +64,7 @@ async def test_a_film_from_its_wish_to_its_link(real: House, path: str) -> None:
     assert film["metadata"]["mime_type"] == "video/mp4"
 
 
-@needs_ffmpeg
+@pytest.mark.usefixtures("ffmpeg")
 async def test_a_job_is_cancelled_and_tried_again(real: House) -> None:
     fields = {"prompt": "Waves", "duration": 30, "size": "1280x720"}
     _, begun, _ = await real.ask("POST", "/v1/videos/generations/async", json=fields)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from typing import Any
 
 import aiohttp
 import pytest
 
+from tests.infra.process import need
 from tests.web.conftest import House, Start
 
-pytestmark = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+pytestmark = pytest.mark.usefixtures("ffmpeg")
 
 SMALL = {"prompt": "Waves", "seconds": "1", "size": "160x96"}
+
+
+@pytest.fixture
+def ffmpeg() -> None:
+    need("ffmpeg")
 
 
 @pytest.fixture

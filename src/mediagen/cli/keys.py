@@ -1,36 +1,24 @@
-"""``mediagen keys``: through the server that runs on this data directory, or else in its database."""
+"""``mediagen keys``."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import sys
 from collections.abc import Mapping
-from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote
 
 from pydantic import BaseModel
 
-from mediagen import log
-from mediagen.app import DATABASE_FILE
-from mediagen.cli.client import CannotReach, Client, Refused
-from mediagen.core.errors import MediagenError
+from mediagen.cli.operating import operate
 from mediagen.db.connection import Database
 from mediagen.db.keys import SqliteKeys
-from mediagen.settings import ConfigurationError, Settings, load
+from mediagen.settings import Settings
 from mediagen.web import keys as verbs
 from mediagen.web.keyring import Keyring
 from mediagen.web.keys import NewKey, Rotation
-from mediagen.web.operator import found
-from mediagen.web.problems import status_of
 from mediagen.web.routing import validate
-
-OK: Final = 0
-FAILED: Final = 1
-UNUSABLE: Final = 2
 
 
 def create(
@@ -61,34 +49,6 @@ def list_keys(config: Path | None, *, as_json: bool) -> int:
 
 
 def _do(config: Path | None, verb: str, asked: dict[str, Any], *, which: str = "", as_json: bool) -> int:
-    try:
-        settings, _ = load(config, os.environ)
-        log.configure("error", settings.log.format)
-        answer = _ask_server(settings, verb, asked, which)
-        if answer is None:
-            answer = asyncio.run(_in_database(settings, verb, asked, which))
-    except ConfigurationError as exc:
-        for problem in exc.problems:
-            print(f"mediagen: {problem}", file=sys.stderr)
-        return UNUSABLE
-    except Refused as exc:
-        print(f"mediagen: {exc.code}: {exc}", file=sys.stderr)
-        return FAILED if exc.status in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT} else UNUSABLE
-    except (CannotReach, OSError) as exc:
-        print(f"mediagen: {exc}", file=sys.stderr)
-        return UNUSABLE
-    for key in answer.get("data", [answer]):
-        print(json.dumps(key) if as_json else _line(key))
-    if "key" in answer and not as_json:
-        print("Write the key down: it is not kept and cannot be shown again.", file=sys.stderr)
-    return OK
-
-
-def _ask_server(settings: Settings, verb: str, asked: Mapping[str, Any], which: str) -> dict[str, Any] | None:
-    """The answer of the server that runs; None: none runs."""
-    access = found(settings.data_dir)
-    if access is None:
-        return None
     path = f"/v1/keys/{quote(which, safe='')}" if which else "/v1/keys"
     calls = {
         "create": ("POST", path, asked),
@@ -96,22 +56,19 @@ def _ask_server(settings: Settings, verb: str, asked: Mapping[str, Any], which: 
         "rotate": ("POST", f"{path}/rotate", asked),
         "revoke": ("DELETE", path, None),
     }
-    try:
-        return Client(access.url, key=access.key).call(*calls[verb])
-    except CannotReach:
-        return None  # it died and left the file; if it lives all the same, its lock on the database says so
 
+    async def in_database(database: Database, _settings: Settings) -> BaseModel:
+        keyring = Keyring(SqliteKeys(database))
+        await keyring.load()
+        return await _carried_out(keyring, verb, asked, which)
 
-async def _in_database(settings: Settings, verb: str, asked: Mapping[str, Any], which: str) -> dict[str, Any]:
-    """The same, as the server would do it. Raises Refused as that would answer."""
-    try:
-        async with Database(settings.data_dir / DATABASE_FILE) as database:
-            keyring = Keyring(SqliteKeys(database))
-            await keyring.load()
-            answer = await _carried_out(keyring, verb, asked, which)
-    except MediagenError as exc:
-        raise Refused(status_of(type(exc)), exc.code, exc.detail) from None
-    return answer.model_dump(mode="json")
+    def show(answer: dict[str, Any]) -> None:
+        for key in answer.get("data", [answer]):
+            print(json.dumps(key) if as_json else _line(key))
+        if "key" in answer and not as_json:
+            print("Write the key down: it is not kept and cannot be shown again.", file=sys.stderr)
+
+    return operate(config, calls[verb], in_database, show)
 
 
 async def _carried_out(keyring: Keyring, verb: str, asked: Mapping[str, Any], which: str) -> BaseModel:

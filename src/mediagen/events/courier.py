@@ -14,13 +14,14 @@ import random
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Collection
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 from urllib.parse import urlsplit
 
 import aiohttp
 import structlog
 
+from mediagen.core.clock import utc_now
 from mediagen.core.deliveries import Delivery, DeliveryAttempt, DeliveryStatus, Parcel
 from mediagen.core.errors import MediagenError, NotFound, Unavailable
 from mediagen.core.events import Event, EventType
@@ -48,10 +49,6 @@ DATABASE_RETRY_SECONDS: Final = 1.0
 COUNT_SECONDS: Final = 5.0
 CHEAP_COUNT: Final = 1000
 """Those that wait are counted at each look while they are fewer than this, else so many seconds apart."""
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class Courier:

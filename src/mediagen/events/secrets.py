@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import structlog
 
+from mediagen.core.clock import utc_now
 from mediagen.core.errors import Conflict
 from mediagen.core.webhooks import SigningSecret
 from mediagen.events.signing import MAX_SECRETS, key_of, new_secret
@@ -23,10 +24,6 @@ class SecretRows(Protocol):
     async def all(self) -> list[SigningSecret]: ...
 
     async def keep(self, secrets: Sequence[SigningSecret]) -> None: ...
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class SigningSecrets:

@@ -97,11 +97,7 @@ class Bringer:
         Raises:
             UnsupportedMedia, TooLarge, StorageUnavailable and their kin, and what the source raises.
         """
-        peeked = Peeked(source)
-        head = await peeked.peek(SNIFF_BYTES)
-        plan = Plan.make(head, declared=declared, filename=clean_filename(wanted.filename or ""), wanted=wanted.kind)
-        await self._begin_anew(run, plan, run.resume)
-        return await self._buffered(run, plan, peeked, made_here=True)
+        return await self._made_here(source, lambda: declared, wanted, run, run.resume)
 
     async def remove(self, checkpoint: Mapping[str, Any]) -> None:
         """Remove what an attempt with this checkpoint left that will never go on."""
@@ -250,13 +246,17 @@ class Bringer:
     async def _field(self, wanted: Wanted, run: Run, download: Download, saved: Mapping[str, Any]) -> Outcome:
         """The base64 text of one field of the JSON document that the URL gives."""
         media = EmbeddedMedia(chunks_of(download.sequential()), parse_pointer(wanted.field or ""))
-        source = Peeked(ChunkSource(media.chunks()))
-        head = await source.peek(SNIFF_BYTES)
-        plan = Plan.make(
-            head, declared=media.media_type, filename=clean_filename(wanted.filename or ""), wanted=wanted.kind
-        )
+        return await self._made_here(ChunkSource(media.chunks()), lambda: media.media_type, wanted, run, saved)
+
+    async def _made_here(
+        self, source: Source, declared: Callable[[], str | None], wanted: Wanted, run: Run, saved: Mapping[str, Any]
+    ) -> Outcome:
+        """Bytes that are decoded here. ``declared``: their media type, once the first of them has come."""
+        peeked = Peeked(source)
+        head = await peeked.peek(SNIFF_BYTES)
+        plan = Plan.make(head, declared=declared(), filename=clean_filename(wanted.filename or ""), wanted=wanted.kind)
         await self._begin_anew(run, plan, saved)
-        return await self._buffered(run, plan, source, made_here=True)
+        return await self._buffered(run, plan, peeked, made_here=True)
 
     async def _buffered(self, run: Run, plan: Plan, source: Source, *, made_here: bool = False) -> Outcome:
         return await self._with_room(source.size, lambda room: self._by_buffers(run, plan, source, room, made_here))

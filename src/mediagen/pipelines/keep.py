@@ -140,9 +140,7 @@ def plans_in(checkpoint: Mapping[str, Any]) -> list[Plan]:
 
 
 async def remove(storage: Storage, saved: Mapping[str, Any]) -> None:
-    """Remove whatever a plan that will not be carried on has left: an unfinished upload, or an object without a row."""
-    if not saved:
-        return
-    plan = Plan.from_checkpoint(saved)
-    await storage.abort(plan.upload or {"key": plan.key, "token": plan.token})
-    await storage.delete(plan.key)
+    """Remove whatever plans that will not be carried on have left: unfinished uploads, or objects without a row."""
+    for plan in plans_in(saved):
+        await storage.abort(plan.upload or {"key": plan.key, "token": plan.token})
+        await storage.delete(plan.key)

@@ -25,7 +25,6 @@ from mediagen.core.progress import Progress
 from mediagen.net.retry import RetryPolicy
 from mediagen.pipelines.base import Outcome, Run
 from mediagen.pipelines.bring import Bringer, Wanted
-from mediagen.pipelines.keep import plans_in
 from mediagen.providers.base import About, Answer, Content, Link, Made, Operation, Phase, RunsOperations, Status
 from mediagen.providers.registry import Providers
 from mediagen.streams.base import StoredPart
@@ -161,8 +160,7 @@ class Paid:
 
     async def _drop_kept(self) -> None:
         """Remove what an earlier run stored: it is made, or fetched, again."""
-        for plan in plans_in(self._saved):
-            await self._bringer.remove(plan.as_checkpoint())
+        await self._bringer.remove(self._saved)
         self._saved.pop("kept", None)
         if self._saved.pop("transfer", None) is not None:
             await self._run.checkpoint(dict(self._saved))
@@ -208,8 +206,7 @@ class _Within:
 
 async def abandon(checkpoint: Mapping[str, Any], providers: Providers, bringer: Bringer) -> None:
     """Remove what such an attempt left, here and at the provider. Raises what may be worth another try."""
-    for plan in plans_in(checkpoint):
-        await bringer.remove(plan.as_checkpoint())
+    await bringer.remove(checkpoint)
     saved = checkpoint.get("operation")
     if saved is None or checkpoint.get("over"):
         return

@@ -14,12 +14,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
 import structlog
 
+from mediagen.core.clock import utc_now
 from mediagen.core.errors import Conflict, NotFound
 from mediagen.core.events import Event, EventType
 from mediagen.core.files import File
@@ -35,10 +36,6 @@ KEEP_ENDED: Final = 1024
 KEEP_ENDED_SECONDS: Final = 60.0
 
 T = TypeVar("T")
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class Registry:

@@ -17,13 +17,14 @@ from typing import Any, Final, Self, TypeVar
 
 import structlog
 
+from mediagen.core.clock import utc_now
 from mediagen.core.errors import Conflict, MediagenError, NotFound, Unavailable
 from mediagen.core.tasks import Task, TaskError, TaskStatus
 from mediagen.pipelines.base import Ledger, Outcome, Pipeline
 from mediagen.tasks.cleanups import CleanUps
 from mediagen.tasks.debts import Debts
 from mediagen.tasks.ports import Dispatcher, Files
-from mediagen.tasks.registry import Registry, utc_now
+from mediagen.tasks.registry import Registry
 from mediagen.tasks.requests import validated
 from mediagen.tasks.run import AttemptRun
 from mediagen.tasks.settings import TasksSettings

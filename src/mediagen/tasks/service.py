@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any, Final
 
+from mediagen.core.clock import utc_now
 from mediagen.core.errors import AttemptsExhausted, Conflict, InvalidRequest, NotFound, QueueFull
 from mediagen.core.files import File, new_id
 from mediagen.core.tasks import RETRYABLE, Task, TaskQuery, TaskStatus
 from mediagen.core.webhooks import Webhook
 from mediagen.pipelines.base import Pipeline
 from mediagen.tasks.ports import Dispatcher
-from mediagen.tasks.registry import Registry, utc_now
+from mediagen.tasks.registry import Registry
 from mediagen.tasks.requests import asked_of_webhook, check_priority, fingerprint_of, merge_patch, scoped, validated
 from mediagen.tasks.runner import TaskRunner
 from mediagen.tasks.settings import TasksSettings

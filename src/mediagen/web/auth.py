@@ -31,6 +31,7 @@ ENDING: Final = web.RequestKey("ending", Ending)
 FAILURES_PER_MINUTE: Final = 20
 """Wrong keys that one address may send before it has to wait."""
 
+_LOG: Final = structlog.get_logger("mediagen.web")
 _OPERATOR: Final = Caller(None, frozenset({Scope.ADMIN}))
 
 
@@ -107,14 +108,15 @@ class Authenticator:
         if caller is not None:
             return caller
         # what has no 256 random bits could be guessed: from an address that guesses it is not even looked at
-        source = network_of(self._origins.client(request))
+        address = self._origins.client(request)
+        source = network_of(address)
         wait = self._failures.wait(source)
         if wait:
             raise RateLimited("too many wrong keys came from this address", retry_after=wait)
         if text is not None and self._is_configured(text):
             return _OPERATOR
         self._failures.take(source)
-        structlog.get_logger("mediagen.web").warning("key_refused", client=self._origins.client(request))
+        _LOG.warning("key_refused", client=address)
         what = "ticket" if text is None else "key"
         raise _challenged(f"this {what} opens nothing: unknown, expired or revoked", ' error="invalid_token"')
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from mediagen.core.errors import Conflict, MediagenError, NotFound
 from mediagen.core.keys import Caller
 from mediagen.core.tasks import Task, TaskStatus
 from mediagen.core.webhooks import Webhook
+from mediagen.tasks.requests import fingerprint_of
 from mediagen.tasks.service import TaskService
 
 REPEAT_SECONDS: Final = 600.0
@@ -73,7 +73,7 @@ class Generations:
         """The new task, or that of the same request a moment ago. Raises as ``TaskService.submit``."""
         asked = spec.model_dump(mode="json", exclude_defaults=True)
         key = request.headers.get("Idempotency-Key")
-        digest = hashlib.sha256(f"{caller.owner}\n{kind}\n{spec.model_dump_json()}".encode()).hexdigest()
+        digest = fingerprint_of({"owner": caller.owner, "kind": kind, "request": asked})
         if key is None and (earlier := self._repeats.earlier(request, digest)) is not None:
             with suppress(NotFound):
                 was = await self._service.get(earlier, owner=caller.sees)

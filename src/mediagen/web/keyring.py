@@ -9,11 +9,12 @@ import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 import structlog
 
+from mediagen.core.clock import utc_now
 from mediagen.core.errors import Conflict, NotFound, Unavailable
 from mediagen.core.keys import Caller, Key, Scope, digest_of, new_key_id, new_secret, parsed, same, written
 
@@ -38,10 +39,6 @@ class Keys(Protocol):
     async def update(self, key: Key) -> None: ...
 
     async def used(self, moments: Mapping[str, datetime]) -> None: ...
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class Keyring:

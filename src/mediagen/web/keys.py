@@ -8,9 +8,10 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field, StringConstraints
 
+from mediagen.core.clock import utc_now
 from mediagen.core.errors import Conflict, NotFound, RateLimited
 from mediagen.core.keys import USUAL, Key, Scope
-from mediagen.web.keyring import Keyring, utc_now
+from mediagen.web.keyring import Keyring
 from mediagen.web.routing import Answer, Call, Empty, route
 from mediagen.web.schemas import Given, Said
 from mediagen.web.tickets import TICKET_SECONDS, Tickets

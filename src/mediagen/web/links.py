@@ -15,15 +15,12 @@ from hashlib import sha256
 from typing import Final
 from urllib.parse import quote, urlencode
 
+from mediagen.core.clock import utc_now
 from mediagen.core.files import File
 from mediagen.web.problems import Forbidden, LinkExpired
 
 PATH: Final = "/media/{id}"
 DOWNLOAD: Final = "true"
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class Links:

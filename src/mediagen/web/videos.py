@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
+from mediagen.core.clock import utc_now
 from mediagen.core.errors import (
     AttemptsExhausted,
     Conflict,
@@ -40,7 +41,7 @@ from mediagen.web.origins import Origins
 from mediagen.web.problems import BodyStalled, PreconditionFailed, RangeNotSatisfiable
 from mediagen.web.routing import Answer, Call, Empty, route, validate
 from mediagen.web.schemas import Given, Order, PageSize, Priority, Said
-from mediagen.web.views import Views, utc_now
+from mediagen.web.views import Views
 from mediagen.web.webhooks import Notified, WebhookTargets
 
 PREFIX: Final = "video_"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, Protocol, cast
 
+from mediagen.core.clock import utc_now
 from mediagen.core.deliveries import Parcel
 from mediagen.core.errors import NotFound
 from mediagen.core.events import Event
@@ -40,10 +41,6 @@ class Tasks(Protocol):
     async def get(self, task_id: str, *, owner: str | None = None) -> Task: ...
 
     def position(self, task: Task) -> int | None: ...
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class Views:
