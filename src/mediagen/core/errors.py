@@ -65,6 +65,12 @@ class UrlNotAllowed(InvalidRequest):
     code = "url_not_allowed"
 
 
+class InputUnavailable(InvalidRequest):
+    """The URL of an input gave nothing that can be used."""
+
+    code = "input_unavailable"
+
+
 class UnknownModel(InvalidRequest):
     """No provider has a model of this name, or none that makes what was asked for."""
 

@@ -25,6 +25,7 @@ from mediagen.core.progress import Progress
 from mediagen.net.retry import RetryPolicy
 from mediagen.pipelines.base import Outcome, Run
 from mediagen.pipelines.bring import Bringer, Wanted
+from mediagen.pipelines.previews import Previews
 from mediagen.providers.base import About, Answer, Content, Link, Made, Operation, Phase, RunsOperations, Status
 from mediagen.providers.registry import Providers
 from mediagen.streams.base import StoredPart
@@ -45,7 +46,16 @@ _MAKING_PERCENT: Final = 90
 class Paid:
     """One attempt. ``generative`` False: it costs nothing and may be done again as often as need be."""
 
-    def __init__(self, run: Run, providers: Providers, bringer: Bringer, *, generative: bool) -> None:
+    def __init__(
+        self,
+        run: Run,
+        providers: Providers,
+        bringer: Bringer,
+        *,
+        generative: bool,
+        previews: Previews | None = None,
+    ) -> None:
+        self._previews = previews
         self._run = run
         self._providers = providers
         self._bringer = bringer
@@ -128,6 +138,8 @@ class Paid:
         try:
             async for made in answer:
                 if isinstance(made, Content) and made.partial is not None:
+                    if self._previews is not None:
+                        await self._previews.show(self._run.task_id, made)
                     continue
                 self._outcomes.append(await self._bring(made, wanted))
                 await self._save(kept=[*self._saved.get("kept", ()), self._saved.pop("transfer", {})])

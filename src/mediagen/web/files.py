@@ -9,6 +9,7 @@ from aiohttp import web
 
 from mediagen.core.errors import NotFound, StorageUnavailable, Unavailable
 from mediagen.core.files import File, FileQuery
+from mediagen.core.tasks import Task
 from mediagen.storage.base import Storage
 from mediagen.tasks.ports import Files
 from mediagen.web.content import ABOUT, CONDITIONS, IN_PART, Content
@@ -27,6 +28,27 @@ async def delete_file(files: Files, storage: Storage, file: File) -> None:
     """
     await storage.delete(file.key)
     await files.delete(file.id)
+
+
+async def delete_files_of(task: Task, files: Files, storage: Storage, *, sees: str | None) -> None:
+    """Remove what a task made and what came with its request; not the files that the request only named.
+
+    Raises:
+        StorageUnavailable, Unavailable
+    """
+    for file_id in _ids_of(task):
+        file = await files.get(file_id, owner=sees)
+        if file is not None and (file.task_id == task.id or file_id in _made(task)):
+            await delete_file(files, storage, file)
+
+
+def _made(task: Task) -> list[str]:
+    result = task.result or {}
+    return [file_id for file_id in (result.get("file"), *result.get("files", ())) if isinstance(file_id, str)]
+
+
+def _ids_of(task: Task) -> list[str]:
+    return [*_made(task), *(each["file_id"] for each in task.request.get("inputs", ()))]
 
 
 class FileRoutes:

@@ -22,7 +22,8 @@ from mediagen.core.errors import (
 from mediagen.core.tasks import Task, TaskStatus
 from mediagen.tasks.ports import Files
 from mediagen.tasks.service import TaskService
-from mediagen.web.images import ImageCreate, ImageRoutes, ImagesAnswer
+from mediagen.web.image_shapes import ImageCreate, ImagesAnswer
+from mediagen.web.images import ImageRoutes
 from mediagen.web.origins import Origins
 from mediagen.web.routing import Answer, Call, Empty, route, validate
 from mediagen.web.schemas import Said

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from mediagen.core.files import FileKind
 from mediagen.core.progress import Stage
 from mediagen.core.tasks import TaskStatus
-from mediagen.core.webhooks import WebhookEvent
 
 Priority: TypeAlias = Annotated[int, Field(ge=0, le=100, description="0-100, higher first")]
 TaskId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^task_[0-9a-f]{32}$")]
@@ -100,17 +99,6 @@ class TaskView(Said):
     error: TaskErrorView | None
     webhook_url: str | None
     links: dict[str, str]
-
-
-class EventBody(Said):
-    """What a webhook is told. ``omitted``: fields of the task that were too large for it; the task has them."""
-
-    id: str
-    object: Literal["event"] = "event"
-    created_at: int
-    type: WebhookEvent
-    data: TaskView
-    omitted: tuple[str, ...] = ()
 
 
 class Page(Said):
