@@ -80,10 +80,21 @@ class FileRoutes:
             last_id=files[-1].id if files else None,
         )
 
-    @route("GET", "/v1/files/{id}", "Get what is known of a file", query=Linked, answer=FileView, fails=(NotFound,))
+    @route(
+        "GET",
+        "/v1/files/{id}",
+        "Get what is known of a file",
+        query=Linked,
+        answer=FileView,
+        fails=(NotFound, StorageUnavailable),
+    )
     async def get_file(self, call: Call[Linked, Empty]) -> FileView:
-        base = self._origins.base(call.request)
-        return self._views.file(await self._file(call), base, download=call.query.download)
+        file, download = await self._file(call), call.query.download
+        view = self._views.file(file, self._origins.base(call.request), download=download)
+        if call.query.url_mode == "presigned":
+            url, ends = await self._content.presigned(file, download=download)
+            view = view.model_copy(update={"url": url, "url_expires_at": ends})
+        return view
 
     @route(
         "GET|HEAD",

@@ -143,6 +143,9 @@ class Linked(Given):
     """How the content is wanted by those who are given the ``url``."""
 
     download: bool = Field(False, description="url gives an attachment whatever it is, unless it is a CDN's")
+    url_mode: Literal["link", "presigned"] = Field(
+        "link", description="presigned: url is the bucket's own, for those who must not reach this server"
+    )
 
 
 class SignedLink(BaseModel):
