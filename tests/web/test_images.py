@@ -91,6 +91,18 @@ async def test_what_cannot_be_made_is_refused_before_it_is_a_task(real: House, f
     assert (await real.ask("GET", "/v1/tasks"))[1]["data"] == []
 
 
+async def test_a_client_whose_base_url_lacks_v1_is_served(real: House) -> None:
+    status, answer, _ = await real.ask("POST", "/images/generations", json={"prompt": "A fox", "size": "128x96"})
+    assert (status, len(answer["data"])) == (200, 1)
+    status, answer, _ = await real.ask("POST", "/videos", json={"prompt": "A fox", "seconds": "30"})
+    assert (status, answer["object"]) == (200, "video")
+    status, answer, _ = await real.ask("DELETE", f"/videos/{answer['id']}")
+    assert (status, answer["deleted"]) == (200, True)
+    for path in ("/videos/video_0", "/models/nobody", "/images/nothing"):
+        status, answer, _ = await real.ask("GET", path)
+        assert (status, set(answer)) == (404, {"error"})
+
+
 async def test_a_stream_beats_and_then_gives_each_picture(real: House) -> None:
     asked = {"prompt": "A fox", "size": "128x96", "n": 2, "stream": True}
     async with real.client.post(real.url + PATH, json=asked) as answer:

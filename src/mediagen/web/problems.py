@@ -19,6 +19,12 @@ from mediagen.core import errors
 from mediagen.core.errors import InvalidRequest, MediagenError, UnsupportedMedia
 
 OPENAI_PREFIXES: Final = ("/v1/images", "/v1/videos", "/v1/models")
+"""Paths of routes in the shapes of OpenAI. Its clients leave ``/v1`` out when their base URL does."""
+
+
+def is_openai(path: str) -> bool:
+    """Whether a request to that path is OpenAI's."""
+    return path.startswith(OPENAI_PREFIXES) or f"/v1{path}".startswith(OPENAI_PREFIXES)
 
 
 class FieldFault(BaseModel):
@@ -203,7 +209,7 @@ def answer(error: MediagenError, *, path: str, request_id: str) -> web.Response:
     """
     status = status_of(type(error))
     body: dict[str, Any]
-    if path.startswith(OPENAI_PREFIXES):
+    if is_openai(path):
         body = openai_error(error)
         media_type = "application/json"
     else:
