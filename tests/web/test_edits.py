@@ -170,7 +170,8 @@ async def test_large_pictures_pass_through(paid: House, vendor: VendorServer) ->
         ({"image": uri(b"<svg xmlns='http://www.w3.org/2000/svg'/>")}, 415, None),
         ({"image": "http://10.0.0.1/a.png"}, 400, None),
         ({"image": "http://127.0.0.1:1/a.png"}, 400, None),
-        ({"image": uri(ONE), "model": "builtin-poster"}, 400, "image"),
+        ({"image": [uri(ONE), uri(TWO)], "model": "builtin-poster"}, 400, "image"),
+        ({"image": uri(ONE), "mask": uri(MASK), "model": "builtin-poster"}, 400, "mask"),
         ({"image": uri(ONE), "model": "nobody"}, 400, "model"),
         ({"image": uri(ONE), "prompt": ""}, 400, "prompt"),
         ({"image": uri(ONE), "size": "huge"}, 400, "size"),
@@ -291,6 +292,17 @@ async def test_a_picture_that_is_deleted_before_the_retry_fails_it(paid: House, 
 
     assert (error["code"], error["retryable"]) == ("invalid_request", False)
     assert files["data"][0]["id"] in error["message"]
+
+
+async def test_the_built_in_one_puts_a_picture_behind_the_words(paid: House) -> None:
+    sent = {"model": "builtin-poster", "prompt": "A hat", "size": "128x96", "image": uri(ONE)}
+    status, answer, _ = await paid.ask("POST", EDITS, json=sent)
+    assert status == 200, answer
+    async with paid.client.get(answer["data"][0]["url"]) as shown:
+        assert (await shown.read()).startswith(ONE[:8])
+
+    status, answer, _ = await paid.ask("POST", EDITS, json=sent | {"image": uri(ONE[:40])})
+    assert (status, answer["error"]["code"]) == (415, "unsupported_media")
 
 
 async def test_an_edit_can_be_a_task_or_a_stream(paid: House) -> None:
