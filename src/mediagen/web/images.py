@@ -17,6 +17,7 @@ from mediagen.core.errors import (
     NotFound,
     OutcomeUnknown,
     ProviderError,
+    ProviderRateLimited,
     QueueFull,
     StorageUnavailable,
     UnknownModel,
@@ -45,6 +46,7 @@ _FAILS: Final = (
     ContentRefused,
     QueueFull,
     ProviderError,
+    ProviderRateLimited,
     OutcomeUnknown,
     StorageUnavailable,
 )
@@ -96,6 +98,7 @@ class ImagesAnswer(Said):
     background: str | None = None
     output_format: str | None = None
     usage: dict[str, Any] | None = None
+    cost_usd: float | None = Field(None, description="as the provider says; null: it does not")
 
 
 class ImageRoutes:
@@ -215,6 +218,7 @@ class ImageRoutes:
             "background": reported.get("background"),
             "output_format": reported.get("output_format"),
             "usage": result.get("usage"),
+            "cost_usd": result.get("cost_usd"),
         }
 
     async def _streamed(self, call: Call[Empty, ImageCreate], task: Task) -> web.StreamResponse:

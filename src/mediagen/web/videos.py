@@ -107,7 +107,8 @@ class VideoView(Said):
     url: str | None = Field(description="where the film is, once it is there")
     file_id: str | None
     task_id: str
-    usage: dict[str, Any] | None = None
+    usage: dict[str, Any] | None = Field(None, description="what the provider says the work took, in its words")
+    cost_usd: float | None = Field(None, description="as the provider says; null: it does not")
 
 
 class VideoPage(Said):
@@ -374,6 +375,7 @@ class VideoRoutes:
             file_id=None if file is None else file.id,
             task_id=task.id,
             usage=result.get("usage"),
+            cost_usd=result.get("cost_usd"),
         )
 
 
