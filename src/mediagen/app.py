@@ -76,6 +76,7 @@ from mediagen.web.notices import Notices
 from mediagen.web.older import OlderRoutes
 from mediagen.web.operator import Access, offered
 from mediagen.web.origins import Origins
+from mediagen.web.providers import ProviderRoutes
 from mediagen.web.rates import Rates
 from mediagen.web.server import Server, build
 from mediagen.web.sockets import SocketRoutes
@@ -224,7 +225,12 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
                 "tasks": Check(lambda: _check_runner(runner)),
             },
             lag,
-            Gauges(lambda: len(registry.live()), lambda: dispatcher.waiting, lambda: hub.readers),
+            Gauges(
+                lambda: len(registry.live()),
+                lambda: dispatcher.waiting,
+                lambda: hub.readers,
+                lambda: providers.circuits_open,
+            ),
         )
         needs_keys = settings.auth.needs_keys(settings.server)
         admin_key = settings.auth.admin_key.get_secret_value()
@@ -240,7 +246,9 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         traffic = Traffic(base_path=settings.server.base_path)
         door = Door(settings.server, origins)
         reception = Reception(keeping, ledger, boot=database.boot)
-        metrics = MetricsRoutes(traffic, outcomes, health, lag, dispatcher, hub, keeping, reception, door, courier)
+        metrics = MetricsRoutes(
+            traffic, outcomes, health, lag, dispatcher, hub, keeping, reception, door, courier, providers
+        )
         content = Content(
             storage,
             senders,
@@ -269,6 +277,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             KeyRoutes(keyring, tickets),
             WebhookRoutes(outbox, courier, secrets),
             ModelRoutes(providers),
+            ProviderRoutes(providers),
             images,
             videos,
             OlderRoutes(images, videos, service, files, views, origins),

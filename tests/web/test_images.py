@@ -125,12 +125,12 @@ async def test_a_picture_can_be_waited_for_as_a_task(real: House, way: str) -> N
 
 
 async def test_a_vendors_picture_is_kept_here(paid: House, vendor: VendorServer) -> None:
-    usage = {"input_tokens": 7, "output_tokens": 9, "total_tokens": 16}
+    usage = {"input_tokens": 7, "output_tokens": 9, "total_tokens": 16, "cost": 0.02}
     vendor.on("POST", PATH, Say({"created": 1, "data": [picture(), picture(PNG + b"!")], "usage": usage}))
     status, answer, _ = await paid.ask("POST", PATH, json={"model": "m", "prompt": "A fox", "n": 2, "strength": 0.4})
 
     assert status == 200, answer
-    assert answer["usage"]["total_tokens"] == 16
+    assert (answer["usage"], answer["cost_usd"]) == (usage, 0.02)
     found = []
     for each in answer["data"]:
         async with paid.client.get(each["url"]) as shown:
@@ -144,7 +144,7 @@ async def test_a_vendors_picture_is_kept_here(paid: House, vendor: VendorServer)
     ("say", "status", "code", "repeat"),
     [
         (Say({"error": {"message": "no", "code": "moderation_blocked"}}, 400), 400, "content_refused", "false"),
-        (Say({"error": {"message": "slow"}}, 429, {"Retry-After": "7"}), 429, "provider_rate_limited", None),
+        (Say({"error": {"message": "slow"}}, 429, {"Retry-After": "900"}), 429, "provider_rate_limited", None),
         (Say({"error": {"message": "key"}}, 401), 502, "provider_error", "false"),
         (Say({"error": {"message": "sick"}}, 500), 502, "provider_error", None),
         (Say("<html>", media_type="text/html"), 502, "provider_error", "false"),
@@ -160,6 +160,7 @@ async def test_a_vendors_fault_is_an_error_of_the_call(
 
     assert (answered, answer["error"]["code"]) == (status, code), answer
     assert headers.get("x-should-retry") == repeat
+    assert ("Retry-After" in headers) is (status == 429)
     assert len(vendor.calls("POST", PATH)) == 1
     _, page, _ = await paid.ask("GET", "/v1/tasks")
     assert [task["status"] for task in page["data"]] == ["failed"]

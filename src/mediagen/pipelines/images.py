@@ -79,23 +79,15 @@ class ImagePipeline:
         provider = offer.provider
         if not isinstance(provider, MakesImages):
             raise ProviderError(f"{provider.name} makes no pictures", provider=provider.name)
-        await paid.before_submit()
-        async with provider.generate(request) as answer:
-            outcome = await paid.brought(answer, IMAGE)
-            about = answer.about
-        return outcome, about
+        return await paid.made(provider, offer.provider.name, request, IMAGE)
 
     async def _by_operation(self, offer: Offer, request: ImageRequest, paid: Paid) -> tuple[Outcome, About]:
         provider = offer.provider
         if not isinstance(provider, RunsOperations):
             raise ProviderError(f"{provider.name} makes no pictures", provider=provider.name)
-        operation = paid.operation
-        if operation is None:
-            await paid.before_submit()
-            operation = await provider.submit(request)
-            await paid.submitted(operation)
+        operation = paid.operation or await paid.begun(provider, offer.provider.name, request)
         status = await paid.until_made(provider, operation)
-        return await paid.fetched(provider, status.operation, IMAGE)
+        return await paid.fetched(provider, status, IMAGE)
 
 
 def asked_for(

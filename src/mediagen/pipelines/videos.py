@@ -60,11 +60,9 @@ class VideoPipeline:
         if not isinstance(runner, RunsOperations):
             raise ProviderError(f"{offer.provider.name} makes no films", provider=offer.provider.name)
         if operation is None:
-            await paid.before_submit()
-            operation = await runner.submit(request)
-            await paid.submitted(operation)
+            operation = await paid.begun(runner, offer.provider.name, request)
         status = await paid.until_made(runner, operation)
-        outcome, about = await paid.fetched(runner, status.operation, VIDEO)
+        outcome, about = await paid.fetched(runner, status, VIDEO)
         if len(outcome.files) != 1:
             await self._bringer.discard(outcome)
             outcome.release()

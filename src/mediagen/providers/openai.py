@@ -34,6 +34,7 @@ from mediagen.providers.bodies import Body, InBase64, form_body, json_body
 from mediagen.providers.endpoint import Reply, quoted
 from mediagen.providers.events import Events
 from mediagen.providers.faults import Complaint, failure, said_in
+from mediagen.providers.spending import amount_of
 from mediagen.providers.vendor import Vendor
 from mediagen.providers.words import percent_of
 from mediagen.streams.embedded_many import EmbeddedField, EmbeddedFields
@@ -258,7 +259,7 @@ class OpenAI(Vendor):
             queue_position=_whole(document.get("queue_position")),
             poll_after=int(after) / 1000 if after.isascii() and after.isdigit() else None,
             error=error,
-            usage=_usage(document) if phase is Phase.COMPLETED else None,
+            usage=_usage(document) if phase in (Phase.COMPLETED, Phase.FAILED) else None,
         )
 
     def _with_url(self, operation: Operation, document: Mapping[str, Any]) -> Operation:
@@ -292,8 +293,7 @@ def _usage(document: Mapping[str, Any]) -> Usage | None:
     usage = document.get("usage")
     if not isinstance(usage, dict):
         return None
-    cost = usage.get("cost", usage.get("estimated_cost"))
-    return Usage(usage, float(cost) if isinstance(cost, int | float) else None)
+    return Usage(usage, amount_of(usage.get("cost", usage.get("estimated_cost"))))
 
 
 def _whole(value: object) -> int | None:

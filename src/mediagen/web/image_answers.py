@@ -174,6 +174,7 @@ class ImageAnswers:
             "background": reported.get("background"),
             "output_format": reported.get("output_format"),
             "usage": result.get("usage"),
+            "cost_usd": result.get("cost_usd"),
             "metadata": task.request.get("metadata"),
         }
 

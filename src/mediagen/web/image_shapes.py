@@ -72,4 +72,5 @@ class ImagesAnswer(Said):
     background: str | None = None
     output_format: str | None = None
     usage: dict[str, Any] | None = None
+    cost_usd: float | None = Field(None, description="as the provider says; null: it does not")
     metadata: dict[str, str] | None = None

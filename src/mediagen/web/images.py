@@ -13,6 +13,7 @@ from mediagen.core.errors import (
     InvalidBase64,
     OutcomeUnknown,
     ProviderError,
+    ProviderRateLimited,
     QueueFull,
     StorageFull,
     StorageUnavailable,
@@ -44,6 +45,7 @@ _FAILS: Final = (
     ContentRefused,
     QueueFull,
     ProviderError,
+    ProviderRateLimited,
     OutcomeUnknown,
     StorageUnavailable,
 )

@@ -15,6 +15,7 @@ from mediagen.core.errors import (
     InvalidRequest,
     NotFound,
     ProviderError,
+    ProviderRateLimited,
     QueueFull,
     UnknownModel,
     UrlNotAllowed,
@@ -96,7 +97,7 @@ class OlderRoutes:
         "Make pictures (older path of POST /v1/images/generations)",
         body=AnyFields,
         answer=ImagesAnswer,
-        fails=(UnknownModel, UrlNotAllowed, QueueFull, ProviderError),
+        fails=(UnknownModel, UrlNotAllowed, QueueFull, ProviderError, ProviderRateLimited),
         takes=("Idempotency-Key",),
     )
     async def older_images(self, call: Call[Empty, AnyFields]) -> Answer | web.StreamResponse:

@@ -73,6 +73,9 @@ class TaskErrorView(Said):
     retryable: bool
     attempt: int
     detail: str | None
+    retry_after: float | None = Field(
+        None, description="seconds after `ended_at` before which trying again is of no use; null: not known"
+    )
 
 
 class TaskView(Said):
@@ -304,3 +307,4 @@ class Health(Readiness):
     tasks_live: int
     tasks_waiting: int
     feed_readers: int
+    circuits_open: int = Field(description="providers that are not asked for now; the server takes work all the same")

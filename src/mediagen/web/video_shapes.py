@@ -83,7 +83,8 @@ class VideoView(Said):
     file_id: str | None
     task_id: str
     metadata: dict[str, str] | None = None
-    usage: dict[str, Any] | None = None
+    usage: dict[str, Any] | None = Field(None, description="what the provider says the work took, in its words")
+    cost_usd: float | None = Field(None, description="as the provider says; null: it does not")
 
 
 class VideoPage(Said):

@@ -46,6 +46,7 @@ class VideoViews:
             task_id=task.id,
             metadata=spec.get("metadata"),
             usage=result.get("usage"),
+            cost_usd=result.get("cost_usd"),
         )
 
 

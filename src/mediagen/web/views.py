@@ -101,6 +101,7 @@ class Views:
                 retryable=error.retryable,
                 attempt=error.attempt,
                 detail=error.detail,
+                retry_after=error.retry_after,
             ),
             webhook_url=None if task.webhook is None else redact_text(task.webhook.url),
             links=self._links(task),
