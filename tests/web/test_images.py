@@ -160,6 +160,7 @@ async def test_a_vendors_fault_is_an_error_of_the_call(
 
     assert (answered, answer["error"]["code"]) == (status, code), answer
     assert headers.get("x-should-retry") == repeat
+    assert headers.get("Retry-After") == say.headers.get("Retry-After")
     assert len(vendor.calls("POST", PATH)) == 1
     _, page, _ = await paid.ask("GET", "/v1/tasks")
     assert [task["status"] for task in page["data"]] == ["failed"]

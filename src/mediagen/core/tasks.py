@@ -40,13 +40,17 @@ NEXT: Final[Mapping[TaskStatus, frozenset[TaskStatus]]] = {
 
 @dataclass(frozen=True, slots=True)
 class TaskError:
-    """Why an attempt ended badly, in the words of the public contract."""
+    """Why an attempt ended badly, in the words of the public contract.
+
+    ``retry_after``: seconds that the other side asked us to wait, when it did.
+    """
 
     code: str
     message: str
     retryable: bool
     attempt: int
     detail: str | None = None
+    retry_after: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,7 @@ def failure_of(task: Task) -> MediagenError:
     if not error.retryable or error.code in _UNSURE:
         headers |= DO_NOT_RETRY
     known = _BY_CODE.get(error.code, MediagenError)
-    return known(error.message, task_id=task.id, headers=headers)
+    return known(error.message, task_id=task.id, retry_after=error.retry_after, headers=headers)
 
 
 def _by_code() -> Mapping[str, type[MediagenError]]:
