@@ -190,6 +190,9 @@ async def test_a_client_that_lost_the_answer_pays_once(paid: House, vendor: Vend
     assert await task_of() != first  # the same wish again is new work
     keyed = {"Idempotency-Key": "k"}
     assert len({await task_of(**keyed), await task_of(**keyed)}) == 1
+    other = await paid.ask("POST", PATH, json={**asked, "prompt": "A hare"}, headers=keyed)
+    assert (other[0], other[1]["error"]["code"]) == (422, "idempotency_mismatch")
+    assert other[1]["error"]["param"] == "Idempotency-Key"
     assert len(vendor.calls("POST", PATH)) == 3
 
 

@@ -183,8 +183,8 @@ async def test_the_same_idempotency_key_with_another_webhook_is_another_request(
 
     first = await asked(webhook_url="http://127.0.0.1:9/a")
     assert await asked(webhook_url="http://127.0.0.1:9/a") == first
-    assert (await asked(webhook_url="http://127.0.0.1:9/b"))[0] == 400
-    assert (await asked())[0] == 400
+    assert (await asked(webhook_url="http://127.0.0.1:9/b"))[0] == 422
+    assert (await asked())[0] == 422
 
 
 async def test_attempts_can_be_looked_at_and_a_delivery_sent_again(start: Start, receiver: Receiver) -> None:

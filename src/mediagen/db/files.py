@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any, Final
 
-from mediagen.core.errors import Conflict, InvalidRequest
+from mediagen.core.errors import Conflict, IdempotencyMismatch
 from mediagen.core.files import Checksum, File, FileKind, FileQuery
 from mediagen.db.connection import Database
 from mediagen.db.paging import page
@@ -50,7 +50,7 @@ class SqliteFiles:
 
         Raises:
             Conflict: its id or key is taken or its task is unknown.
-            InvalidRequest: the key came with another ``fingerprint``.
+            IdempotencyMismatch: the key came with another ``fingerprint``.
         """
 
         def write(connection: sqlite3.Connection) -> File:
@@ -90,7 +90,7 @@ class SqliteFiles:
 
 
 def _made_before(connection: sqlite3.Connection, key: str, fingerprint: str) -> File | None:
-    """The file that was made under this key, or None. Raises InvalidRequest."""
+    """The file that was made under this key, or None. Raises IdempotencyMismatch."""
     made = connection.execute("SELECT fingerprint, file_id FROM upload_idempotency WHERE key = ?", (key,)).fetchone()
     if made is None:
         return None
@@ -100,9 +100,9 @@ def _made_before(connection: sqlite3.Connection, key: str, fingerprint: str) -> 
     return file_of(row)
 
 
-def used_for_another() -> InvalidRequest:
+def used_for_another() -> IdempotencyMismatch:
     """The error for an Idempotency-Key that came before with something else."""
-    return InvalidRequest("this Idempotency-Key was used for another request", field="Idempotency-Key")
+    return IdempotencyMismatch("this Idempotency-Key was used for another request", field="Idempotency-Key")
 
 
 def insert_file(connection: sqlite3.Connection, file: File) -> None:

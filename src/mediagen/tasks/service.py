@@ -60,8 +60,8 @@ class TaskService:
         is what the request is compared by in that case, when it is not the request itself.
 
         Raises:
-            InvalidRequest: the request does not fit its kind (``context["errors"]`` lists ``{field, message}``), or
-                the key came with another request.
+            InvalidRequest: the request does not fit its kind (``context["errors"]`` lists ``{field, message}``).
+            IdempotencyMismatch: the key came with another request.
             QueueFull: too many wait; ``retry_after`` seconds.
             Unavailable: the database does not write.
         """

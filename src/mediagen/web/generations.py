@@ -19,13 +19,12 @@ from mediagen.core.webhooks import Webhook
 from mediagen.pipelines.inputs import Arrivals
 from mediagen.tasks.requests import fingerprint_of
 from mediagen.tasks.service import TaskService
+from mediagen.web.problems import DO_NOT_RETRY
 
 REPEAT_SECONDS: Final = 600.0
 MAX_REMEMBERED: Final = 2048
 _UNSURE: Final = frozenset({"outcome_unknown", "cancelled", "timeout"})
 """Codes of tasks whose work may have been done all the same."""
-DO_NOT_RETRY: Final = {"x-should-retry": "false"}
-"""OpenAI's clients try 409 and 5xx again by themselves, POSTs too, unless the answer says this."""
 
 
 class Repeats:
