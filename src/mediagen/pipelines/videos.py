@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -17,6 +17,9 @@ from mediagen.pipelines.metadata import Metadata
 from mediagen.pipelines.paid import VIDEO, Paid, abandon, described
 from mediagen.providers.base import Input, Making, RunsOperations, Size, VideoRequest
 from mediagen.providers.registry import Offer, Providers
+
+_LOOKS: Final = frozenset({"style"})
+"""A wish for the look, as pictures have one: what draws by rules has one look, and passes over it there too."""
 
 
 class VideoSpec(BaseModel):
@@ -85,9 +88,9 @@ def film_asked_for(spec: VideoSpec, providers: Providers, inputs: tuple[Input, .
         InvalidRequest, UnknownModel: ``context["param"]`` names the field.
     """
     offer = providers.offer(spec.model, Making.VIDEO)
-    if spec.extra and not offer.model.generative:
-        unknown = ", ".join(sorted(spec.extra))
-        raise InvalidRequest(f"{offer.name} knows no {unknown}", param=sorted(spec.extra)[0])
+    unknown = sorted(set(spec.extra) - _LOOKS)
+    if unknown and not offer.model.generative:
+        raise InvalidRequest(f"{offer.name} knows no {', '.join(unknown)}", param=unknown[0])
     request = VideoRequest(
         model=offer.model.id,
         prompt=spec.prompt,

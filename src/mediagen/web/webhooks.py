@@ -53,8 +53,13 @@ class WebhookTargets:
         """The webhook; None: there is to be none. ``usual``: what is told unless the request says otherwise.
 
         Raises:
-            InvalidRequest, UrlNotAllowed: its URL can lead nowhere, or events come without one.
+            InvalidRequest, UrlNotAllowed: its URL can lead nowhere, events come without one, or headers are given.
         """
+        if (wanted.model_extra or {}).get(
+            "webhook_headers"
+        ) is not None:  # secrets as a rule: not for a provider's eyes
+            words = "webhook_headers are not sent; what a webhook is told is signed instead"
+            raise InvalidRequest(words, field="webhook_headers")
         if wanted.webhook_url is None:
             if wanted.webhook_events is not None:
                 raise InvalidRequest("webhook_events goes with webhook_url", field="webhook_events")
