@@ -48,6 +48,14 @@ SECRETS = [new_secret(), new_secret()]
 """The new one and the old one."""
 
 
+@dataclass(frozen=True)
+class Job:
+    """A film at the vendor, and the words by which it is asked for."""
+
+    id: str
+    prompt: str
+
+
 @dataclass
 class House:
     """The server, and the vendor behind its model ``m``."""
@@ -83,14 +91,14 @@ class House:
         """What the vendor was asked for with these words."""
         return [call.json for call in self.vendor.calls("POST") if call.json["prompt"] == prompt]
 
-    def job(self, *states: dict[str, Any]) -> str:
-        """Let the vendor take the next film on, and say this of it, the last again and again; gives its prompt."""
-        job_id = f"job_{next(self._count)}"
-        self.vendor.on("POST", "/v1/videos", Say({"id": job_id, "status": "queued"}))
+    def job(self, *states: dict[str, Any], asked_at: str = "/v1/videos") -> Job:
+        """Let the vendor take the next film on, and say this of it, the last again and again."""
+        job = Job(f"job_{next(self._count)}", self.prompt())
         headers = {"openai-poll-after-ms": "50"}
-        self.vendor.on("GET", f"/v1/videos/{job_id}", *(Say({"id": job_id, **state}, 200, headers) for state in states))
-        self.vendor.on("DELETE", f"/v1/videos/{job_id}", Say({"id": job_id, "deleted": True}))
-        return self.prompt()
+        self.vendor.on("POST", asked_at, Say({"id": job.id, "status": "queued"}))
+        self.vendor.on("GET", f"/v1/videos/{job.id}", *(Say({"id": job.id, **state}, 200, headers) for state in states))
+        self.vendor.on("DELETE", f"/v1/videos/{job.id}", Say({"id": job.id, "deleted": True}))
+        return job
 
 
 @contextmanager
@@ -173,6 +181,15 @@ def test_three_pictures_by_url(client: Client, house: House) -> None:
     assert done.value["request_id"] == done.exchanges[0].answer["x-request-id"]
 
 
+@pytest.mark.parametrize("key", [ADMIN, "sk-of-somebody-else"])
+def test_a_link_is_followed_with_a_key_too(client: Client, house: House, key: str) -> None:
+    """Some clients attach theirs to whatever they fetch."""
+    url = poster(client, house, prompt="A fox").value["data"][0]["url"]
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"})
+    with urllib.request.urlopen(request, timeout=10) as shown:
+        assert shown.read(8) == PNG
+
+
 def test_a_picture_in_the_answer(client: Client, house: House) -> None:
     done = poster(client, house, prompt="A fox", response_format="b64_json", output_format="webp")
 
@@ -225,7 +242,7 @@ def test_an_error_in_a_stream_is_raised(client: Client, house: House) -> None:
 
 def test_a_film_is_asked_for_in_the_clients_own_way(client: Client, house: House) -> None:
     """JSON or a form, where numbers are text and levels are brackets: the vendor is asked the same."""
-    prompt = house.job(NEVER)
+    prompt = house.job(NEVER).prompt
     nothing = {} if client.name == "node" else {"negative_prompt": None}  # that client cannot write null in a form
     extra = {"seed": 7, "metadata": {"a": "b", "l": ["1", "2"]}, **nothing}
     film = client.call(
@@ -280,9 +297,9 @@ def test_waiting_ends_with_a_film_that_will_not_be(
     client: Client, house: House, ends: str, code: str, state: str
 ) -> None:
     refused = {"status": "failed", "error": {"code": "moderation_blocked", "message": "not that"}}
-    prompt = house.job(NEVER, refused) if ends == "failed" else house.job(NEVER)
+    job = house.job(NEVER, refused) if ends == "failed" else house.job(NEVER)
     extra = {"timeout_seconds": 0.5} if ends == "late" else {}
-    film = client.call("videos.create", at=house.at, key=ADMIN, model="m", prompt=prompt, extra=extra).value
+    film = client.call("videos.create", at=house.at, key=ADMIN, model="m", prompt=job.prompt, extra=extra).value
     if ends == "cancelled":
         house.ask("POST", f"/videos/{film['id']}/cancel")
     done = client.call("videos.poll", film["id"], at=house.at, key=ADMIN)
@@ -296,7 +313,7 @@ def test_a_list_goes_over_its_pages(client: Client, house: House) -> None:
     key = house.key()
     made = []
     for _ in range(3):
-        film = client.call("videos.create", at=house.at, key=key, model="m", prompt=house.job(NEVER))
+        film = client.call("videos.create", at=house.at, key=key, model="m", prompt=house.job(NEVER).prompt)
         made.append(film.value["id"])
     listed = client.call("videos.list", at=house.at, key=key, limit=2, order="asc", take="items")
     newest = client.call("videos.list", at=house.at, key=key, limit=1, after=made[1], order="desc").value
@@ -309,7 +326,7 @@ def test_a_list_goes_over_its_pages(client: Client, house: House) -> None:
 
 
 def test_a_deleted_film_is_gone(client: Client, house: House) -> None:
-    film = client.call("videos.create", at=house.at, key=ADMIN, model="m", prompt=house.job(NEVER)).value
+    film = client.call("videos.create", at=house.at, key=ADMIN, model="m", prompt=house.job(NEVER).prompt).value
     deleted = client.call("videos.delete", film["id"], at=house.at, key=ADMIN).value
     looked = client.call("videos.retrieve", film["id"], at=house.at, key=ADMIN)
     read = client.call("videos.download_content", film["id"], at=house.at, key=ADMIN, take="bytes")
@@ -321,6 +338,21 @@ def test_a_deleted_film_is_gone(client: Client, house: House) -> None:
     }
     assert (looked.raised.name, looked.raised.code) == ("NotFoundError", "not_found")
     assert (read.raised.name, read.statuses) == ("NotFoundError", [404])
+
+
+def test_a_film_after_another(client: Client, house: House) -> None:
+    job = house.job({"status": "completed"})
+    with urllib.request.urlopen(house.ask("GET", f"/files/{house.film['id']}")["url"], timeout=10) as shown:
+        content = Say(shown.read(), media_type="video/mp4")
+    house.vendor.on("GET", f"/v1/videos/{job.id}/content", content)
+    first = client.call("videos.create", at=house.at, key=ADMIN, model="m", prompt=job.prompt).value
+    until(house, first["id"], lambda film: film["status"] == "completed")
+    after = house.job(NEVER, asked_at=f"/v1/videos/{job.id}/remix")
+    done = client.call("videos.remix", first["id"], at=house.at, key=ADMIN, prompt=after.prompt).value
+
+    assert (done["remixed_from_video_id"], done["prompt"], done["model"]) == (first["id"], after.prompt, "m")
+    until(house, done["id"], lambda _: bool(house.asked(after.prompt)))
+    client.call("videos.delete", done["id"], at=house.at, key=ADMIN)
 
 
 def test_a_film_into_memory(client: Client, house: House) -> None:
@@ -352,7 +384,7 @@ def test_a_part_of_a_film(client: Client, house: House) -> None:
 
 
 def test_a_film_that_is_not_there_yet_is_asked_for_once(client: Client, house: House) -> None:
-    film = client.call("videos.create", at=house.at, key=ADMIN, model="m", prompt=house.job(NEVER)).value
+    film = client.call("videos.create", at=house.at, key=ADMIN, model="m", prompt=house.job(NEVER).prompt).value
     done = client.call("videos.download_content", film["id"], at=house.at, key=ADMIN, take="bytes")
     client.call("videos.delete", film["id"], at=house.at, key=ADMIN)
 
@@ -518,7 +550,7 @@ def test_what_is_busy_is_asked_again_when_it_says(client: Client, house: House) 
 @pytest.mark.parametrize("call", ["images.generate", "videos.create"])
 def test_an_answer_that_was_lost_is_paid_once(client: Client, house: House, call: str) -> None:
     """The client repeats its POST by itself, and says so in ``x-stainless-retry-count`` alone."""
-    prompt = house.job(NEVER)
+    prompt = house.job(NEVER).prompt
     house.vendor.on("POST", "/v1/images/generations", PICTURE)
     key = house.key()
     with FaultProxyThread("127.0.0.1", house.server.port) as proxy:
