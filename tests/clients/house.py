@@ -40,7 +40,7 @@ class Job:
 
 @dataclass
 class House:
-    """The server, and the vendor behind its model ``m``."""
+    """The server, and the vendor behind its models ``m`` and ``gpt``; the latter shows pictures while it makes them."""
 
     server: Server
     vendor: VendorServer
@@ -71,7 +71,12 @@ class House:
 
     def asked(self, prompt: str) -> list[Any]:
         """What the vendor was asked for with these words."""
-        return [call.json for call in self.vendor.calls("POST") if call.json["prompt"] == prompt]
+        return [asked for asked in self._documents() if asked.get("prompt") == prompt]
+
+    def _documents(self) -> Iterator[dict[str, Any]]:
+        for call in self.vendor.calls("POST"):
+            if call.headers.get("content-type") == "application/json":
+                yield call.json
 
     def until(self, video_id: str, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The film once that is true of it."""
@@ -100,10 +105,12 @@ def poster(client: Client, house: House, **fields: Any) -> Outcome:
 def housed(folder: Path) -> Iterator[House]:
     """The server in ``folder``, with one film that is done."""
     with VendorServer() as vendor:
-        paid = {"type": "openai", "engine": "generic", "base_url": f"{vendor.url}/v1", "models": ["m"]}
+        account = {"type": "openai", "base_url": f"{vendor.url}/v1"}
+        paid = {**account, "engine": "generic", "models": ["m"]}
+        streaming = {**account, "engine": "openai", "models": ["gpt"]}
         settings = {
             "auth": {"required": True, "admin_key": ADMIN},
-            "providers": {"paid": paid},
+            "providers": {"paid": paid, "streaming": streaming},
             "server": {"max_json_bytes": 100_000},
             "webhooks": {"secret": " ".join(SECRETS)},
         }

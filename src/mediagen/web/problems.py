@@ -234,7 +234,7 @@ def answer(error: MediagenError, *, path: str, request_id: str) -> web.Response:
     response = web.Response(status=int(status), text=json.dumps(body), content_type=media_type)
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(max(0, math.ceil(error.retry_after)))
-    if path.startswith(OPENAI_PREFIXES) and status is HTTPStatus.CONFLICT:
+    if is_openai(path) and status is HTTPStatus.CONFLICT:
         response.headers.update(DO_NOT_RETRY)
     headers = error.context.get("headers")
     if isinstance(headers, Mapping):
