@@ -34,9 +34,10 @@ def test_models(client: Client, house: House) -> None:
     listed = client.call("models.list", at=house.at, key=ADMIN, take="items").value
     one = client.call("models.retrieve", "m", at=house.at, key=ADMIN).value
 
-    assert [model["id"] for model in listed] == ["m", "gpt", "builtin-poster", "builtin-clip"]
+    assert [model["id"] for model in listed][:2] == ["m", "gpt"]
+    assert [model["id"] for model in listed][-2:] == ["builtin-poster", "builtin-clip"]
     assert (one["id"], one["owned_by"]) == ("m", "paid")
-    assert listed[2]["generative"] is False  # what the client does not know is kept
+    assert listed[-1]["generative"] is False  # what the client does not know is kept
 
 
 def test_a_base_url_without_its_version(client: Client, house: House) -> None:
