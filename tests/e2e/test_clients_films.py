@@ -24,7 +24,7 @@ def test_a_film_is_asked_for_in_the_clients_own_way(client: Client, house: House
     """JSON or a form, where numbers are text and levels are brackets: the vendor is asked the same."""
     prompt = house.job(NEVER).prompt
     nothing = {} if client.name == "node" else {"negative_prompt": None}  # that client cannot write null in a form
-    extra = {"seed": 7, "metadata": {"a": "b", "l": ["1", "2"]}, **nothing}
+    extra = {"seed": 7, "camera": {"a": "b", "l": ["1", "2"]}, **nothing}
     film = client.call(
         "videos.create", at=house.at, key=ADMIN, model="m", prompt=prompt, seconds="4", size="320x180", extra=extra
     )
@@ -37,7 +37,7 @@ def test_a_film_is_asked_for_in_the_clients_own_way(client: Client, house: House
     taken = house.until(film.value["id"], lambda _: bool(house.asked(prompt)))
     (asked,) = house.asked(prompt)
     assert (asked["seconds"], asked["size"], asked["seed"]) == ("4", "320x180", 7)
-    assert (asked["metadata"], "negative_prompt" in asked) == ({"a": "b", "l": ["1", "2"]}, False)
+    assert (asked["camera"], "negative_prompt" in asked) == ({"a": "b", "l": ["1", "2"]}, False)
     client.call("videos.delete", taken["id"], at=house.at, key=ADMIN)
 
 
