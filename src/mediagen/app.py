@@ -42,6 +42,7 @@ from mediagen.pipelines.intake import BodyIntake
 from mediagen.pipelines.keep import Keeping, plans_in
 from mediagen.pipelines.quota import Quota
 from mediagen.pipelines.reception import Reception
+from mediagen.pipelines.variants import Variants
 from mediagen.pipelines.videos import VideoPipeline
 from mediagen.providers.registry import Providers, open_providers
 from mediagen.settings import Settings
@@ -223,6 +224,8 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         traffic = Traffic(base_path=settings.server.base_path)
         door = Door(settings.server, origins)
         reception = Reception(keeping, ledger, boot=database.boot)
+        variants = Variants(keeping, reception, files)
+        await stack.enter_async_context(variants.running())
         metrics = MetricsRoutes(traffic, outcomes, health, lag, dispatcher, hub, keeping, reception, door, courier)
         content = Content(
             storage,
@@ -236,7 +239,9 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         generations = Generations(service)
         images = ImageRoutes(generations, providers, files, storage, views, origins, targets)
         limits = BodyLimits.of(settings.server)
-        videos = VideoRoutes(generations, service, providers, files, storage, content, views, origins, limits, targets)
+        videos = VideoRoutes(
+            generations, service, providers, files, storage, content, views, origins, limits, targets, variants
+        )
         owners = (
             health,
             IngestRoutes(service, BodyIntake(reception), views, origins, settings.server, targets),

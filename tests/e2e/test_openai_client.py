@@ -90,6 +90,11 @@ async def test_a_film_from_its_wish_to_its_bytes(client: AsyncOpenAI) -> None:
     assert (video.status, video.progress, video.seconds, video.size) == ("completed", 100, "4", "320x180")
     content = await client.videos.download_content(video.id)
     assert (await content.aread())[4:12] == b"ftypisom"
+    thumbnail = await client.videos.download_content(video.id, variant="thumbnail")
+    assert (await thumbnail.aread())[8:12] == b"WEBP"
+    assert thumbnail.response.headers["content-type"] == "image/webp"
+    spritesheet = await client.videos.download_content(video.id, variant="spritesheet")
+    assert (await spritesheet.aread())[:3] == b"\xff\xd8\xff"
     assert (await client.videos.retrieve(video.id)).completed_at is not None
     deleted = await client.videos.delete(video.id)
     assert (deleted.deleted, deleted.object) == (True, "video.deleted")
