@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -23,6 +24,9 @@ MODULES = sorted(
 )
 PYTHON_FILES = sorted(path for folder in ("src", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
 LOCKS = sorted(ROOT.glob("requirements*.lock"))
+CLIENTS = ROOT / "tests" / "clients"
+CLIENT_LOCKS = sorted(CLIENTS.glob("*.lock"))
+"""Of environments of their own, which need not agree with ours or each other."""
 
 
 # Loads what others wrote once, then each module of ours first and alone in a fork of that interpreter.
@@ -95,13 +99,25 @@ def test_locks_carry_hashes_and_name_no_host() -> None:
         "requirements-dev.lock",
         "requirements.lock",
     ]
-    for lock in LOCKS:
+    assert [lock.stem for lock in CLIENT_LOCKS] == ["node", "openai2"]
+    for lock in (*LOCKS, *CLIENT_LOCKS):
         text = lock.read_text()
         assert "://" not in text
         assert not re.search(r"^\s*--(index-url|extra-index-url|find-links|trusted-host)", text, re.MULTILINE)
         pins = re.split(r"^(?=\w)", text, flags=re.MULTILINE)[1:]
         assert pins
         assert [pin.splitlines()[0] for pin in pins if "==" not in pin or "--hash=sha256:" not in pin] == []
+
+
+def test_the_lock_of_javascript_carries_hashes_and_names_no_host() -> None:
+    text = (CLIENTS / "node" / "package-lock.json").read_text()
+    wanted = json.loads((CLIENTS / "node" / "package.json").read_text())["dependencies"]
+    packages = json.loads(text)["packages"]
+
+    assert "://" not in text
+    assert packages.pop("")["dependencies"] == wanted
+    assert all(package["integrity"].startswith("sha512-") for package in packages.values())
+    assert {name: packages[f"node_modules/{name}"]["version"] for name in wanted} == wanted
 
 
 def _normal(requirement: str) -> str:
@@ -114,6 +130,8 @@ def _normal(requirement: str) -> str:
 def test_locks_hold_every_requirement() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wanted = {
+        "tests/clients/node.lock": project["dependency-groups"]["client-node"],
+        "tests/clients/openai2.lock": project["dependency-groups"]["client-openai2"],
         "requirements-build.lock": project["build-system"]["requires"],
         "requirements.lock": project["project"]["dependencies"],
         "requirements-dev.lock": project["dependency-groups"]["dev"],

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import structlog
 
-from mediagen.core.deliveries import Parcel
 from mediagen.core.errors import Unavailable, first_cause
 from mediagen.core.keys import new_secret
 from mediagen.db.connection import Database
@@ -38,8 +37,10 @@ from mediagen.pipelines.base import Pipeline
 from mediagen.pipelines.bring import Bringer
 from mediagen.pipelines.images import ImagePipeline
 from mediagen.pipelines.ingest import IngestPipeline
+from mediagen.pipelines.inputs import Inputs
 from mediagen.pipelines.intake import BodyIntake
 from mediagen.pipelines.keep import Keeping, plans_in
+from mediagen.pipelines.previews import Previews
 from mediagen.pipelines.quota import Quota
 from mediagen.pipelines.reception import Reception
 from mediagen.pipelines.variants import Variants
@@ -59,9 +60,11 @@ from mediagen.web.bodies import BodyLimits
 from mediagen.web.content import Content
 from mediagen.web.door import Door
 from mediagen.web.feed import Hub
+from mediagen.web.fields import Bodies
 from mediagen.web.files import FileRoutes
 from mediagen.web.generations import Generations
 from mediagen.web.health import Check, Gauges, HealthRoutes, LoopLag
+from mediagen.web.image_answers import ImageAnswers
 from mediagen.web.images import ImageRoutes
 from mediagen.web.ingest import IngestRoutes
 from mediagen.web.keyring import Keyring
@@ -70,9 +73,11 @@ from mediagen.web.links import Links
 from mediagen.web.media import MediaRoutes
 from mediagen.web.metrics import MetricsRoutes
 from mediagen.web.models import ModelRoutes
+from mediagen.web.notices import Notices
 from mediagen.web.older import OlderRoutes
 from mediagen.web.operator import Access, offered
 from mediagen.web.origins import Origins
+from mediagen.web.providers import ProviderRoutes
 from mediagen.web.rates import Rates
 from mediagen.web.server import Server, build
 from mediagen.web.sockets import SocketRoutes
@@ -81,6 +86,7 @@ from mediagen.web.tasks import TaskRoutes
 from mediagen.web.tickets import Tickets
 from mediagen.web.traffic import Outcomes, Traffic
 from mediagen.web.uploads import UploadRoutes
+from mediagen.web.video_views import VideoViews
 from mediagen.web.videos import VideoRoutes
 from mediagen.web.views import Views
 from mediagen.web.webhooks import WebhookRoutes, WebhookTargets
@@ -115,14 +121,25 @@ class Instance:
     opened: bool
 
 
-Recipes: TypeAlias = Callable[[Bringer, Keeping, Providers], Iterable[Pipeline]]
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What recipes are made of."""
+
+    bringer: Bringer
+    keeping: Keeping
+    providers: Providers
+    inputs: Inputs
+    previews: Previews
 
 
-def recipes(bringer: Bringer, _keeping: Keeping, providers: Providers) -> Iterable[Pipeline]:
+Recipes: TypeAlias = Callable[[Parts], Iterable[Pipeline]]
+
+
+def recipes(parts: Parts) -> Iterable[Pipeline]:
     """What this server can do: a new kind of task is one line more."""
-    yield IngestPipeline(bringer)
-    yield ImagePipeline(providers, bringer)
-    yield VideoPipeline(providers, bringer)
+    yield IngestPipeline(parts.bringer)
+    yield ImagePipeline(parts.providers, parts.bringer, parts.inputs, parts.previews)
+    yield VideoPipeline(parts.providers, parts.bringer, parts.inputs)
 
 
 @asynccontextmanager
@@ -158,6 +175,9 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             quota=Quota(settings.limits.store_bytes, files.stored_bytes),
         )
 
+        inputs = Inputs(files, storage)
+        previews = Previews(settings.data_dir, max_bytes=settings.limits.image_bytes)
+
         await _sweep(journal, storage)
         bus = MemoryBus(database.boot)
         stack.callback(bus.close)
@@ -168,7 +188,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             dispatcher,
             ledger,
             files,
-            recipes(Bringer(fetcher, keeping), keeping, providers),
+            recipes(Parts(Bringer(fetcher, keeping), keeping, providers, inputs, previews)),
             settings.tasks,
             abort=storage.abort,
             boot=database.boot,
@@ -193,11 +213,9 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             links=links,
         )
         outbox, secrets = SqliteOutbox(database), await signing_secrets(database, settings)
-
-        async def render(parcel: Parcel) -> bytes:
-            return await views.event_body(parcel, settings.server.public_url)
-
-        courier = Courier(outbox, session, secrets, render, settings.webhooks, settings.fetch)
+        films = VideoViews(files, views)
+        notices = Notices(views, films, settings.server.public_url)
+        courier = Courier(outbox, session, secrets, notices.body, settings.webhooks, settings.fetch)
         bus.listen(None, courier.told)
         hub = Hub(bus, views)
         lag = LoopLag(settings.server.lag_interval_seconds)
@@ -208,7 +226,12 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
                 "tasks": Check(lambda: _check_runner(runner)),
             },
             lag,
-            Gauges(lambda: len(registry.live()), lambda: dispatcher.waiting, lambda: hub.readers),
+            Gauges(
+                lambda: len(registry.live()),
+                lambda: dispatcher.waiting,
+                lambda: hub.readers,
+                lambda: providers.circuits_open,
+            ),
         )
         needs_keys = settings.auth.needs_keys(settings.server)
         admin_key = settings.auth.admin_key.get_secret_value()
@@ -226,7 +249,9 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         reception = Reception(keeping, ledger, boot=database.boot)
         variants = Variants(keeping, reception, files)
         await stack.enter_async_context(variants.running())
-        metrics = MetricsRoutes(traffic, outcomes, health, lag, dispatcher, hub, keeping, reception, door, courier)
+        metrics = MetricsRoutes(
+            traffic, outcomes, health, lag, dispatcher, hub, keeping, reception, door, courier, providers
+        )
         content = Content(
             storage,
             senders,
@@ -237,10 +262,11 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         )
         targets = WebhookTargets(policy_of(settings.fetch), origins)
         generations = Generations(service)
-        images = ImageRoutes(generations, providers, files, storage, views, origins, targets)
-        limits = BodyLimits.of(settings.server)
+        bodies = Bodies(reception, fetcher, files, origins, BodyLimits.of(settings.server))
+        answers = ImageAnswers(generations, files, storage, views, origins, previews)
+        images = ImageRoutes(generations, providers, inputs, bodies, answers, views, origins, targets)
         videos = VideoRoutes(
-            generations, service, providers, files, storage, content, views, origins, limits, targets, variants
+            generations, service, providers, inputs, bodies, files, storage, content, films, origins, targets, variants
         )
         owners = (
             health,
@@ -254,6 +280,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             KeyRoutes(keyring, tickets),
             WebhookRoutes(outbox, courier, secrets),
             ModelRoutes(providers),
+            ProviderRoutes(providers),
             images,
             videos,
             OlderRoutes(images, videos, service, files, views, origins),

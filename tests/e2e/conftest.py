@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 
 import pytest
 
+from tests.clients.client import NAMES, Client
+from tests.clients.house import House, held, housed
+from tests.e2e.configuration import s3
 from tests.e2e.traffic import Traffic
 from tests.infra.faultproxy import FaultProxyThread
+from tests.infra.leftovers import Shared
+from tests.infra.process import need
+from tests.infra.radosgw import RadosGW
+from tests.infra.s3 import temporary_bucket
+from tests.infra.server import Server
+from tests.infra.vendor import VendorServer
 
 
 @pytest.fixture
@@ -22,3 +32,30 @@ def chance() -> random.Random:
     seed = random.getrandbits(32)
     print(f"random moments: seed {seed}")
     return random.Random(seed)
+
+
+@pytest.fixture(scope="session", params=NAMES)
+def client(request: pytest.FixtureRequest, shared: Shared) -> Iterator[Client]:
+    """A client that others wrote; each test that takes it is run with every one."""
+    with Client(request.param) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def house(tmp_path_factory: pytest.TempPathFactory, shared: Shared) -> Iterator[House]:
+    """The server that those clients share."""
+    need("ffmpeg")
+    with housed(tmp_path_factory.mktemp("house")) as house:
+        yield house
+
+
+@pytest.fixture(scope="session")
+def bucket_house(tmp_path_factory: pytest.TempPathFactory, radosgw: RadosGW) -> Iterator[House]:
+    """The same with its files in a bucket, on another port: redirects go to another origin."""
+    need("ffmpeg")
+    with (
+        VendorServer() as vendor,
+        held(temporary_bucket(radosgw)) as bucket,
+        held(Server(tmp_path_factory.mktemp("bucket"), s3(bucket))) as server,
+    ):
+        yield House(server, vendor)

@@ -100,6 +100,26 @@ async def test_killed_before_the_answer_it_is_not_asked_for_again(tmp_path: Path
         assert len(vendor.calls("POST", SUBMIT)) == 2
 
 
+async def test_killed_while_it_waits_after_a_refusal_it_is_asked_for_once_more(
+    tmp_path: Path, vendor: VendorServer
+) -> None:
+    vendor.on("POST", SUBMIT, Say({"error": {"message": "later"}}, 429, {"Retry-After": "100"}))
+    async with Server(tmp_path, settings(vendor)) as server, Api(server.url) as api:
+        video = await create(api)
+        async with asyncio.timeout(20):
+            while (await api.call("GET", f"/v1/tasks/{video['task_id']}"))["phase"] != "waiting":
+                await asyncio.sleep(0.02)
+        await server.kill9()
+        film(vendor, job("completed", usage={"cost": 0.5}))
+
+        await server.restart()
+        done = await until(api, video["id"], "completed", "failed")
+
+        assert (done["status"], done["usage"], done["cost_usd"]) == ("completed", {"cost": 0.5}, 0.5), done
+        assert len(vendor.calls("POST", SUBMIT)) == 2, "the one that was turned away, and the one that is paid"
+        leavings.only_here(server, {"id": done["file_id"]})  # type: ignore[typeddict-item]
+
+
 async def test_a_lost_answer_is_said_and_not_repeated(tmp_path: Path, vendor: VendorServer) -> None:
     vendor.on("POST", SUBMIT, Say(lost=True))
     async with Server(tmp_path, settings(vendor)) as server, Api(server.url) as api:

@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import NoReturn
 
 import pytest
 
@@ -23,9 +24,13 @@ _SEARCH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/bin:/bin"
 def need(*programs: str) -> None:
     """Skip the test when a program is not installed; fail it where CI=true, so that green means that it ran."""
     missing = [program for program in programs if shutil.which(program, path=_SEARCH) is None]
-    if not missing:
-        return
-    words = f"{', '.join(missing)} not installed: see 'make test' in the Makefile"
+    if missing:
+        lack(", ".join(missing))
+
+
+def lack(what: str) -> NoReturn:
+    """End the test as ``need`` does."""
+    words = f"{what} not installed: see 'make test' in the Makefile"
     if os.environ.get("CI", "").lower() in ("1", "true"):
         pytest.fail(words)
     pytest.skip(words)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email import message_from_bytes
+from functools import partial
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any
@@ -52,6 +54,7 @@ class Asked:
     headers: dict[str, str]
     """By lower-case name."""
     body: bytes
+    at: float = field(default_factory=time.monotonic)
 
     @property
     def json(self) -> Any:
@@ -71,6 +74,40 @@ class Asked:
         return found
 
 
+@dataclass(slots=True)
+class Crowd:
+    """A call of which so many are taken at once, each for some seconds; more are refused."""
+
+    at_once: int
+    seconds: float
+    refusal: Say
+    inside: int = 0
+    open: int = 0
+    """Requests that wait for an answer, those that will be refused among them."""
+    most_open: int = 0
+    taken: int = 0
+    refused: int = 0
+
+    async def answer(self, usual: Callable[[], Say]) -> Say:
+        """After a moment, so that all that comes together is seen together."""
+        self.open += 1
+        self.most_open = max(self.most_open, self.open)
+        try:
+            if self.inside >= self.at_once:
+                self.refused += 1
+                await asyncio.sleep(0.01)
+                return self.refusal
+            self.inside += 1
+            self.taken += 1
+            try:
+                await asyncio.sleep(self.seconds)
+            finally:
+                self.inside -= 1
+            return usual()
+        finally:
+            self.open -= 1
+
+
 class VendorServer:
     """Runs inside ``with``. The last answer of a call is repeated."""
 
@@ -78,6 +115,7 @@ class VendorServer:
         self._thread = LoopThread("vendor")
         self._listener = Listener(self._serve)
         self._script: list[tuple[str, re.Pattern[str], list[Say]]] = []
+        self._crowds: dict[tuple[str, str], Crowd] = {}
         self.asked: Journal[Asked] = Journal()
 
     def __enter__(self) -> VendorServer:
@@ -99,6 +137,10 @@ class VendorServer:
         """Answer a method and a path (a pattern for all of it) so; in front of what was said before."""
         self._script.insert(0, (method, re.compile(path), list(answers)))
 
+    def crowd(self, method: str, path: str, at_once: int, refusal: Say, *, seconds: float = 0.05) -> Crowd:
+        """Let this call be made only so often at once."""
+        return self._crowds.setdefault((method, path), Crowd(at_once, seconds, refusal))
+
     def calls(self, method: str, path: str = ".*") -> list[Asked]:
         """What was asked so far."""
         return [each for each in self.asked if each.method == method and re.fullmatch(path, each.path)]
@@ -115,7 +157,8 @@ class VendorServer:
                 path, _, query = head.target.partition("?")
                 body = b"".join([chunk async for chunk in Body.of_request(head, reader).payload()])
                 self.asked.append(Asked(head.method, path, query, head.headers(), body))
-                await self._say(self._answer(head.method, path), writer)
+                crowd, answer = self._crowds.get((head.method, path)), partial(self._answer, head.method, path)
+                await self._say(answer() if crowd is None else await crowd.answer(answer), writer)
                 if head.has_token("Connection", "close"):
                     break
         except HangUp as exc:

@@ -18,6 +18,7 @@ class Attempt:
 
     resume: Mapping[str, Any] = field(default_factory=dict)
     stopping: bool = False
+    seconds_left: float = 1800.0
     task_id: str = "task_1"
     attempt: int = 1
     owner: str | None = "somebody"

@@ -135,8 +135,8 @@ async def test_progress_is_told_all_along_and_never_falls(recipe: Recipe, source
         await recipe.run(source.add("/x", film(size=size)), attempt)
         seen = [reading.transfer.downloaded for reading in attempt.readings if reading.transfer]
         assert seen == sorted(seen)
-        # a thread counts as it goes, and is back after 8 MiB
-        assert all(after - before < 9 * MIB for before, after in zip([0, *seen], seen, strict=False))
+        # a thread counts as it goes, and is back after 8 MiB; of two threads
+        assert all(after - before < 17 * MIB for before, after in zip([0, *seen], seen, strict=False))
         assert all(reading.percent is None or 0 <= reading.percent <= 99 for reading in attempt.readings)
 
 

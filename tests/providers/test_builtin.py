@@ -10,20 +10,23 @@ import os
 import shutil
 import subprocess
 import sys
+import zlib
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pyvips
 
-from mediagen.core.errors import InvalidRequest, ProviderError
+from mediagen.core.errors import InvalidRequest, ProviderError, UnsupportedMedia
 from mediagen.media import process
-from mediagen.providers.base import ImageRequest, Operation, Phase, Size, VideoRequest
+from mediagen.providers.base import ImageRequest, Input, Operation, Phase, Size, VideoRequest
 from mediagen.providers.builtin.designs import DESIGNS, Canvas, svg
 from mediagen.providers.builtin.palettes import PALETTES, chance
 from mediagen.providers.builtin.poster import headline
 from mediagen.providers.builtin.provider import CLIP, POSTER, Builtin
+from mediagen.streams.sources import ChunkSource
 from tests.contracts.provider import Bench, ImageContract, VideoContract, settled, take
 from tests.infra.process import descendants, need, open_descriptors
 
@@ -134,6 +137,62 @@ async def test_any_text_can_be_drawn(provider: Builtin, prompt: str) -> None:
     assert len(await draw(provider, prompt=prompt)) == 1
 
 
+def given(data: bytes) -> Input:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield data
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[ChunkSource]:
+        yield ChunkSource(chunks())
+
+    return Input("image", "image/png", len(data), opened)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".gif"])
+async def test_a_picture_is_the_ground_of_the_poster(provider: Builtin, suffix: str) -> None:
+    red = pyvips.Image.black(90, 60).linear(1, [200, 10, 10]).cast("uchar").copy(interpretation="srgb")
+
+    (image,) = await draw(provider, inputs=(given(red.write_to_buffer(suffix)),))
+
+    assert (image.width, image.height, image.bands) == (256, 192, 3)
+    top = image.crop(0, 0, 256, 60)
+    assert [abs(top[band].avg() - want) < 12 for band, want in enumerate([200, 10, 10])] == [True] * 3
+    assert image.crop(0, 100, 256, 92).stats()(3, 0)[0] > 5  # and there is type on it
+
+
+async def test_a_picture_stands_upright(provider: Builtin) -> None:
+    ground = pyvips.Image.black(60, 90).linear(1, [200, 10, 10]).cast("uchar").copy(interpretation="srgb")
+    lying = ground.draw_rect([10, 10, 200], 0, 0, 30, 90, fill=True)  # blue on the left, which turned is the top
+    lying = lying.copy()
+    lying.set_type(pyvips.GValue.gint_type, "orientation", 6)
+
+    (image,) = await draw(provider, inputs=(given(lying.write_to_buffer(".jpg")),))
+
+    assert image.crop(0, 0, 256, 30)[2].avg() > 150
+
+
+def bomb() -> bytes:
+    """A PNG that says it has a hundred thousand times a hundred thousand pixels."""
+    head = (100_000).to_bytes(4, "big") * 2 + b"\x08\x06\0\0\0"
+    chunk = len(head).to_bytes(4, "big") + b"IHDR" + head + zlib.crc32(b"IHDR" + head).to_bytes(4, "big")
+    return b"\x89PNG\r\n\x1a\n" + chunk + b"\0\0\0\0IDAT" + zlib.crc32(b"IDAT").to_bytes(4, "big")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x89PNG\r\n\x1a\n" + bytes(100),
+        bomb(),
+        b"<svg xmlns='http://www.w3.org/2000/svg'><image href='file:///etc/passwd'/></svg>",
+        pyvips.Image.gaussnoise(200, 200).cast("uchar").write_to_buffer(".png")[:4000],
+    ],
+)
+async def test_a_picture_that_cannot_be_decoded_is_refused(provider: Builtin, data: bytes) -> None:
+    with pytest.raises(UnsupportedMedia):
+        await draw(provider, inputs=(given(data),))
+
+
 def test_a_long_prompt_is_cut_at_a_word() -> None:
     assert headline("word " * 100) == ("word " * 32).strip() + "…"
 
@@ -144,6 +203,8 @@ def test_a_long_prompt_is_cut_at_a_word() -> None:
         ({"size": Size(63, 100)}, "size"),
         ({"size": Size(4097, 100)}, "size"),
         ({"background": "transparent", "output_format": "jpeg"}, "background"),
+        ({"background": "transparent", "inputs": (given(b""),)}, "background"),
+        ({"inputs": (given(b""), given(b""))}, "image"),
     ],
 )
 async def test_what_it_cannot_draw_is_said(provider: Builtin, changes: dict[str, Any], param: str) -> None:

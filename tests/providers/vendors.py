@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,12 +21,12 @@ KEY = "sk-secret-1234567890"
 
 
 @asynccontextmanager
-async def opened(url: str, **settings: Any) -> AsyncIterator[Providers]:
+async def opened(url: str, *, clock: Callable[[], float] = time.monotonic, **settings: Any) -> AsyncIterator[Providers]:
     """All providers, among them ``vendor`` with these settings; loopback is not allowed for anybody else."""
     asked = ProviderSettings(
         **{"base_url": url, "api_key": KEY, "answer_seconds": 5.0, "stall_seconds": 5.0, **settings}
     )
-    async with open_providers({"vendor": asked}, FetchSettings()) as providers:
+    async with open_providers({"vendor": asked}, FetchSettings(), clock=clock) as providers:
         yield providers
 
 

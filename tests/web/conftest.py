@@ -13,11 +13,8 @@ import aiohttp
 import pytest
 
 from mediagen import app
-from mediagen.app import Instance, running
+from mediagen.app import Instance, Parts, running
 from mediagen.core.files import Checksum, File, FileKind
-from mediagen.pipelines.bring import Bringer
-from mediagen.pipelines.keep import Keeping
-from mediagen.providers.registry import Providers
 from mediagen.settings import Settings
 from tests.infra.radosgw import RadosGW
 from tests.infra.s3 import Bucket
@@ -107,8 +104,8 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             stack = await houses.enter_async_context(AsyncExitStack())
             made: list[Scripted] = []
 
-            def recipes(_bringer: Bringer, keeping: Keeping, _providers: Providers) -> list[Scripted]:
-                made.append(Scripted(keeping.storage))
+            def recipes(parts: Parts) -> list[Scripted]:
+                made.append(Scripted(parts.keeping.storage))
                 return made
 
             settings = Settings(

@@ -91,6 +91,18 @@ async def test_what_cannot_be_made_is_refused_before_it_is_a_task(real: House, f
     assert (await real.ask("GET", "/v1/tasks"))[1]["data"] == []
 
 
+async def test_a_client_whose_base_url_lacks_v1_is_served(real: House) -> None:
+    status, answer, _ = await real.ask("POST", "/images/generations", json={"prompt": "A fox", "size": "128x96"})
+    assert (status, len(answer["data"])) == (200, 1)
+    status, answer, _ = await real.ask("POST", "/videos", json={"prompt": "A fox", "seconds": "30"})
+    assert (status, answer["object"]) == (200, "video")
+    status, answer, _ = await real.ask("DELETE", f"/videos/{answer['id']}")
+    assert (status, answer["deleted"]) == (200, True)
+    for path in ("/videos/video_0", "/models/nobody", "/images/nothing"):
+        status, answer, _ = await real.ask("GET", path)
+        assert (status, set(answer)) == (404, {"error"})
+
+
 async def test_a_stream_beats_and_then_gives_each_picture(real: House) -> None:
     asked = {"prompt": "A fox", "size": "128x96", "n": 2, "stream": True}
     async with real.client.post(real.url + PATH, json=asked) as answer:
@@ -113,12 +125,12 @@ async def test_a_picture_can_be_waited_for_as_a_task(real: House, way: str) -> N
 
 
 async def test_a_vendors_picture_is_kept_here(paid: House, vendor: VendorServer) -> None:
-    usage = {"input_tokens": 7, "output_tokens": 9, "total_tokens": 16}
+    usage = {"input_tokens": 7, "output_tokens": 9, "total_tokens": 16, "cost": 0.02}
     vendor.on("POST", PATH, Say({"created": 1, "data": [picture(), picture(PNG + b"!")], "usage": usage}))
     status, answer, _ = await paid.ask("POST", PATH, json={"model": "m", "prompt": "A fox", "n": 2, "strength": 0.4})
 
     assert status == 200, answer
-    assert answer["usage"]["total_tokens"] == 16
+    assert (answer["usage"], answer["cost_usd"]) == (usage, 0.02)
     found = []
     for each in answer["data"]:
         async with paid.client.get(each["url"]) as shown:
@@ -132,7 +144,7 @@ async def test_a_vendors_picture_is_kept_here(paid: House, vendor: VendorServer)
     ("say", "status", "code", "repeat"),
     [
         (Say({"error": {"message": "no", "code": "moderation_blocked"}}, 400), 400, "content_refused", "false"),
-        (Say({"error": {"message": "slow"}}, 429, {"Retry-After": "7"}), 429, "provider_rate_limited", None),
+        (Say({"error": {"message": "slow"}}, 429, {"Retry-After": "900"}), 429, "provider_rate_limited", None),
         (Say({"error": {"message": "key"}}, 401), 502, "provider_error", "false"),
         (Say({"error": {"message": "sick"}}, 500), 502, "provider_error", None),
         (Say("<html>", media_type="text/html"), 502, "provider_error", "false"),
@@ -148,6 +160,7 @@ async def test_a_vendors_fault_is_an_error_of_the_call(
 
     assert (answered, answer["error"]["code"]) == (status, code), answer
     assert headers.get("x-should-retry") == repeat
+    assert ("Retry-After" in headers) is (status == 429)
     assert len(vendor.calls("POST", PATH)) == 1
     _, page, _ = await paid.ask("GET", "/v1/tasks")
     assert [task["status"] for task in page["data"]] == ["failed"]
@@ -177,6 +190,9 @@ async def test_a_client_that_lost_the_answer_pays_once(paid: House, vendor: Vend
     assert await task_of() != first  # the same wish again is new work
     keyed = {"Idempotency-Key": "k"}
     assert len({await task_of(**keyed), await task_of(**keyed)}) == 1
+    other = await paid.ask("POST", PATH, json={**asked, "prompt": "A hare"}, headers=keyed)
+    assert (other[0], other[1]["error"]["code"]) == (422, "idempotency_mismatch")
+    assert other[1]["error"]["param"] == "Idempotency-Key"
     assert len(vendor.calls("POST", PATH)) == 3
 
 

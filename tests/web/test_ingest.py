@@ -153,5 +153,6 @@ async def test_a_repeated_request_makes_one_task_and_one_file(real: House, sourc
     await real.ended(by_url[0])
 
     assert (len(set(by_url)), len(set(by_content))) == (1, 1)
-    assert (other, changed, problem["code"]) == (400, 400, "invalid_request")
+    assert (other, changed) == (422, 422)
+    assert (problem["code"], problem["type"]) == ("idempotency_mismatch", "about:blank")
     assert len(in_store(real)) == 2

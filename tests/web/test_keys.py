@@ -52,6 +52,7 @@ async def test_without_a_key_only_the_health_is_told(closed: House) -> None:
         ("POST", "/v1/files"),
         ("GET", "/v1/files/file_" + "0" * 32),
         ("GET", "/metrics"),
+        ("GET", "/v1/providers"),
         ("GET", "/openapi.json"),
         ("GET", "/docs"),
         ("GET", "/v1/ws"),
@@ -89,16 +90,17 @@ async def test_a_key_opens_what_its_scopes_say(closed: House) -> None:
 
     async def answers(key: str) -> list[int]:
         calls = [("GET", "/v1/tasks"), ("POST", "/v1/ingest"), ("GET", "/metrics"), ("GET", "/v1/keys")]
+        calls.append(("GET", "/v1/providers"))
         found = []
         for method, path in calls:
             async with closed.client.request(method, closed.url + path, headers=bearer(key)) as answer:
                 found.append(answer.status)
         return found
 
-    assert await answers(reader) == [200, 403, 403, 403]
-    assert await answers(writer) == [403, 400, 403, 403]
-    assert await answers(monitor) == [403, 403, 200, 403]
-    assert await answers(ADMIN) == [200, 400, 200, 200]
+    assert await answers(reader) == [200, 403, 403, 403, 403]
+    assert await answers(writer) == [403, 400, 403, 403, 403]
+    assert await answers(monitor) == [403, 403, 200, 403, 200]
+    assert await answers(ADMIN) == [200, 400, 200, 200, 200]
     _, problem, headers = await closed.ask("POST", "/v1/ingest", headers=bearer(reader))
     assert problem["code"] == "forbidden"
     assert headers["WWW-Authenticate"] == 'Bearer error="insufficient_scope", scope="write"'

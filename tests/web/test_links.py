@@ -179,6 +179,25 @@ async def test_a_link_to_a_bucket_leads_to_a_short_one(start: Start, radosgw: Ra
     assert headers["Content-Disposition"].startswith("attachment;")
 
 
+async def test_the_buckets_own_link_is_given_on_request(start: Start, radosgw: RadosGW, bucket: Bucket) -> None:
+    house = await start(storage={**in_bucket(radosgw, bucket), "url_ttl_seconds": 77})
+    file = await stored(house, name="f.mp4")
+    _, view, _ = await house.ask("GET", f"/v1/files/{file.id}?url_mode=presigned")
+
+    assert view["url"].startswith(radosgw.endpoint)
+    assert 60 < (datetime.fromisoformat(view["url_expires_at"]) - datetime.now(UTC)).total_seconds() <= 77
+    status, body, headers = await opened(house, view["url"])
+    assert (status, body, headers["Content-Type"]) == (200, DATA, "video/mp4")
+
+
+async def test_a_disk_has_no_links_of_its_own(house: House) -> None:
+    file = await stored(house)
+    status, problem, _ = await house.ask("GET", f"/v1/files/{file.id}?url_mode=presigned")
+
+    assert (status, problem["errors"] if "errors" in problem else problem["code"]) == (400, "invalid_request")
+    assert "url_mode" in problem["detail"]
+
+
 @pytest.fixture
 def written() -> Iterator[io.StringIO]:
     """All that is logged, down to the last detail."""

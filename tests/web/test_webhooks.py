@@ -183,8 +183,8 @@ async def test_the_same_idempotency_key_with_another_webhook_is_another_request(
 
     first = await asked(webhook_url="http://127.0.0.1:9/a")
     assert await asked(webhook_url="http://127.0.0.1:9/a") == first
-    assert (await asked(webhook_url="http://127.0.0.1:9/b"))[0] == 400
-    assert (await asked())[0] == 400
+    assert (await asked(webhook_url="http://127.0.0.1:9/b"))[0] == 422
+    assert (await asked())[0] == 422
 
 
 async def test_attempts_can_be_looked_at_and_a_delivery_sent_again(start: Start, receiver: Receiver) -> None:
@@ -293,3 +293,45 @@ async def test_links_are_those_of_the_public_url_when_there_is_one(start: Start,
     await receiver.reaches(lambda: len(receiver.events) == 1)
 
     assert receiver.events[0].json["data"]["result"]["file"]["url"].startswith("https://media.example.org/")
+
+
+@pytest.mark.parametrize("said", [None, ["video.completed", "video.failed"], ["task.completed", "task.cancelled"]])
+async def test_the_end_of_a_film_is_told_in_openais_words(
+    start: Start, receiver: Receiver, said: list[str] | None
+) -> None:
+    house = await start(real=True, fetch=OPEN)
+    _, rotated, _ = await house.ask("POST", "/v1/webhooks/secret/rotate", json={"overlap_seconds": 0})
+    asked = {"prompt": "Waves", "seconds": "30", "webhook_url": receiver.url(), "metadata": {"order": "7"}}
+    _, film, _ = await house.ask("POST", "/v1/videos", json=asked if said is None else asked | {"webhook_events": said})
+    _, ended, _ = await house.ask("POST", f"/v1/videos/{film['id']}/cancel")
+    await receiver.reaches(lambda: len(receiver.events) == 1)
+
+    (event,) = receiver.events
+    client = OpenAI(api_key="k", base_url=f"{house.url}/v1", webhook_secret=rotated["secret"])
+    told: Any = client.webhooks.unwrap(event.body, event.headers)
+    if said is not None and said[0].startswith("task."):
+        assert (told.type, event.json["data"]["id"]) == ("task.cancelled", film["task_id"])
+        return
+    assert (told.type, told.data.id, event.json["object"]) == ("video.failed", film["id"], "event")
+    assert event.json["data"]["error"] == ended["error"]
+    assert (event.json["data"]["task_status"], event.json["data"]["metadata"]) == ("cancelled", {"order": "7"})
+
+
+@pytest.mark.parametrize(
+    ("path", "events"),
+    [
+        ("/v1/ingest", ["video.completed"]),
+        ("/v1/images/generations", ["video.failed"]),
+        ("/v1/videos", ["video.completed", "task.failed"]),
+    ],
+)
+async def test_words_of_films_are_for_films(start: Start, path: str, events: list[str]) -> None:
+    house = await start(real=True, fetch=OPEN)
+    asked = {"webhook_url": "http://127.0.0.1:9/", "webhook_events": events}
+    asked |= {"data": "aGVsbG8="} if path == "/v1/ingest" else {"prompt": "A"}
+
+    status, answer, _ = await house.ask("POST", path, json=asked)
+
+    assert status == 400
+    assert "video.*" in json.dumps(answer)
+    assert (await house.ask("GET", "/v1/tasks"))[1]["data"] == []

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from urllib.parse import urlsplit
 
-from mediagen.core.tasks import Task
+from mediagen.core.tasks import Task, TaskStatus
 from mediagen.core.webhooks import WebhookEvent
 
 
@@ -87,6 +88,11 @@ def target_of(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}".lower()
 
 
-def event_of(task: Task) -> WebhookEvent:
-    """What the end of ``task`` is called."""
-    return WebhookEvent(f"task.{task.status}")
+def event_of(task: Task, wanted: Collection[WebhookEvent]) -> WebhookEvent | None:
+    """What the end of ``task`` is called, in the words of those ``wanted``; None: it is none of them."""
+    done = task.status is TaskStatus.COMPLETED
+    names = (
+        WebhookEvent(f"task.{task.status}"),
+        WebhookEvent.VIDEO_COMPLETED if done else WebhookEvent.VIDEO_FAILED,
+    )
+    return next((name for name in names if name in wanted), None)

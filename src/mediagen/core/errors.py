@@ -5,7 +5,7 @@ for the log. ``code`` is a stable word of the public contract, ``retryable`` say
 later without anything being changed. Which HTTP status a class gets is decided in one table at the web edge.
 
     MediagenError
-    ├── InvalidRequest ─ InvalidBase64, UnsupportedMedia, UrlNotAllowed, UnknownModel
+    ├── InvalidRequest ─ InvalidBase64, UnsupportedMedia, UrlNotAllowed, UnknownModel, IdempotencyMismatch
     ├── Unauthorized · NotFound · Conflict ─ AttemptsExhausted
     ├── TooLarge
     ├── FetchFailed ─ FetchRefused, ConnectTimeout, SourceTruncated, SourceStalled (FirstByteTimeout), SourceChanged
@@ -65,8 +65,20 @@ class UrlNotAllowed(InvalidRequest):
     code = "url_not_allowed"
 
 
+class InputUnavailable(InvalidRequest):
+    """The URL of an input gave nothing that can be used."""
+
+    code = "input_unavailable"
+
+
 class UnknownModel(InvalidRequest):
     """No provider has a model of this name, or none that makes what was asked for."""
+
+
+class IdempotencyMismatch(InvalidRequest):
+    """An Idempotency-Key that came before, with another request."""
+
+    code = "idempotency_mismatch"
 
 
 class Unauthorized(MediagenError):

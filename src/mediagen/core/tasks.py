@@ -47,6 +47,8 @@ class TaskError:
     retryable: bool
     attempt: int
     detail: str | None = None
+    retry_after: float | None = None
+    """Seconds from the end of the attempt that the other side asked us to wait."""
 
 
 @dataclass(frozen=True, slots=True)

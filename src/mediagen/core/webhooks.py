@@ -9,15 +9,23 @@ from typing import Final
 
 
 class WebhookEvent(StrEnum):
-    """What is told: the four ways in which a task ends."""
+    """What is told: the four ways in which a task ends; of films also in OpenAI's two words."""
 
     COMPLETED = "task.completed"
     FAILED = "task.failed"
     CANCELLED = "task.cancelled"
     TIMED_OUT = "task.timed_out"
+    VIDEO_COMPLETED = "video.completed"
+    VIDEO_FAILED = "video.failed"
+
+    @property
+    def of_films(self) -> bool:
+        """Whether it speaks of a film, not of the task that made it."""
+        return self.value.startswith("video.")
 
 
-EVERY_EVENT: Final = tuple(WebhookEvent)
+TASK_EVENTS: Final = tuple(event for event in WebhookEvent if not event.of_films)
+VIDEO_EVENTS: Final = tuple(event for event in WebhookEvent if event.of_films)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +33,12 @@ class Webhook:
     """Where the end of a task is told, and which ends.
 
     ``base`` is scheme and host by which the one who made the task reached us: links in the payload begin with it.
+    ``events`` are either those of tasks or those of films, so that an end is told once.
     """
 
     url: str
     base: str
-    events: tuple[WebhookEvent, ...] = EVERY_EVENT
+    events: tuple[WebhookEvent, ...] = TASK_EVENTS
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,8 @@ def note_end(
     connection: sqlite3.Connection, task: Task, webhook: Webhook, snapshot: Callable[[Task], str], *, delay: float
 ) -> None:
     """Add the delivery of an ended task inside the caller's transaction, due ``delay`` seconds after the end."""
-    event, ended_at = event_of(task), task.ended_at
-    if event not in webhook.events or ended_at is None:
+    event, ended_at = event_of(task, webhook.events), task.ended_at
+    if event is None or ended_at is None:
         return
     kept, omitted = _bounded(task)
     disabled = is_disabled(connection, task.owner, webhook.url)

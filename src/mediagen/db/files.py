@@ -7,7 +7,7 @@ import sqlite3
 from dataclasses import replace
 from typing import Any, Final
 
-from mediagen.core.errors import Conflict, InvalidRequest
+from mediagen.core.errors import Conflict, IdempotencyMismatch
 from mediagen.core.files import Checksum, File, FileKind, FileQuery
 from mediagen.db.connection import Database
 from mediagen.db.paging import page
@@ -66,7 +66,7 @@ class SqliteFiles:
         Raises:
             Conflict: its id or key is taken, its task is unknown, or the file that it is a variant of is gone, or has
                 this one already.
-            InvalidRequest: the key came with another ``fingerprint``.
+            IdempotencyMismatch: the key came with another ``fingerprint``.
         """
 
         def write(connection: sqlite3.Connection) -> File:
@@ -111,7 +111,7 @@ class SqliteFiles:
 
 
 def _made_before(connection: sqlite3.Connection, key: str, fingerprint: str) -> File | None:
-    """The file that was made under this key, or None. Raises InvalidRequest."""
+    """The file that was made under this key, or None. Raises IdempotencyMismatch."""
     made = connection.execute("SELECT fingerprint, file_id FROM upload_idempotency WHERE key = ?", (key,)).fetchone()
     if made is None:
         return None
@@ -135,9 +135,9 @@ def _with_variants(connection: sqlite3.Connection, files: list[File]) -> list[Fi
     return [replace(file, variants=tuple(of_each[file.id])) if file.id in of_each else file for file in files]
 
 
-def used_for_another() -> InvalidRequest:
+def used_for_another() -> IdempotencyMismatch:
     """The error for an Idempotency-Key that came before with something else."""
-    return InvalidRequest("this Idempotency-Key was used for another request", field="Idempotency-Key")
+    return IdempotencyMismatch("this Idempotency-Key was used for another request", field="Idempotency-Key")
 
 
 def insert_file(connection: sqlite3.Connection, file: File) -> None:

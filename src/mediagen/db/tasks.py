@@ -39,7 +39,7 @@ class SqliteJournal:
 
         Raises:
             Conflict: an id is taken.
-            InvalidRequest: the key came with another ``fingerprint``.
+            IdempotencyMismatch: the key came with another ``fingerprint``.
         """
 
         def write(connection: sqlite3.Connection) -> str:
@@ -182,7 +182,7 @@ def task_of_snapshot(text: str) -> Task:
 
 
 def task_made(connection: sqlite3.Connection, key: str, fingerprint: str) -> str | None:
-    """The id of the task that was made under this key, or None. Raises InvalidRequest."""
+    """The id of the task that was made under this key, or None. Raises IdempotencyMismatch."""
     row = connection.execute("SELECT fingerprint, task_id FROM idempotency WHERE key = ?", (key,)).fetchone()
     if row is None:
         return None

@@ -70,6 +70,10 @@ class Run(Protocol):
     def stopping(self) -> bool:
         """The server is shutting down: leave what a later start can go on from."""
 
+    @property
+    def seconds_left(self) -> float:
+        """Until the time limit of the attempt ends it."""
+
     def report(self, progress: Progress, /) -> None:
         """Publish a reading; never waits."""
 

@@ -10,15 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from mediagen.core.errors import InvalidRequest, ProviderError
 from mediagen.pipelines.base import Outcome, Run
 from mediagen.pipelines.bring import Bringer
+from mediagen.pipelines.inputs import MAX_INPUTS, InputRef, Inputs
+from mediagen.pipelines.metadata import Metadata
 from mediagen.pipelines.paid import IMAGE, Paid, abandon, described
-from mediagen.providers.base import (
-    About,
-    ImageRequest,
-    MakesImages,
-    Making,
-    RunsOperations,
-    Size,
-)
+from mediagen.pipelines.previews import Previews
+from mediagen.providers.base import About, ImageRequest, Input, MakesImages, Making, RunsOperations, Size
 from mediagen.providers.registry import Offer, Providers
 
 MAX_PROMPT = 32_000
@@ -42,6 +38,9 @@ class ImageSpec(BaseModel):
     negative_prompt: str | None = Field(None, max_length=MAX_PROMPT)
     seed: int | None = None
     user: str | None = Field(None, max_length=512)
+    partial_images: int | None = Field(None, ge=0, le=3, description="earlier states for those who watch; null: none")
+    inputs: tuple[InputRef, ...] = Field((), max_length=MAX_INPUTS, description="pictures to edit or to go by")
+    metadata: Metadata | None = None
     extra: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -52,13 +51,16 @@ class ImagePipeline:
     lane = "image"
     spec = ImageSpec
 
-    def __init__(self, providers: Providers, bringer: Bringer) -> None:
+    def __init__(self, providers: Providers, bringer: Bringer, inputs: Inputs, previews: Previews) -> None:
         self._providers = providers
         self._bringer = bringer
+        self._inputs = inputs
+        self._previews = previews
 
     async def run(self, spec: ImageSpec, run: Run, /) -> Outcome:
-        offer, request = asked_for(spec, self._providers)
-        paid = Paid(run, self._providers, self._bringer, generative=offer.model.generative)
+        inputs = await self._inputs.of(spec.inputs, owner=run.owner)
+        offer, request = asked_for(spec, self._providers, inputs)
+        paid = Paid(run, self._providers, self._bringer, generative=offer.model.generative, previews=self._previews)
         if offer.model.images is not None and offer.model.images.by_operation:
             outcome, about = await self._by_operation(offer, request, paid)
         else:
@@ -77,32 +79,28 @@ class ImagePipeline:
         provider = offer.provider
         if not isinstance(provider, MakesImages):
             raise ProviderError(f"{provider.name} makes no pictures", provider=provider.name)
-        await paid.before_submit()
-        async with provider.generate(request) as answer:
-            outcome = await paid.brought(answer, IMAGE)
-            about = answer.about
-        return outcome, about
+        return await paid.made(provider, offer.provider.name, request, IMAGE)
 
     async def _by_operation(self, offer: Offer, request: ImageRequest, paid: Paid) -> tuple[Outcome, About]:
         provider = offer.provider
         if not isinstance(provider, RunsOperations):
             raise ProviderError(f"{provider.name} makes no pictures", provider=provider.name)
-        operation = paid.operation
-        if operation is None:
-            await paid.before_submit()
-            operation = await provider.submit(request)
-            await paid.submitted(operation)
+        operation = paid.operation or await paid.begun(provider, offer.provider.name, request)
         status = await paid.until_made(provider, operation)
-        return await paid.fetched(provider, status.operation, IMAGE)
+        return await paid.fetched(provider, status, IMAGE)
 
 
-def asked_for(spec: ImageSpec, providers: Providers) -> tuple[Offer, ImageRequest]:
-    """Who makes it, and the request in the provider's words.
+def asked_for(
+    spec: ImageSpec, providers: Providers, inputs: tuple[Input, ...] = (), *, edits: bool = False
+) -> tuple[Offer, ImageRequest]:
+    """Who makes it, and the request in the provider's words. ``edits``: there must be a picture among the inputs.
 
     Raises:
         InvalidRequest, UnknownModel: ``context["param"]`` names the field.
     """
     offer = providers.offer(spec.model, Making.IMAGE)
+    if edits and not any(each.role == "image" for each in inputs):
+        raise InvalidRequest("there is no picture to edit", param="image")
     able = offer.model.images
     if able is not None and spec.n > able.max_n:
         raise InvalidRequest(f"{offer.name} makes at most {able.max_n} pictures at once", param="n")
@@ -124,6 +122,8 @@ def asked_for(spec: ImageSpec, providers: Providers) -> tuple[Offer, ImageReques
         negative_prompt=spec.negative_prompt,
         seed=spec.seed,
         user=spec.user,
+        inputs=inputs,
+        partial_images=spec.partial_images if able is not None and able.partial_images else None,
         extra=spec.extra,
     )
     offer.provider.check(request)

@@ -2,7 +2,8 @@
 
 The checkpoint of such an attempt:
 
-    submitting   a paid call was about to be made; without an ``operation`` its outcome is unknown after a crash
+    submitting   a paid call is about to be made; without an ``operation`` its outcome is unknown after a crash. False
+                 again: it was turned away, nothing was begun, and it may be made anew
     operation    the job at the provider (``Operation.as_checkpoint``)
     over         that job has ended: there is nothing to cancel
     kept         plans of results that are stored but not yet rows
@@ -12,10 +13,10 @@ The checkpoint of such an attempt:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -25,11 +26,34 @@ from mediagen.core.progress import Progress
 from mediagen.net.retry import RetryPolicy
 from mediagen.pipelines.base import Outcome, Run
 from mediagen.pipelines.bring import Bringer, Wanted
-from mediagen.providers.base import About, Answer, Content, Link, Made, Operation, Phase, RunsOperations, Status
+from mediagen.pipelines.previews import Previews
+from mediagen.providers.base import (
+    About,
+    Answer,
+    Content,
+    ImageRequest,
+    Link,
+    Made,
+    MakesImages,
+    Operation,
+    Phase,
+    Request,
+    RunsOperations,
+    Status,
+    Usage,
+)
 from mediagen.providers.registry import Providers
+from mediagen.providers.turns import turned_away
 from mediagen.streams.base import StoredPart
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+_RATE_LIMITED_ASKS: Final = 10
+"""How often an attempt asks a provider that wants to be asked later; ten find its limit from the largest ceiling."""
+_UNAVAILABLE_ASKS: Final = 5
+"""How often it asks one that cannot be reached or is overloaded."""
 
 _EXPIRED: Final = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
 _FETCHES: Final = 3
@@ -45,7 +69,16 @@ _MAKING_PERCENT: Final = 90
 class Paid:
     """One attempt. ``generative`` False: it costs nothing and may be done again as often as need be."""
 
-    def __init__(self, run: Run, providers: Providers, bringer: Bringer, *, generative: bool) -> None:
+    def __init__(
+        self,
+        run: Run,
+        providers: Providers,
+        bringer: Bringer,
+        *,
+        generative: bool,
+        previews: Previews | None = None,
+    ) -> None:
+        self._previews = previews
         self._run = run
         self._providers = providers
         self._bringer = bringer
@@ -59,24 +92,75 @@ class Paid:
         saved = self._saved.get("operation")
         return None if saved is None else Operation.from_checkpoint(saved)
 
-    async def before_submit(self) -> None:
-        """Say that a paid call is about to be made.
+    async def begun(self, runner: RunsOperations, name: str, request: Request) -> Operation:
+        """The job of a paid call to the provider of that name, saved before anything else is waited for.
 
         Raises:
-            OutcomeUnknown: an earlier run said so, and nobody knows what became of it.
+            OutcomeUnknown: also when an earlier run was about to make this call: nobody knows what became of it.
         """
+
+        async def call() -> Operation:
+            operation = await runner.submit(request)
+            await self._save(operation=operation.as_checkpoint())
+            return operation
+
+        return await self._asked(name, call)
+
+    async def made(self, maker: MakesImages, name: str, request: ImageRequest, wanted: Wanted) -> tuple[Outcome, About]:
+        """The results of a paid call that gives them at once, stored. Raises as ``begun``."""
+
+        async def call() -> tuple[Outcome, About]:
+            async with maker.generate(request) as answer:
+                try:
+                    outcome = await self.brought(answer, wanted)
+                except MediagenError as exc:
+                    self._spent(name, answer.about.usage, exc)
+                    raise
+                self._spent(name, answer.about.usage)
+                return outcome, answer.about
+
+        return await self._asked(name, call)
+
+    async def _asked(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Make a paid call when it is our turn, and again when it was turned away before anything was begun."""
         if self._saved.get("submitting") and self._generative:
             raise OutcomeUnknown(
                 "the server stopped while the provider was asked; it may have been made and paid: look at the "
                 "provider's account before trying again"
             )
+        turns = self._providers.turns.get(name)
+        if turns is None:
+            await self._before_submit()
+            return await call()
+        place, asks = turns.place(), 0
+        while True:
+            turn = await turns.turn(place, self._run.seconds_left, lambda: self._run.report(Progress("waiting")))
+            try:
+                with turn:
+                    await self._before_submit()
+                    return await call()
+            except ProviderError as exc:
+                asks += 1
+                most = _RATE_LIMITED_ASKS if isinstance(exc, ProviderRateLimited) else _UNAVAILABLE_ASKS
+                stored = self._saved.get("kept") or self._saved.get("transfer")
+                if asks >= most or stored or not turned_away(exc):
+                    raise
+                log.info("paid_call_turned_away", provider=name, asks=asks, reason=exc.detail)
+            await self._save(submitting=False)
+
+    async def _before_submit(self) -> None:
+        """Say that a paid call is about to be made."""
         await self._drop_kept()
         self._run.report(Progress("submitting"))
         await self._save(submitting=True)
 
-    async def submitted(self, operation: Operation) -> None:
-        """The job that the call began, before anything else is waited for."""
-        await self._save(operation=operation.as_checkpoint())
+    def _spent(self, name: str, usage: Usage | None, exc: MediagenError | None = None) -> None:
+        """Count what the provider says the work took; of work that failed the log tells it too."""
+        if usage is None:
+            return
+        self._providers.spending.note(name, usage)
+        if exc is not None:
+            exc.context.update(usage=dict(usage.reported), cost_usd=usage.cost_usd)
 
     async def until_made(self, runner: RunsOperations, operation: Operation) -> Status:
         """The last reading of a job that has completed. Raises what it failed with."""
@@ -95,12 +179,15 @@ class Paid:
             failures = 0
             if status.operation != operation:
                 operation = status.operation
-                await self.submitted(operation)
+                await self._save(operation=operation.as_checkpoint())
             if status.phase in {Phase.COMPLETED, Phase.FAILED}:
                 await self._save(over=True)
             if status.phase is Phase.FAILED:
-                raise status.error or ProviderError("the provider says that it failed, and not why")
+                error = status.error or ProviderError("the provider says that it failed, and not why")
+                self._spent(operation.provider, status.usage, error)
+                raise error
             if status.phase is Phase.COMPLETED:
+                self._spent(operation.provider, status.usage)
                 return status
             waiting = status.phase is Phase.QUEUED
             percent = None if status.percent is None else status.percent * _MAKING_PERCENT // 100
@@ -108,19 +195,27 @@ class Paid:
             await asyncio.sleep(status.poll_after or min(_LAST_POLL, _FIRST_POLL * 1.4**looks))
             looks += 1
 
-    async def fetched(self, runner: RunsOperations, operation: Operation, wanted: Wanted) -> tuple[Outcome, About]:
-        """The results of a completed job, stored; asked for again when their links have expired."""
+    async def fetched(self, runner: RunsOperations, status: Status, wanted: Wanted) -> tuple[Outcome, About]:
+        """The results of a completed job, stored; asked for again when their links have expired.
+
+        What the work took stands in the last reading of the job, or comes with its results.
+        """
         if self._saved.get("kept"):  # an earlier run stored some of several: they are stored anew, all in one go
             await self._drop_kept()
         for fetches in range(1, _FETCHES + 1):
             try:
-                async with runner.fetch(operation) as answer:
-                    return await self.brought(answer, wanted), answer.about
+                async with runner.fetch(status.operation) as answer:
+                    outcome, about = await self.brought(answer, wanted), answer.about
             except FetchRefused as exc:
                 if exc.context.get("status") not in _EXPIRED or fetches == _FETCHES:
                     raise
                 log.info("link_fetched_anew", fetches=fetches, status=exc.context.get("status"))
                 await self._drop_kept()
+            else:
+                if status.usage is None:
+                    self._spent(status.operation.provider, about.usage)
+                about.usage = about.usage or status.usage
+                return outcome, about
         raise AssertionError  # the last turn gives or raises
 
     async def brought(self, answer: Answer, wanted: Wanted) -> Outcome:
@@ -128,6 +223,8 @@ class Paid:
         try:
             async for made in answer:
                 if isinstance(made, Content) and made.partial is not None:
+                    if self._previews is not None:
+                        await self._previews.show(self._run.task_id, made)
                     continue
                 self._outcomes.append(await self._bring(made, wanted))
                 await self._save(kept=[*self._saved.get("kept", ()), self._saved.pop("transfer", {})])
@@ -186,6 +283,10 @@ class _Within:
     @property
     def stopping(self) -> bool:
         return self._run.stopping
+
+    @property
+    def seconds_left(self) -> float:
+        return self._run.seconds_left
 
     def report(self, progress: Progress, /) -> None:
         percent = progress.percent

@@ -15,7 +15,7 @@ from typing import Any, Final
 import structlog
 
 from mediagen.core.errors import MediagenError, RateLimited, Unavailable
-from mediagen.core.files import File
+from mediagen.core.files import File, FileKind
 from mediagen.core.progress import Transfer
 from mediagen.net.resource import clean_filename
 from mediagen.pipelines.base import Ledger
@@ -79,19 +79,28 @@ class Reception:
 
     @asynccontextmanager
     async def receive(
-        self, source: Source, *, filename: str, declared: str | None, owner: str | None = None
+        self,
+        source: Source,
+        *,
+        filename: str,
+        declared: str | None,
+        owner: str | None = None,
+        task_id: str | None = None,
+        wanted: FileKind | None = None,
     ) -> AsyncIterator[File]:
         """A file of these bytes, as ``keep`` gives it.
 
         Args:
             filename: what the client calls it; may be empty, is never used as a path.
             declared: the media type that the client claims; believed only where the bytes say nothing.
+            task_id: the task that it is for.
+            wanted: what it must be. Raises UnsupportedMedia for anything else.
         """
         async with self._room(source.size) as room:  # before the first byte is asked for
             peeked = Peeked(source)
             head = await peeked.peek(SNIFF_BYTES)
-            plan = Plan.make(head, declared=declared, filename=clean_filename(filename), wanted=None)
-            async with self._kept(plan, peeked, room, None, owner) as file:
+            plan = Plan.make(head, declared=declared, filename=clean_filename(filename), wanted=wanted)
+            async with self._kept(plan, peeked, room, task_id, owner) as file:
                 yield file
 
     @asynccontextmanager

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -11,9 +12,14 @@ from mediagen.core.errors import InvalidRequest, ProviderError
 from mediagen.pipelines.base import Outcome, Run
 from mediagen.pipelines.bring import Bringer
 from mediagen.pipelines.images import MAX_PROMPT
+from mediagen.pipelines.inputs import MAX_INPUTS, InputRef, Inputs
+from mediagen.pipelines.metadata import Metadata
 from mediagen.pipelines.paid import VIDEO, Paid, abandon, described
-from mediagen.providers.base import Making, RunsOperations, Size, VideoRequest
+from mediagen.providers.base import Input, Making, RunsOperations, Size, VideoRequest
 from mediagen.providers.registry import Offer, Providers
+
+_LOOKS: Final = frozenset({"style"})
+"""A wish for the look, as pictures have one: what draws by rules has one look, and passes over it there too."""
 
 
 class VideoSpec(BaseModel):
@@ -31,6 +37,8 @@ class VideoSpec(BaseModel):
     user: str | None = Field(None, max_length=512)
     remix_of: str | None = Field(None, max_length=512, description="operation of the same provider")
     remixed_from: str | None = Field(None, max_length=64, description="id of the film that was remixed")
+    inputs: tuple[InputRef, ...] = Field((), max_length=MAX_INPUTS, description="pictures to begin or end with")
+    metadata: Metadata | None = None
     extra: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -41,23 +49,23 @@ class VideoPipeline:
     lane = "video"
     spec = VideoSpec
 
-    def __init__(self, providers: Providers, bringer: Bringer) -> None:
+    def __init__(self, providers: Providers, bringer: Bringer, inputs: Inputs) -> None:
         self._providers = providers
         self._bringer = bringer
+        self._inputs = inputs
 
     async def run(self, spec: VideoSpec, run: Run, /) -> Outcome:
-        offer, request = film_asked_for(spec, self._providers)
+        inputs = await self._inputs.of(spec.inputs, owner=run.owner)
+        offer, request = film_asked_for(spec, self._providers, inputs)
         paid = Paid(run, self._providers, self._bringer, generative=offer.model.generative)
         operation = paid.operation
         runner: object = offer.provider if operation is None else self._providers.operations_of(operation.provider)
         if not isinstance(runner, RunsOperations):
             raise ProviderError(f"{offer.provider.name} makes no films", provider=offer.provider.name)
         if operation is None:
-            await paid.before_submit()
-            operation = await runner.submit(request)
-            await paid.submitted(operation)
+            operation = await paid.begun(runner, offer.provider.name, request)
         status = await paid.until_made(runner, operation)
-        outcome, about = await paid.fetched(runner, status.operation, VIDEO)
+        outcome, about = await paid.fetched(runner, status, VIDEO)
         if len(outcome.files) != 1:
             await self._bringer.discard(outcome)
             outcome.release()
@@ -73,16 +81,16 @@ class VideoPipeline:
         await self._bringer.discard(outcome)
 
 
-def film_asked_for(spec: VideoSpec, providers: Providers) -> tuple[Offer, VideoRequest]:
+def film_asked_for(spec: VideoSpec, providers: Providers, inputs: tuple[Input, ...] = ()) -> tuple[Offer, VideoRequest]:
     """Who makes it, and the request in the provider's words.
 
     Raises:
         InvalidRequest, UnknownModel: ``context["param"]`` names the field.
     """
     offer = providers.offer(spec.model, Making.VIDEO)
-    if spec.extra and not offer.model.generative:
-        unknown = ", ".join(sorted(spec.extra))
-        raise InvalidRequest(f"{offer.name} knows no {unknown}", param=sorted(spec.extra)[0])
+    unknown = sorted(set(spec.extra) - _LOOKS)
+    if unknown and not offer.model.generative:
+        raise InvalidRequest(f"{offer.name} knows no {', '.join(unknown)}", param=unknown[0])
     request = VideoRequest(
         model=offer.model.id,
         prompt=spec.prompt,
@@ -93,7 +101,16 @@ def film_asked_for(spec: VideoSpec, providers: Providers) -> tuple[Offer, VideoR
         negative_prompt=spec.negative_prompt,
         user=spec.user,
         remix_of=spec.remix_of,
+        inputs=_in_roles(inputs, offer),
         extra=spec.extra,
     )
     offer.provider.check(request)
     return offer, request
+
+
+def _in_roles(inputs: tuple[Input, ...], offer: Offer) -> tuple[Input, ...]:
+    """OpenAI's one picture without a role is the first frame; for models that know references alone it is one."""
+    able = offer.model.videos
+    if able is None or "first_frame" in able.inputs or "reference" not in able.inputs:
+        return inputs
+    return tuple(replace(each, role="reference") if each.role == "first_frame" else each for each in inputs)

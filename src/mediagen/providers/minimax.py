@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
 from mediagen.core.errors import (
@@ -206,7 +207,7 @@ class MiniMax(Vendor):
         if not isinstance(said, dict) or not (code := said.get("status_code")):
             return
         words = redact_text(str(said.get("status_msg", "")))[:500]
-        about: dict[str, Any] = {"provider": self.name, "vendor_code": code}
+        about: dict[str, Any] = {"provider": self.name, "vendor_code": code, "status": HTTPStatus.OK}
         if code == _TIMED_OUT and paid:
             raise OutcomeUnknown(f"{self.name} timed out within; it may be doing the work, and charge for it", **about)
         error = ProviderUnavailable if code == _TIMED_OUT else _ERRORS.get(code, ProviderError)

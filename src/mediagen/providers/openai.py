@@ -34,6 +34,7 @@ from mediagen.providers.bodies import Body, InBase64, form_body, json_body
 from mediagen.providers.endpoint import Reply, quoted
 from mediagen.providers.events import Events
 from mediagen.providers.faults import Complaint, failure, said_in
+from mediagen.providers.spending import amount_of
 from mediagen.providers.vendor import Vendor
 from mediagen.providers.words import percent_of
 from mediagen.streams.embedded_many import EmbeddedField, EmbeddedFields
@@ -166,7 +167,7 @@ class OpenAI(Vendor):
 
     async def _streamed(self, reply: Reply, about: About) -> AsyncGenerator[Made]:
         """``image_generation.partial_image`` and ``.completed`` events (``image_edit.`` of edits)."""
-        done = 0
+        done = shown = 0
         events = Events(reply.chunks()).events()
         try:
             async for event in events:
@@ -178,11 +179,13 @@ class OpenAI(Vendor):
                         self._refuse_event(fields.document)
                         continue
                     is_partial = "partial_image" in event.name or b"partial_image" in fields.rest
-                    partial = _partial_index(fields.rest) if is_partial else None
-                    yield Content(ChunkSource(self._decoded(field)), done, partial)
+                    # counted: the event's own index stands behind the picture
+                    yield Content(ChunkSource(self._decoded(field)), done, shown if is_partial else None)
                     await self._next(places)
-                    if not is_partial:
-                        done += 1
+                    if is_partial:
+                        shown += 1
+                    else:
+                        done, shown = done + 1, 0
                         self._read_event(fields.document, about)
                 finally:
                     await fields.aclose()
@@ -256,7 +259,7 @@ class OpenAI(Vendor):
             queue_position=_whole(document.get("queue_position")),
             poll_after=int(after) / 1000 if after.isascii() and after.isdigit() else None,
             error=error,
-            usage=_usage(document) if phase is Phase.COMPLETED else None,
+            usage=_usage(document) if phase in (Phase.COMPLETED, Phase.FAILED) else None,
         )
 
     def _with_url(self, operation: Operation, document: Mapping[str, Any]) -> Operation:
@@ -290,16 +293,8 @@ def _usage(document: Mapping[str, Any]) -> Usage | None:
     usage = document.get("usage")
     if not isinstance(usage, dict):
         return None
-    cost = usage.get("cost", usage.get("estimated_cost"))
-    return Usage(usage, float(cost) if isinstance(cost, int | float) else None)
+    return Usage(usage, amount_of(usage.get("cost", usage.get("estimated_cost"))))
 
 
 def _whole(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _partial_index(rest: bytes) -> int:
-    """``partial_image_index`` of an event that is still arriving, when it came before the picture; else 0."""
-    _, found, after = rest.partition(b'"partial_image_index":')
-    digits = after.lstrip()[:1]
-    return int(digits) if found and digits.isdigit() else 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,16 @@ from mediagen.net.settings import FetchSettings
 from mediagen.net.trust import TrustedOrigin, trusted_session
 from mediagen.providers.base import Making, Model, Provider, RunsOperations
 from mediagen.providers.builtin.provider import Builtin
+from mediagen.providers.circuit import CircuitState
 from mediagen.providers.endpoint import Endpoint, Patience
 from mediagen.providers.fal import Fal
 from mediagen.providers.google import Google
 from mediagen.providers.minimax import MiniMax
 from mediagen.providers.openai import OpenAI
 from mediagen.providers.replicate import Replicate
-from mediagen.providers.settings import BUILTIN, ProviderSettings
+from mediagen.providers.settings import BUILTIN, ProviderSettings, ProviderType
+from mediagen.providers.spending import Spending
+from mediagen.providers.turns import Turns
 from mediagen.providers.vendor import Vendor
 
 VENDORS: Final[Mapping[str, type[Vendor]]] = {
@@ -45,12 +49,23 @@ class Offer:
     model: Model
 
 
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """A provider, whose API it speaks, and whose turn it is to ask it; None: it may be asked as often as one likes."""
+
+    provider: Provider
+    type: ProviderType
+    turns: Turns | None = None
+
+
 class Providers:
     """All that are configured, in the order of the settings, the built-in one last unless it is named there."""
 
-    def __init__(self, offers: Sequence[Offer], providers: Sequence[Provider]) -> None:
+    def __init__(self, offers: Sequence[Offer], configured: Sequence[Configured]) -> None:
         self.offers = tuple(offers)
-        self._providers = {provider.name: provider for provider in providers}
+        self.configured: Mapping[str, Configured] = {each.provider.name: each for each in configured}
+        """By name."""
+        self.spending = Spending()
         self._by_name: dict[str, Offer] = {}
         for offer in offers:
             self._by_name.setdefault(offer.name, offer)
@@ -59,7 +74,17 @@ class Providers:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(self._providers)
+        return tuple(self.configured)
+
+    @property
+    def turns(self) -> Mapping[str, Turns]:
+        """Of the providers that are not asked as often as one likes, by name."""
+        return {name: each.turns for name, each in self.configured.items() if each.turns is not None}
+
+    @property
+    def circuits_open(self) -> int:
+        """Providers that are not asked for now."""
+        return sum(turns.circuit.state is not CircuitState.CLOSED for turns in self.turns.values())
 
     def offer(self, model: str | None, making: Making) -> Offer:
         """Who makes it: the first provider with a model of that name (``provider/model`` names one), without a name the
@@ -86,7 +111,7 @@ class Providers:
 
     def operations_of(self, provider: str) -> RunsOperations:
         """Who runs an operation that was saved. Raises ProviderError when it is not configured any more."""
-        found: object = self._providers.get(provider)
+        found: object = self.configured[provider].provider if provider in self.configured else None
         if not isinstance(found, RunsOperations):
             raise ProviderError(f"the provider {provider!r} is not configured any more", provider=provider)
         return found
@@ -94,11 +119,15 @@ class Providers:
 
 @asynccontextmanager
 async def open_providers(
-    settings: Mapping[str, ProviderSettings], fetch: FetchSettings, *, folder: Path | None = None
+    settings: Mapping[str, ProviderSettings],
+    fetch: FetchSettings,
+    *,
+    folder: Path | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Providers]:
     """Those that the settings name and enable, and the built-in one unless the settings say otherwise.
 
-    ``folder`` is for temporary files of the built-in one.
+    ``folder`` is for temporary files of the built-in one; ``clock`` gives the seconds by which pauses are kept.
     """
     wanted = dict(settings)
     if not any(each.type == BUILTIN for each in wanted.values()):
@@ -106,21 +135,21 @@ async def open_providers(
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(trusted_session(fetch))
         offers: list[Offer] = []
-        providers: list[Provider] = []
+        configured: list[Configured] = []
         for name, each in wanted.items():
             if not each.enabled:
                 continue
             if each.type == BUILTIN:
                 builtin = await stack.enter_async_context(Builtin.open(name, folder=folder, parallel=each.parallel))
-                providers.append(builtin)
+                configured.append(Configured(builtin, each.type))
                 offers += [Offer(model.id, builtin, model) for model in builtin.models]
             else:
                 vendor = _vendor(name, each, session)
-                providers.append(vendor)
+                configured.append(Configured(vendor, each.type, Turns(name, each.max_parallel, clock=clock)))
                 names = each.named_models or {model.id: model.id for model in vendor.models}
                 by_id = {model.id: model for model in vendor.models}
                 offers += [Offer(public, vendor, by_id[theirs]) for public, theirs in names.items()]
-        yield Providers(offers, providers)
+        yield Providers(offers, configured)
 
 
 def _vendor(name: str, settings: ProviderSettings, session: aiohttp.ClientSession) -> Vendor:

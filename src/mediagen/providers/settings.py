@@ -30,6 +30,12 @@ class ProviderSettings(BaseModel):
         default=600.0, gt=0, description="limit for the answer to a call that makes something"
     )
     stall_seconds: float = Field(default=60.0, gt=0, description="longest silence in the middle of an answer")
+    max_parallel: int = Field(
+        default=16,
+        ge=1,
+        le=1000,
+        description="of all types but builtin: paid calls in flight at most; fewer while the provider refuses more",
+    )
     parallel: int = Field(default=1, ge=1, le=16, description="of type builtin: films drawn at once")
 
     @field_validator("base_url")

@@ -50,13 +50,16 @@ class EmbeddedField:
             yield last
 
     async def text(self) -> str:
-        """The field as it stands. Raises TooLarge above 16 Ki characters."""
+        """The field as it stands. Raises TooLarge above 16 Ki characters, InvalidRequest when it is not UTF-8."""
         whole = bytearray()
         async for piece in self._texts():
             whole += piece
             if len(whole) > _MAX_TEXT:
                 raise TooLarge(f"a text of more than {_MAX_TEXT} characters where a URL was expected")
-        return whole.decode("latin-1")
+        try:
+            return whole.decode()
+        except UnicodeDecodeError:
+            raise InvalidRequest("a text that is not UTF-8") from None
 
     async def _texts(self) -> AsyncIterator[View]:
         if self._start:

@@ -27,7 +27,7 @@ class Journal(Protocol):
         kept as long as its task.
 
         Raises:
-            InvalidRequest: the key came with another ``fingerprint``.
+            IdempotencyMismatch: the key came with another ``fingerprint``.
         """
 
     async def get(self, task_id: str) -> Task | None: ...
@@ -65,7 +65,7 @@ class Files(Protocol):
         A key is kept as long as its file.
 
         Raises:
-            InvalidRequest: the key came with another ``fingerprint``.
+            IdempotencyMismatch: the key came with another ``fingerprint``.
         """
 
     async def delete(self, file_id: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any
 
 from mediagen.core.progress import Progress
@@ -22,6 +23,7 @@ class AttemptRun:
         self.checkpoint_now: Mapping[str, Any] = task.checkpoint
         """The last checkpoint that was saved."""
         self.stopping = False
+        self._ends = monotonic() + task.timeout_seconds
 
     @property
     def task_id(self) -> str:
@@ -34,6 +36,10 @@ class AttemptRun:
     @property
     def owner(self) -> str | None:
         return self._task.owner
+
+    @property
+    def seconds_left(self) -> float:
+        return self._ends - monotonic()
 
     @property
     def resume(self) -> Mapping[str, Any]:

@@ -49,12 +49,19 @@ class TaskService:
         owner: str | None = None,
         key: str | None = None,
         webhook: Webhook | None = None,
+        task_id: str | None = None,
+        files: Sequence[File] = (),
+        same: Mapping[str, Any] | None = None,
     ) -> Task:
         """A new task, queued; or, when the caller gave the same ``key`` (Idempotency-Key) before, the task of then.
 
+        ``files`` become rows together with the task; they name it by ``task_id`` (``core.files.new_id("task")``). When
+        the task of then is given its id is another one, they are no rows, and the caller removes their bytes. ``same``
+        is what the request is compared by in that case, when it is not the request itself.
+
         Raises:
-            InvalidRequest: the request does not fit its kind (``context["errors"]`` lists ``{field, message}``), or
-                the key came with another request.
+            InvalidRequest: the request does not fit its kind (``context["errors"]`` lists ``{field, message}``).
+            IdempotencyMismatch: the key came with another request.
             QueueFull: too many wait; ``retry_after`` seconds.
             Unavailable: the database does not write.
         """
@@ -66,7 +73,7 @@ class TaskService:
             raise InvalidRequest(f"timeout_seconds must be above 0 and at most {longest:g}", field="timeout_seconds")
         now = utc_now()
         task = Task(
-            id=new_id("task"),
+            id=task_id or new_id("task"),
             kind=kind,
             lane=pipeline.lane,
             status=TaskStatus.QUEUED,
@@ -82,9 +89,11 @@ class TaskService:
         self._admit()
         self._admitting += 1
         try:
-            asked = {"request": task.request, "priority": priority, "timeout_seconds": timeout_seconds}
+            request = task.request if same is None else same
+            asked = {"request": request, "priority": priority, "timeout_seconds": timeout_seconds}
             asked |= asked_of_webhook(webhook)
-            return await self._registry.add(task, key=scoped(key, kind, owner), fingerprint=fingerprint_of(asked))
+            scope = scoped(key, kind, owner)
+            return await self._registry.add(task, files, key=scope, fingerprint=fingerprint_of(asked))
         finally:
             self._admitting -= 1
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Final
 
 from aiohttp import hdrs, web
 
+from mediagen.core.clock import utc_now
+from mediagen.core.errors import InvalidRequest
 from mediagen.core.files import File
 from mediagen.core.presentation import disposition
 from mediagen.storage.base import HasLocalPaths, PresignsUrls, Storage
@@ -67,7 +70,8 @@ class Content:
             self._delivery = FromDisk(storage, threads)
         else:
             self._delivery = FromStore(storage)
-        self._elsewhere = storage if redirect and isinstance(storage, PresignsUrls) else None
+        self._presigns = storage if isinstance(storage, PresignsUrls) else None
+        self._elsewhere = self._presigns if redirect else None
         self._url_ttl_seconds = url_ttl_seconds
         self._stall_seconds = stall_seconds
         self._resource_policy = "cross-origin" if shared else "same-site"
@@ -125,19 +129,28 @@ class Content:
         }
 
     async def _redirect(self, store: PresignsUrls, file: File, *, download: bool) -> web.Response:
-        location = await store.presign(
+        headers = {
+            hdrs.LOCATION: await self._presigned(store, file, download=download),
+            hdrs.CACHE_CONTROL: "private, no-store",
+            hdrs.REFERRER_POLICY: "no-referrer",
+        }
+        return web.Response(status=HTTPStatus.FOUND, headers=headers)
+
+    async def presigned(self, file: File, *, download: bool) -> tuple[str, datetime]:
+        """The bucket's own link to a file, and when it ends. Raises InvalidRequest where the store has none."""
+        if self._presigns is None:
+            raise InvalidRequest("this store has no links of its own: leave url_mode out", field="url_mode")
+        ends = utc_now().replace(microsecond=0) + timedelta(seconds=self._url_ttl_seconds)
+        return await self._presigned(self._presigns, file, download=download), ends
+
+    async def _presigned(self, store: PresignsUrls, file: File, *, download: bool) -> str:
+        return await store.presign(
             file.key,
             ttl=self._url_ttl_seconds,
             filename=file.filename,
             media_type=file.served_type,
             inline=file.shown and not download,
         )
-        headers = {
-            hdrs.LOCATION: location,
-            hdrs.CACHE_CONTROL: "private, no-store",
-            hdrs.REFERRER_POLICY: "no-referrer",
-        }
-        return web.Response(status=HTTPStatus.FOUND, headers=headers)
 
 
 def _whole(file: File) -> _Body:

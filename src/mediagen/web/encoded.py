@@ -1,9 +1,13 @@
-"""JSON with stored files in it as base64, written while the files are read: memory stays flat whatever their size."""
+"""JSON with media in it as base64, written while the media are read: memory stays flat whatever their size."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import secrets
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import pybase64
@@ -11,37 +15,63 @@ from aiohttp import web
 
 from mediagen.core.files import File
 from mediagen.storage.base import Storage
+from mediagen.streams.base import Source
 
 _STEP: Final = 3 * 64 * 1024
 """Bytes encoded at a time: a multiple of three, so that the pieces join without padding between them."""
-_MARK: Final = "\x00file:"
-"""Stands for a file's base64 in a document; no text of ours holds a NUL."""
+_MARK: Final = f"\x00{secrets.token_hex(8)}:"
+"""Stands for base64 in a document; nobody outside knows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Medium:
+    """Bytes that can be read: how many, and how."""
+
+    size: int
+    open: Callable[[], AbstractAsyncContextManager[Source]]
+
+
+def stored(files: Sequence[File], storage: Storage) -> list[Medium]:
+    """Files in the store."""
+    return [Medium(file.bytes, partial(storage.open_source, file.key)) for file in files]
 
 
 def mark(index: int) -> str:
-    """What ``write`` replaces by the base64 of the file with that index."""
+    """What ``write`` replaces by the base64 of the medium with that index."""
     return f"{_MARK}{index}"
 
 
-def length_of(document: Any, files: Sequence[File]) -> int:
-    """Bytes of the whole text."""
-    return sum(
-        len(text.encode()) if isinstance(text, str) else -(-text.bytes // 3) * 4 for text in _cut(document, files)
-    )
-
-
-async def write(document: Any, files: Sequence[File], storage: Storage, response: web.StreamResponse) -> None:
-    """Write the document as JSON, with the base64 of files where they are marked.
+async def write(document: Any, media: Sequence[Medium], response: web.StreamResponse) -> None:
+    """Write the document as JSON, with the base64 of media where they are marked.
 
     Raises:
         NotFound, StorageUnavailable: and the text is not whole.
     """
+    await _write(_cut(document, media), response)
+
+
+async def respond(
+    request: web.Request, document: Any, media: Sequence[Medium], headers: dict[str, str]
+) -> web.StreamResponse:
+    """The document as an answer."""
+    cut = _cut(document, media)
+    response = web.StreamResponse(headers=headers)
+    response.content_type = "application/json"
+    response.charset = "utf-8"
+    response.content_length = sum(len(piece) if isinstance(piece, bytes) else -(-piece.size // 3) * 4 for piece in cut)
+    await response.prepare(request)
+    await _write(cut, response)
+    await response.write_eof()
+    return response
+
+
+async def _write(cut: Sequence[bytes | Medium], response: web.StreamResponse) -> None:
     buffer = memoryview(bytearray(_STEP))
-    for text in _cut(document, files):
-        if isinstance(text, str):
-            await response.write(text.encode())
+    for piece in cut:
+        if isinstance(piece, bytes):
+            await response.write(piece)
             continue
-        async with storage.open_source(text.key) as source:
+        async with piece.open() as source:
             filled = 0
             while count := await source.read_into(buffer[filled:]):
                 filled += count
@@ -51,25 +81,11 @@ async def write(document: Any, files: Sequence[File], storage: Storage, response
         await response.write(pybase64.b64encode(buffer[:filled]))
 
 
-async def respond(
-    request: web.Request, document: Any, files: Sequence[File], storage: Storage, headers: dict[str, str]
-) -> web.StreamResponse:
-    """The document as an answer."""
-    response = web.StreamResponse(headers=headers)
-    response.content_type = "application/json"
-    response.charset = "utf-8"
-    response.content_length = length_of(document, files)
-    await response.prepare(request)
-    await write(document, files, storage, response)
-    await response.write_eof()
-    return response
-
-
-def _cut(document: Any, files: Sequence[File]) -> list[str | File]:
-    """The text of the document, files standing for themselves."""
+def _cut(document: Any, media: Sequence[Medium]) -> list[bytes | Medium]:
+    """The text of the document, media standing for themselves."""
     first, *rest = json.dumps(document).split(json.dumps(_MARK)[1:-1])
-    cut: list[str | File] = [first]
+    cut: list[bytes | Medium] = [first.encode()]
     for text in rest:
         index, quote, after = text.partition('"')
-        cut += [files[int(index)], quote + after]
+        cut += [media[int(index)], (quote + after).encode()]
     return cut

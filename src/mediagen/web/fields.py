@@ -1,42 +1,153 @@
-"""Requests that come as JSON or as a form: the same fields either way.
+"""Requests that come as JSON or as a form: the same fields either way, and the media in them stored while they come.
 
 OpenAI's newer clients send every ``videos.create`` as a form, older ones and everybody else JSON. Fields in brackets
-(``metadata[a]``, ``input_reference[image_url]``) are levels.
+(``metadata[a]``, ``input_reference[image_url]``) are levels. Where a picture may stand (``Slot``) there is, in a form,
+a file; in either a URL, the id of a file, a ``data:`` URI or base64, alone or as ``{"image_url": …}``.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 from aiohttp import web
 
 from mediagen.core.errors import InvalidRequest, TooLarge, UnsupportedMedia
+from mediagen.core.files import File
+from mediagen.core.keys import Caller
+from mediagen.net.download import Fetcher
+from mediagen.pipelines.inputs import MAX_INPUTS, Arrivals, Inputs, Shelf, is_name
+from mediagen.pipelines.reception import Reception
+from mediagen.providers.base import Input, Role
 from mediagen.streams.base import KIB
-from mediagen.web.bodies import BodyLimits, read_json
+from mediagen.streams.embedded import chunks_of
+from mediagen.streams.embedded_many import EmbeddedFields
+from mediagen.streams.jsonfield import Pointer
+from mediagen.web.bodies import BodyLimits, parse_json, require_json
 from mediagen.web.forms import parts_of
-from mediagen.web.incoming import incoming
+from mediagen.web.incoming import Incoming, incoming
+from mediagen.web.multipart import Part
+from mediagen.web.origins import Origins, network_of
+from mediagen.web.uploads import form_name
 
 _MAX_FIELDS: Final = 100
 _MAX_VALUE: Final = 256 * KIB
+_URL: Final = "image_url"
+"""What OpenAI's API calls the URL in an object that stands for a picture."""
+_WORDS: Final = frozenset({_URL, "url", "file_id"})
+_NAME_HEAD: Final = 8
+"""Characters that tell a name of content from content."""
 
 
-async def read_fields(request: web.Request, limits: BodyLimits) -> dict[str, Any]:
-    """The fields of the body.
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A field that may hold pictures, ``most`` of them, for inputs of that role."""
 
-    Raises:
-        InvalidRequest: it is neither, or a field is given twice.
-        UnsupportedMedia: the form holds a file, which this call does not take.
-        TooLarge, BodyStalled
-    """
-    media_type = request.headers.get("Content-Type", "")
-    if media_type.partition(";")[0].strip().lower() != "multipart/form-data":
-        document = await read_json(request, limits) if request.can_read_body else None
+    name: str
+    role: Role
+    most: int = 1
+
+    @property
+    def places(self) -> list[Pointer]:
+        """Where its text can be in a document."""
+        bases: list[Pointer] = [(self.name,), (self.name, "*")]
+        return [place for base in bases for place in (base, (*base, _URL), (*base, _URL, "url"))]
+
+
+class Taken:
+    """A body that was read: ``fields`` without those of slots, and the inputs that stand there."""
+
+    def __init__(self, fields: dict[str, Any], slots: Sequence[Slot], arrivals: Arrivals) -> None:
+        self._given = [(slot, value) for slot in slots for value in _values(fields, slot)]
+        self.fields = fields
+        self.arrivals = arrivals
+
+    @property
+    def announced(self) -> tuple[Input, ...]:
+        """The inputs as far as they are known without fetching any: their roles."""
+        return tuple(Inputs.announced(slot.role) for slot, _ in self._given)
+
+    async def files(self) -> list[tuple[Role, File]]:
+        """The inputs as files, what was named by a URL fetched.
+
+        Raises:
+            InvalidRequest, UnsupportedMedia, TooLarge, UrlNotAllowed, InputUnavailable, InvalidBase64, and their kin.
+        """
+        return [(slot.role, await _file(value, slot, self.arrivals)) for slot, value in self._given]
+
+
+class Bodies:
+    """Reads bodies with media in them."""
+
+    def __init__(
+        self, reception: Reception, fetcher: Fetcher, shelf: Shelf, origins: Origins, limits: BodyLimits
+    ) -> None:
+        self._reception = reception
+        self._fetcher = fetcher
+        self._shelf = shelf
+        self._origins = origins
+        self._limits = limits
+
+    @asynccontextmanager
+    async def taken(self, request: web.Request, caller: Caller, slots: Sequence[Slot]) -> AsyncIterator[Taken]:
+        """The body; media that came in it are in the store. Unless the block claims them they are removed after it.
+
+        Raises:
+            InvalidRequest: it is neither JSON nor a form, or a field is given twice.
+            UnsupportedMedia, TooLarge, BodyStalled, InvalidBase64, StorageUnavailable
+        """
+        async with Arrivals(
+            self._reception,
+            self._fetcher,
+            self._shelf,
+            owner=caller.owner,
+            sees=caller.sees,
+            network=network_of(self._origins.client(request)),
+        ) as arrivals:
+            yield Taken(await self._read(request, slots, arrivals), slots, arrivals)
+
+    async def _read(self, request: web.Request, slots: Sequence[Slot], arrivals: Arrivals) -> dict[str, Any]:
+        """The fields; media stand in them as files, their names as text."""
+        if not request.can_read_body:
+            raise InvalidRequest("the body must be a JSON object or a form")
+        media_type = request.headers.get("Content-Type", "")
+        with incoming(request, self._limits) as body:
+            if media_type.partition(";")[0].strip().lower() == "multipart/form-data":
+                return await self._form(body, media_type, {slot.name: slot for slot in slots}, arrivals)
+            require_json(request)
+            return await self._json(body, slots, arrivals)
+
+    async def _json(self, body: Incoming, slots: Sequence[Slot], arrivals: Arrivals) -> dict[str, Any]:
+        most = self._limits.max_json_bytes
+        if body.size is not None and body.size > most + MAX_INPUTS * self._reception.max_bytes:
+            raise TooLarge(f"the body has {body.size} bytes, which is more than any")
+        places = [place for slot in slots for place in slot.places]
+        found: list[tuple[Pointer, File | str]] = []
+        embedded = EmbeddedFields(chunks_of(body), places, max_rest=most)
+        try:
+            async for field in embedded.fields():
+                if len(field.place) > 1 and not field.place[-1].isdigit() and field.place[-1] not in _WORDS:
+                    raise _no_picture(field.place[0])
+                if is_name(await field.peek(_NAME_HEAD)):
+                    found.append((field.place, await field.text()))
+                elif await field.peek(1):
+                    found.append((field.place, await arrivals.decoded(field.chunks())))
+        finally:
+            await embedded.aclose()
+        document = parse_json(embedded.rest)
         if not isinstance(document, dict):
             raise InvalidRequest("the body must be a JSON object or a form")
+        for place, value in found:
+            _set(document, place, value)
         return document
-    fields: dict[str, Any] = {}
-    with incoming(request, limits) as body:
-        parts = parts_of(body, media_type, max_rest=limits.max_json_bytes)
+
+    async def _form(
+        self, body: Incoming, media_type: str, slots: Mapping[str, Slot], arrivals: Arrivals
+    ) -> dict[str, Any]:
+        fields: dict[str, Any] = {}
+        parts = parts_of(body, media_type, max_rest=self._limits.max_json_bytes)
         count = 0
         while (part := await parts.next()) is not None:
             count += 1
@@ -44,14 +155,53 @@ async def read_fields(request: web.Request, limits: BodyLimits) -> dict[str, Any
                 raise InvalidRequest(f"the form has more than {_MAX_FIELDS} fields")
             if not part.name:
                 raise InvalidRequest("every part of a form is a field with a name in its Content-Disposition")
-            if part.filename is not None:
-                raise UnsupportedMedia(f"{part.name[:60]}: this call takes no files here", field=part.name[:60])
-            _put(fields, part.name, await _text(part.name, part))
+            slot = slots.get(part.name.partition("[")[0])
+            if part.filename is None:
+                _put(fields, part.name, await _text(part.name, part), many=slot is not None and slot.most > 1)
+                continue
+            if slot is None:
+                raise UnsupportedMedia(f"{part.name[:60]}: this call takes no file here", field=part.name[:60])
+            file = await arrivals.take(
+                part, filename=form_name(part.filename), declared=part.headers.get("Content-Type")
+            )
+            _put(fields, part.name, file, many=slot.most > 1)
         await parts.finish()
-    return fields
+        return fields
 
 
-async def _text(name: str, part: Any) -> str:
+def _values(fields: dict[str, Any], slot: Slot) -> list[Any]:
+    """Take the slot's field out; what stands there, one by one. Raises InvalidRequest."""
+    value = fields.pop(slot.name, None)
+    values = [each for each in (value if isinstance(value, list) else [value]) if each is not None and each != ""]
+    if len(values) > slot.most:
+        raise InvalidRequest(f"{slot.name}: at most {slot.most} is taken", field=slot.name)
+    return values
+
+
+async def _file(value: Any, slot: Slot, arrivals: Arrivals) -> File:
+    if isinstance(value, File):
+        return value
+    if isinstance(value, str):
+        return await arrivals.named(value)
+    if isinstance(value, dict):
+        named = {name: each for name, each in value.items() if each is not None and name in _WORDS}
+        url = named.get(_URL, named.get("url"))
+        if isinstance(url, dict):  # as in messages of a chat
+            url = url.get("url")
+        if len(named) == 1 and isinstance(url, str | File):
+            return await _file(url, slot, arrivals)
+        if len(named) == 1 and isinstance(file_id := named.get("file_id"), str):
+            return await arrivals.existing(file_id)
+    raise _no_picture(slot.name)
+
+
+def _no_picture(name: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"{name}: give a file, a URL, a data: URI, or an object with either {_URL} or file_id", field=name
+    )
+
+
+async def _text(name: str, part: Part) -> str:
     buffer = memoryview(bytearray(_MAX_VALUE + 1))
     filled = 0
     while count := await part.read_into(buffer[filled:]):
@@ -64,12 +214,12 @@ async def _text(name: str, part: Any) -> str:
         raise InvalidRequest(f"{name[:60]} is not UTF-8", field=name[:60]) from None
 
 
-def _put(fields: dict[str, Any], name: str, value: str) -> None:
-    """Set ``a[b][c]`` in its levels; ``a[]`` adds to a list."""
+def _put(fields: dict[str, Any], name: str, value: str | File, *, many: bool = False) -> None:
+    """Set ``a[b][c]`` in its levels; ``a[]`` adds to a list, and so does ``a`` when there may be ``many``."""
     first, *levels = name.replace("]", "").split("[")
     place: Any = fields
     key = first
-    for level in levels:
+    for level in levels or ([""] if many else []):
         if level == "":
             held = place.setdefault(key, [])
             if not isinstance(held, list):
@@ -83,3 +233,11 @@ def _put(fields: dict[str, Any], name: str, value: str) -> None:
     if key in place:
         raise InvalidRequest(f"{name[:60]} is given twice", field=name[:60])
     place[key] = value
+
+
+def _set(document: Any, place: Pointer, value: File | str) -> None:
+    """Put a value where the document has an empty text in its place."""
+    for token in place[:-1]:
+        document = document[int(token)] if isinstance(document, list) else document[token]
+    last = place[-1]
+    document[int(last) if isinstance(document, list) else last] = value

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from mediagen.core.errors import Conflict, NotFound, StorageUnavailable, Unavailable
 from mediagen.core.files import File, FileQuery
+from mediagen.core.tasks import Task
 from mediagen.storage.base import Storage
 from mediagen.tasks.ports import Files
 from mediagen.web.content import ABOUT, CONDITIONS, IN_PART, Content
@@ -41,6 +42,27 @@ async def delete_file(files: Files, storage: Storage, file: File) -> None:
             return
 
 
+async def delete_files_of(task: Task, files: Files, storage: Storage, *, sees: str | None) -> None:
+    """Remove what a task made and what came with its request; not the files that the request only named.
+
+    Raises:
+        StorageUnavailable, Unavailable
+    """
+    for file_id in _ids_of(task):
+        file = await files.get(file_id, owner=sees)
+        if file is not None and (file.task_id == task.id or file_id in _made(task)):
+            await delete_file(files, storage, file)
+
+
+def _made(task: Task) -> list[str]:
+    result = task.result or {}
+    return [file_id for file_id in (result.get("file"), *result.get("files", ())) if isinstance(file_id, str)]
+
+
+def _ids_of(task: Task) -> list[str]:
+    return [*_made(task), *(each["file_id"] for each in task.request.get("inputs", ()))]
+
+
 class FileRoutes:
     """``/v1/files``, without what brings them in."""
 
@@ -70,10 +92,21 @@ class FileRoutes:
             last_id=files[-1].id if files else None,
         )
 
-    @route("GET", "/v1/files/{id}", "Get what is known of a file", query=Linked, answer=FileView, fails=(NotFound,))
+    @route(
+        "GET",
+        "/v1/files/{id}",
+        "Get what is known of a file",
+        query=Linked,
+        answer=FileView,
+        fails=(NotFound, StorageUnavailable),
+    )
     async def get_file(self, call: Call[Linked, Empty]) -> FileView:
-        base = self._origins.base(call.request)
-        return self._views.file(await self._file(call), base, download=call.query.download)
+        file, download = await self._file(call), call.query.download
+        view = self._views.file(file, self._origins.base(call.request), download=download)
+        if call.query.url_mode == "presigned":
+            url, ends = await self._content.presigned(file, download=download)
+            view = view.model_copy(update={"url": url, "url_expires_at": ends})
+        return view
 
     @route(
         "GET|HEAD",

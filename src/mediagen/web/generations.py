@@ -16,15 +16,15 @@ from mediagen.core.errors import Conflict, MediagenError, NotFound
 from mediagen.core.keys import Caller
 from mediagen.core.tasks import Task, TaskStatus
 from mediagen.core.webhooks import Webhook
+from mediagen.pipelines.inputs import Arrivals
 from mediagen.tasks.requests import fingerprint_of
 from mediagen.tasks.service import TaskService
+from mediagen.web.problems import DO_NOT_RETRY
 
 REPEAT_SECONDS: Final = 600.0
 MAX_REMEMBERED: Final = 2048
 _UNSURE: Final = frozenset({"outcome_unknown", "cancelled", "timeout"})
 """Codes of tasks whose work may have been done all the same."""
-DO_NOT_RETRY: Final = {"x-should-retry": "false"}
-"""OpenAI's clients try 409 and 5xx again by themselves, POSTs too, unless the answer says this."""
 
 
 class Repeats:
@@ -69,11 +69,16 @@ class Generations:
         priority: int | None = None,
         timeout_seconds: float | None = None,
         webhook: Webhook | None = None,
+        arrivals: Arrivals | None = None,
     ) -> Task:
-        """The new task, or that of the same request a moment ago. Raises as ``TaskService.submit``."""
+        """The new task, or that of the same request a moment ago. Raises as ``TaskService.submit``.
+
+        ``arrivals``: what came with the request; it is claimed when the task is new.
+        """
         asked = spec.model_dump(mode="json", exclude_defaults=True)
         key = request.headers.get("Idempotency-Key")
-        digest = fingerprint_of({"owner": caller.owner, "kind": kind, "request": asked})
+        same = asked if arrivals is None else _by_content(asked, arrivals)
+        digest = fingerprint_of({"owner": caller.owner, "kind": kind, "request": same})
         if key is None and (earlier := self._repeats.earlier(request, digest)) is not None:
             with suppress(NotFound):
                 was = await self._service.get(earlier, owner=caller.sees)
@@ -87,13 +92,25 @@ class Generations:
             owner=caller.owner,
             key=key,
             webhook=webhook,
+            task_id=None if arrivals is None else arrivals.task_id,
+            files=() if arrivals is None else arrivals.stored,
+            same=same,
         )
+        if arrivals is not None and task.id == arrivals.task_id:
+            arrivals.claim()
         self._repeats.remember(digest, task.id)
         return task
 
     async def ended(self, task: Task, caller: Caller) -> Task:
         """The task once it has ended."""
         return await self._service.wait(task.id, owner=caller.sees)
+
+
+def _by_content(asked: Mapping[str, Any], arrivals: Arrivals) -> dict[str, Any]:
+    """A request as it compares with another one: what came with it has a new id each time, and the same bytes."""
+    content = {file.id: [file.bytes, file.checksum.algorithm, file.checksum.value] for file in arrivals.stored}
+    inputs = [{**each, "file_id": content.get(each["file_id"], each["file_id"])} for each in asked.get("inputs", ())]
+    return {**asked, "inputs": inputs} if inputs else dict(asked)
 
 
 def _may_be_repeated(task: Task) -> bool:
@@ -116,7 +133,7 @@ def failure_of(task: Task) -> MediagenError:
     if not error.retryable or error.code in _UNSURE:
         headers |= DO_NOT_RETRY
     known = _BY_CODE.get(error.code, MediagenError)
-    return known(error.message, task_id=task.id, headers=headers)
+    return known(error.message, task_id=task.id, headers=headers, retry_after=error.retry_after)
 
 
 def _by_code() -> Mapping[str, type[MediagenError]]:

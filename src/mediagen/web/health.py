@@ -104,6 +104,7 @@ class Gauges:
     tasks_live: Callable[[], int]
     tasks_waiting: Callable[[], int]
     feed_readers: Callable[[], int]
+    circuits_open: Callable[[], int]
 
 
 def _not_ready(model: type[Readiness]) -> Reply:
@@ -151,6 +152,7 @@ class HealthRoutes:
             tasks_live=self._gauges.tasks_live(),
             tasks_waiting=self._gauges.tasks_waiting(),
             feed_readers=self._gauges.feed_readers(),
+            circuits_open=self._gauges.circuits_open(),
         )
         return Answer(health, status=_status(readiness))
 

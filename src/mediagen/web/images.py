@@ -2,100 +2,54 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from aiohttp import web
-from pydantic import ConfigDict, Field
 
 from mediagen.core.errors import (
     ContentRefused,
-    MediagenError,
-    NotFound,
+    InputUnavailable,
+    InvalidBase64,
     OutcomeUnknown,
     ProviderError,
+    ProviderRateLimited,
     QueueFull,
+    StorageFull,
     StorageUnavailable,
+    TooLarge,
     UnknownModel,
+    UnsupportedMedia,
     UrlNotAllowed,
 )
-from mediagen.core.files import File
-from mediagen.core.tasks import Task, TaskStatus
+from mediagen.core.tasks import Task
 from mediagen.pipelines.images import ImageSpec, asked_for
+from mediagen.pipelines.inputs import InputRef, Inputs
 from mediagen.providers.registry import Providers
-from mediagen.storage.base import Storage
-from mediagen.tasks.ports import Files
-from mediagen.web import encoded
-from mediagen.web.generations import Generations, extras, failure_of
+from mediagen.web.fields import Bodies, Slot, Taken
+from mediagen.web.generations import Generations, extras
+from mediagen.web.image_answers import ImageAnswers
+from mediagen.web.image_shapes import ImageCreate, ImageEdit, ImagesAnswer
 from mediagen.web.origins import Origins
-from mediagen.web.problems import openai_error
+from mediagen.web.problems import BodyStalled
 from mediagen.web.routing import Answer, Call, Empty, Reply, route, validate
-from mediagen.web.schemas import Priority, Said, TaskView
+from mediagen.web.schemas import TaskView
 from mediagen.web.tasks import task_answer
 from mediagen.web.views import Views
-from mediagen.web.webhooks import Notified, WebhookTargets
+from mediagen.web.webhooks import WebhookTargets
 
-HEARTBEAT_SECONDS = 10.0
+_SLOTS: Final = (Slot("image", "image", most=16), Slot("images", "image", most=16), Slot("mask", "mask"))
 _FAILS: Final = (
     UnknownModel,
     UrlNotAllowed,
     ContentRefused,
     QueueFull,
     ProviderError,
+    ProviderRateLimited,
     OutcomeUnknown,
     StorageUnavailable,
 )
-
-
-class ImageCreate(Notified):
-    """What OpenAI's clients send, and what other providers take beside it. Null is as the provider likes best."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    prompt: str = Field(min_length=1, max_length=32_000)
-    model: str | None = Field(None, max_length=200, description="one of GET /v1/models; null: the first that makes one")
-    n: int | None = Field(None, ge=1, le=10)
-    size: str | None = Field(None, max_length=20, description="WIDTHxHEIGHT or auto")
-    quality: str | None = Field(None, max_length=40)
-    background: Literal["transparent", "opaque", "auto"] | None = None
-    output_format: Literal["png", "jpeg", "webp"] | None = None
-    output_compression: int | None = Field(None, ge=0, le=100)
-    style: str | None = Field(None, max_length=40)
-    moderation: str | None = Field(None, max_length=40)
-    user: str | None = Field(None, max_length=512)
-    response_format: Literal["url", "b64_json"] | None = Field(None, description="null: url")
-    stream: bool | None = Field(None, description="server-sent events: heartbeats, then each picture")
-    partial_images: int | None = Field(None, ge=0, le=3)
-    negative_prompt: str | None = Field(None, max_length=32_000)
-    seed: int | None = None
-    priority: Priority | None = None
-    timeout_seconds: float | None = Field(None, gt=0, description="limit of one attempt")
-
-
-class ImageData(Said):
-    """A picture: where it is, or what it is."""
-
-    url: str | None = None
-    b64_json: str | None = None
-    revised_prompt: str | None = None
-    file_id: str
-
-
-class ImagesAnswer(Said):
-    """Pictures."""
-
-    created: int
-    data: list[ImageData]
-    model: str
-    task_id: str
-    size: str | None = None
-    quality: str | None = None
-    background: str | None = None
-    output_format: str | None = None
-    usage: dict[str, Any] | None = None
+_LATER: Final = Reply(HTTPStatus.ACCEPTED, "the task that makes them", TaskView, gives=("Location", "Retry-After"))
 
 
 class ImageRoutes:
@@ -105,19 +59,21 @@ class ImageRoutes:
         self,
         generations: Generations,
         providers: Providers,
-        files: Files,
-        storage: Storage,
+        inputs: Inputs,
+        bodies: Bodies,
+        answers: ImageAnswers,
         views: Views,
         origins: Origins,
         targets: WebhookTargets,
     ) -> None:
-        self._targets = targets
         self._generations = generations
         self._providers = providers
-        self._files = files
-        self._storage = storage
+        self._inputs = inputs
+        self._bodies = bodies
+        self._answers = answers
         self._views = views
         self._origins = origins
+        self._targets = targets
 
     @route(
         "POST",
@@ -127,27 +83,15 @@ class ImageRoutes:
         answer=ImagesAnswer,
         fails=_FAILS,
         takes=("Idempotency-Key", "Prefer"),
-        also=(Reply(HTTPStatus.ACCEPTED, "the task that makes them", TaskView, gives=("Location", "Retry-After")),),
+        also=(_LATER,),
     )
     async def generate_images(self, call: Call[Empty, ImageCreate]) -> Answer | web.StreamResponse:
         return await self.generated(call)
 
     async def generated(self, call: Call[Empty, ImageCreate]) -> Answer | web.StreamResponse:
         """The pictures, once they are in the store."""
-        task = await self._submit(call)
-        if "respond-async" in call.request.headers.get("Prefer", "").lower():
-            return await self._accepted(call, task)
-        if call.body.stream:
-            return await self._streamed(call, task)
-        task = await self._generations.ended(task, call.caller)
-        if task.status is not TaskStatus.COMPLETED:
-            raise failure_of(task)
-        files = await self._made(task)
-        document = self._document(call, task, files)
-        headers = {"x-mediagen-task": task.id}
-        if call.body.response_format == "b64_json":
-            return await encoded.respond(call.request, document, files, self._storage, headers)
-        return Answer(ImagesAnswer(**document), headers=headers)
+        task = await self._submit(call, call.body)
+        return await self._answer(call, call.body, task, "image_generation")
 
     @route(
         "POST",
@@ -162,15 +106,50 @@ class ImageRoutes:
     )
     async def generate_images_later(self, call: Call[Empty, ImageCreate]) -> Answer:
         """The queued task."""
-        return await self._accepted(call, await self._submit(call))
+        return await self._accepted(call, await self._submit(call, call.body))
 
-    async def _submit(self, call: Call[Empty, ImageCreate]) -> Task:
-        body = call.body
+    @route(
+        "POST",
+        "/v1/images/edits",
+        "Edit pictures, or make new ones after them; a form or JSON",
+        body=ImageEdit,
+        answer=ImagesAnswer,
+        fails=(
+            *_FAILS,
+            UnsupportedMedia,
+            TooLarge,
+            BodyStalled,
+            InvalidBase64,
+            InputUnavailable,
+            StorageFull,
+        ),
+        streamed=True,
+        takes=("Idempotency-Key", "Prefer"),
+        also=(_LATER,),
+    )
+    async def edit_images(self, call: Call[Empty, ImageEdit]) -> Answer | web.StreamResponse:
+        """The edited pictures, once they are in the store."""
+        async with self._bodies.taken(call.request, call.caller, _SLOTS) as taken:
+            body = validate(ImageEdit, taken.fields)
+            task = await self._submit(call, body, taken)
+        return await self._answer(call, body, task, "image_edit")
+
+    async def _submit(self, call: Call[Any, Any], body: ImageCreate, taken: Taken | None = None) -> Task:
+        """The task. Raises InvalidRequest, UnknownModel, QueueFull: what cannot be made is refused before it is one."""
         known = body.model_dump(
             include=set(ImageSpec.model_fields) & set(ImageCreate.model_fields), exclude_none=True, mode="json"
         )
+        if not (body.stream and body.partial_images):
+            known.pop("partial_images", None)
         spec = validate(ImageSpec, {**known, "extra": extras(body)})
-        asked_for(spec, self._providers)  # what cannot be made is refused before it is a task
+        announced = () if taken is None else taken.announced
+        asked_for(spec, self._providers, announced, edits=taken is not None)
+        if taken is not None:
+            given = await taken.files()
+            inputs = tuple(self._inputs.made_of(file, role) for role, file in given)
+            asked_for(spec, self._providers, inputs, edits=True)
+            refs = tuple(InputRef(role=role, file_id=file.id) for role, file in given)
+            spec = spec.model_copy(update={"inputs": refs})
         return await self._generations.submit(
             "image",
             spec,
@@ -179,79 +158,20 @@ class ImageRoutes:
             priority=body.priority,
             timeout_seconds=body.timeout_seconds,
             webhook=self._targets.of(body, call.request),
+            arrivals=None if taken is None else taken.arrivals,
         )
 
-    async def _accepted(self, call: Call[Empty, ImageCreate], task: Task) -> Answer:
+    async def _answer(
+        self, call: Call[Any, Any], body: ImageCreate, task: Task, event: str
+    ) -> Answer | web.StreamResponse:
+        if "respond-async" in call.request.headers.get("Prefer", "").lower():
+            return await self._accepted(call, task)
+        if body.stream:
+            return await self._answers.streamed(call, body, task, event)
+        return await self._answers.whole(call, body, task)
+
+    async def _accepted(self, call: Call[Any, Any], task: Task) -> Answer:
         view = await self._views.task(task, self._origins.base(call.request))
         answer = task_answer(task, view, status=HTTPStatus.ACCEPTED)
         location = self._views.path(f"/v1/tasks/{task.id}")
         return Answer(view, HTTPStatus.ACCEPTED, {**answer.headers, "Location": location})
-
-    async def _made(self, task: Task) -> list[File]:
-        """The files of a completed task. Raises NotFound: one was deleted meanwhile."""
-        files = [await self._files.get(file_id) for file_id in (task.result or {}).get("files", ())]
-        if None in files:
-            raise NotFound("a picture of this task was deleted", task_id=task.id)
-        return [file for file in files if file is not None]
-
-    def _document(self, call: Call[Empty, ImageCreate], task: Task, files: Sequence[File]) -> dict[str, Any]:
-        """The answer, base64 standing as marks (``encoded``)."""
-        result = task.result or {}
-        reported = result.get("reported", {})
-        base = self._origins.base(call.request)
-        in_text = call.body.response_format == "b64_json"
-        data = []
-        for index, file in enumerate(files):
-            view = self._views.file(file, base)
-            picture = {"url": view.url, "file_id": file.id, "b64_json": encoded.mark(index) if in_text else None}
-            data.append({**picture, "revised_prompt": result.get("revised_prompts", {}).get(str(index))})
-        return {
-            "created": int(task.created_at.timestamp()),
-            "data": data,
-            "model": result.get("model", ""),
-            "task_id": task.id,
-            "size": reported.get("size") or _size_of(files),
-            "quality": reported.get("quality"),
-            "background": reported.get("background"),
-            "output_format": reported.get("output_format"),
-            "usage": result.get("usage"),
-        }
-
-    async def _streamed(self, call: Call[Empty, ImageCreate], task: Task) -> web.StreamResponse:
-        """Heartbeats as comments until the pictures are there, then an event for each; an error is an event too."""
-        response = web.StreamResponse(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
-        response.headers["x-mediagen-task"] = task.id
-        response.content_type = "text/event-stream"
-        response.charset = "utf-8"
-        await response.prepare(call.request)
-        async with asyncio.TaskGroup() as group:
-            ending = group.create_task(self._generations.ended(task, call.caller))
-            while not ending.done():
-                await response.write(f": {task.id}\n\n".encode())
-                await asyncio.wait({ending}, timeout=HEARTBEAT_SECONDS)
-        ended = ending.result()
-        try:
-            if ended.status is not TaskStatus.COMPLETED:
-                raise failure_of(ended)
-            files = await self._made(ended)
-        except MediagenError as exc:
-            await response.write(f"event: error\ndata: {json.dumps(openai_error(exc))}\n\n".encode())
-        else:
-            for index, picture in enumerate(self._document(call, ended, files)["data"]):
-                event = {
-                    **{name: value for name, value in picture.items() if value is not None},
-                    "type": "image_generation.completed",
-                    "created_at": int(ended.created_at.timestamp()),
-                    "b64_json": encoded.mark(index),
-                    "usage": (ended.result or {}).get("usage"),
-                }
-                await response.write(b"event: image_generation.completed\ndata: ")
-                await encoded.write(event, files, self._storage, response)
-                await response.write(b"\n\n")
-        await response.write_eof()
-        return response
-
-
-def _size_of(files: Sequence[File]) -> str | None:
-    first = files[0] if files else None
-    return f"{first.width}x{first.height}" if first is not None and first.width and first.height else None

@@ -27,6 +27,9 @@ from mediagen.core.keys import Scope
 from mediagen.events.courier import Courier
 from mediagen.pipelines.keep import Keeping
 from mediagen.pipelines.reception import Reception
+from mediagen.providers.circuit import CircuitState
+from mediagen.providers.registry import Providers
+from mediagen.providers.turns import Ending
 from mediagen.tasks.dispatcher import LaneDispatcher
 from mediagen.web.door import Door
 from mediagen.web.feed import Hub
@@ -36,6 +39,7 @@ from mediagen.web.traffic import BOUNDS, Outcomes, Traffic
 
 PREFIX: Final = "mediagen"
 _STORED_SECONDS: Final = 0.5
+_CIRCUIT: Final = {CircuitState.CLOSED: 0, CircuitState.HALF_OPEN: 1, CircuitState.OPEN: 2}
 _ENDS: Final = (*map(str, BOUNDS), "+Inf")
 
 
@@ -54,6 +58,7 @@ class MetricsRoutes:
         reception: Reception,
         door: Door,
         courier: Courier,
+        providers: Providers,
     ) -> None:
         self._traffic = traffic
         self._outcomes = outcomes
@@ -65,6 +70,7 @@ class MetricsRoutes:
         self._reception = reception
         self._door = door
         self._courier = courier
+        self._providers = providers
         self._stored = 0
 
     @route("GET|HEAD", "/metrics", "Figures for Prometheus", media_type="text/plain", needs=Scope.METRICS)
@@ -77,6 +83,8 @@ class MetricsRoutes:
             *self._tasks(),
             *self._bytes(),
             *self._webhooks(),
+            *self._paid_calls(),
+            *self._spending(),
             *self._connections(),
             *self._state(),
         )
@@ -152,6 +160,39 @@ class MetricsRoutes:
             attempts.add_metric((outcome,), self._courier.outcomes[status])
         yield attempts
         yield GaugeMetricFamily(f"{PREFIX}_webhooks_waiting", "Deliveries that wait", self._courier.waiting)
+
+    def _paid_calls(self) -> Iterator[Metric]:
+        name, labels = f"{PREFIX}_provider", ("provider",)
+        state = GaugeMetricFamily(f"{name}_circuit_state", "0 closed, 1 half open, 2 open", labels=labels)
+        limit = GaugeMetricFamily(f"{name}_limit", "Paid calls that may be in flight, for now", labels=labels)
+        in_flight = GaugeMetricFamily(f"{name}_in_flight", "Paid calls in flight", labels=labels)
+        waiting = GaugeMetricFamily(f"{name}_waiting", "Attempts that wait for their turn", labels=labels)
+        pause = GaugeMetricFamily(f"{name}_pause_seconds", "Until paid calls are begun; 0: they are", labels=labels)
+        calls = CounterMetricFamily(
+            f"{name}_calls", "Paid calls by how they ended; not_asked: not made", labels=(*labels, "outcome")
+        )
+        for provider, turns in self._providers.turns.items():
+            state.add_metric((provider,), _CIRCUIT[turns.circuit.state])
+            limit.add_metric((provider,), turns.limiter.limit)
+            in_flight.add_metric((provider,), turns.limiter.in_flight)
+            waiting.add_metric((provider,), turns.waiting)
+            pause.add_metric((provider,), turns.opens_in)
+            for ending in Ending:
+                calls.add_metric((provider, str(ending)), turns.endings[ending])
+        yield from (state, limit, in_flight, waiting, pause, calls)
+
+    def _spending(self) -> Iterator[Metric]:
+        name, spending = f"{PREFIX}_provider", self._providers.spending
+        cost = CounterMetricFamily(f"{name}_cost_usd", "US dollars, as far as providers say", labels=("provider",))
+        for provider, dollars in spending.cost_usd.items():
+            cost.add_metric((provider,), dollars)
+        yield cost
+        used = CounterMetricFamily(
+            f"{name}_usage", "What work took, as far as providers say", labels=("provider", "unit")
+        )
+        for labels, amount in spending.used.items():
+            used.add_metric(labels, amount)
+        yield used
 
     def _state(self) -> Iterator[Metric]:
         lag = f"{PREFIX}_event_loop_lag"

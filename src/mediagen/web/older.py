@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from mediagen.core.errors import (
     Conflict,
     InvalidRequest,
     NotFound,
     ProviderError,
+    ProviderRateLimited,
     QueueFull,
     UnknownModel,
     UrlNotAllowed,
 )
+from mediagen.core.files import File
 from mediagen.core.tasks import Task, TaskStatus
 from mediagen.tasks.ports import Files
 from mediagen.tasks.service import TaskService
-from mediagen.web.images import ImageCreate, ImageRoutes, ImagesAnswer
+from mediagen.web.image_shapes import ImageCreate, ImagesAnswer
+from mediagen.web.images import ImageRoutes
 from mediagen.web.origins import Origins
 from mediagen.web.routing import Answer, Call, Empty, route, validate
 from mediagen.web.schemas import Said
@@ -37,6 +41,7 @@ _STATUS: Final = {
     TaskStatus.CANCELLED: "cancelled",
     TaskStatus.TIMED_OUT: "timedout",
 }
+_SIZE: Final = re.compile(r"(\d{1,5})x(\d{1,5})")
 _HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
@@ -56,6 +61,45 @@ class Begun(Said):
     check_status_url: str
 
 
+class FilmData(Said):
+    """What is known of a film; what only a look into it would tell is null."""
+
+    width: int | None
+    height: int | None
+    duration: float | None = Field(description="seconds")
+    fps: int | None = Field(description="as it was asked for")
+    codec: str | None = None
+    audio_codec: str | None = None
+    file_size_bytes: int
+    bitrate: int | None = Field(description="bits a second, of the file as a whole")
+    mime_type: str
+    format: str
+
+
+class Film(Said):
+    """One that is done: always a link."""
+
+    url: str
+    b64_json: None = None
+    metadata: FilmData
+    revised_prompt: str | None = None
+
+
+class FilmUsage(Said):
+    videos_generated: int
+    total_duration_seconds: float | None
+    estimated_cost: float | None = Field(description="in US dollars, as the provider told")
+
+
+class FilmsMade(Said):
+    """What came of a job."""
+
+    created: int
+    data: list[Film]
+    model: str | None
+    usage: FilmUsage
+
+
 class OlderTask(Said):
     """A job as earlier clients read it."""
 
@@ -66,8 +110,8 @@ class OlderTask(Said):
     updated_at: datetime
     completed_at: datetime | None
     error: str | None
-    result: str | None
-    video_response: dict[str, Any] | None
+    result: str | None = Field(description="the link")
+    video_response: FilmsMade | None
 
 
 class OlderRoutes:
@@ -95,7 +139,7 @@ class OlderRoutes:
         "Make pictures (older path of POST /v1/images/generations)",
         body=AnyFields,
         answer=ImagesAnswer,
-        fails=(UnknownModel, UrlNotAllowed, QueueFull, ProviderError),
+        fails=(UnknownModel, UrlNotAllowed, QueueFull, ProviderError, ProviderRateLimited),
         takes=("Idempotency-Key",),
     )
     async def older_images(self, call: Call[Empty, AnyFields]) -> Answer | web.StreamResponse:
@@ -170,28 +214,11 @@ class OlderRoutes:
         return task
 
     async def _view(self, call: Call[Empty, Empty], task: Task) -> OlderTask:
-        result = task.result or {}
-        file_id = result.get("file")
+        file_id = (task.result or {}).get("file")
         file = None if file_id is None else await self._files.get(file_id)
         percent = task.progress.percent if task.progress is not None else None
         done = task.status is TaskStatus.COMPLETED
         url = None if file is None else self._views.file(file, self._origins.base(call.request)).url
-        film = None
-        if file is not None:
-            about = {
-                "width": file.width,
-                "height": file.height,
-                "duration": file.duration_seconds,
-                "fps": task.request.get("fps"),
-                "file_size_bytes": file.bytes,
-                "mime_type": file.media_type,
-            }
-            film = {
-                "created": int(task.created_at.timestamp()),
-                "data": [{"url": url, "metadata": about}],
-                "model": result.get("model"),
-                "usage": {"videos_generated": 1, "estimated_cost": result.get("cost_usd")},
-            }
         return OlderTask(
             task_id=task.id,
             status=_STATUS[task.status],
@@ -201,8 +228,41 @@ class OlderRoutes:
             completed_at=task.ended_at,
             error=None if task.error is None else task.error.message,
             result=url,
-            video_response=film,
+            video_response=None if file is None or url is None else _made(task, file, url),
         )
+
+
+def _made(task: Task, file: File, url: str) -> FilmsMade:
+    """What came of the task; where the file itself tells nothing, as its provider told."""
+    result = task.result or {}
+    told = result.get("reported", {})
+    size = _SIZE.fullmatch(str(told.get("size")))
+    seconds = file.duration_seconds or _number(told.get("seconds"))
+    about = FilmData(
+        width=file.width or (int(size[1]) if size else None),
+        height=file.height or (int(size[2]) if size else None),
+        duration=seconds,
+        fps=task.request.get("fps"),
+        file_size_bytes=file.bytes,
+        bitrate=round(file.bytes * 8 / seconds) if seconds else None,
+        mime_type=file.media_type,
+        format=file.media_type.partition("/")[2],
+    )
+    return FilmsMade(
+        created=int(file.created_at.timestamp()),
+        data=[Film(url=url, metadata=about)],
+        model=result.get("model"),
+        usage=FilmUsage(videos_generated=1, total_duration_seconds=seconds, estimated_cost=result.get("cost_usd")),
+    )
+
+
+def _number(said: object) -> float | None:
+    """Seconds as a provider wrote them, above 0."""
+    try:
+        value = float(said) if isinstance(said, int | float | str) else 0.0
+    except ValueError:
+        return None
+    return value if 0 < value < math.inf else None
 
 
 def in_our_spelling(body: BaseModel) -> dict[str, Any]:

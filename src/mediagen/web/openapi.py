@@ -14,7 +14,15 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from mediagen import __version__
-from mediagen.core.errors import MediagenError, Overloaded, RateLimited, Unauthorized, Unavailable
+from mediagen.core.errors import (
+    IdempotencyMismatch,
+    MediagenError,
+    Overloaded,
+    ProviderError,
+    RateLimited,
+    Unauthorized,
+    Unavailable,
+)
 from mediagen.web.problems import ANY_CALL, OPENAI_PREFIXES, OpenAIProblem, Problem, status_of
 from mediagen.web.rates import RATE_HEADERS
 from mediagen.web.routing import Declaration, Empty, declarations
@@ -221,7 +229,8 @@ def _answers(
 
 
 def _errors(declared: Declaration) -> tuple[type[MediagenError], ...]:
-    return ANY_CALL + declared.fails + (() if declared.public else (Unauthorized,))
+    keyed = (IdempotencyMismatch,) if "Idempotency-Key" in declared.takes else ()
+    return ANY_CALL + declared.fails + keyed + (() if declared.public else (Unauthorized,))
 
 
 def _event(models: Iterable[type[BaseModel]], schemas: Schemas) -> Json:
@@ -258,7 +267,7 @@ def _problem(
     openai = declared.path.startswith(OPENAI_PREFIXES)
     name = ".".join((f"{'OpenAI' if openai else ''}{status}", *codes, *(("head",) if head else ())))
     if name not in responses:
-        waits = any(issubclass(error, Overloaded | Unavailable) for error in errors)
+        waits = any(issubclass(error, Overloaded | ProviderError | Unavailable) for error in errors)
         gives = (
             *(("Retry-After",) if waits else ()),
             *(RATE_HEADERS if RateLimited in errors else ()),

@@ -19,6 +19,12 @@ from mediagen.core import errors
 from mediagen.core.errors import InvalidRequest, MediagenError, UnsupportedMedia
 
 OPENAI_PREFIXES: Final = ("/v1/images", "/v1/videos", "/v1/models")
+"""Paths of routes in the shapes of OpenAI. Its clients leave ``/v1`` out when their base URL does."""
+
+
+def is_openai(path: str) -> bool:
+    """Whether a request to that path is OpenAI's."""
+    return path.startswith(OPENAI_PREFIXES) or f"/v1{path}".startswith(OPENAI_PREFIXES)
 
 
 class FieldFault(BaseModel):
@@ -109,6 +115,7 @@ STATUS: Final[Mapping[type[MediagenError], HTTPStatus]] = {
     MediagenError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.InvalidRequest: HTTPStatus.BAD_REQUEST,
     errors.UnsupportedMedia: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.IdempotencyMismatch: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.Unauthorized: HTTPStatus.UNAUTHORIZED,
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.Conflict: HTTPStatus.CONFLICT,
@@ -146,6 +153,9 @@ CLOSING: Final = frozenset(
     {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE}
 )
 """After these the rest of the body is not wanted, so the connection is not used again."""
+
+DO_NOT_RETRY: Final = {"x-should-retry": "false"}
+"""OpenAI's clients try 409 and 5xx again by themselves, POSTs too, unless the answer says this."""
 
 _OPENAI_TYPES: Final[Mapping[HTTPStatus, str]] = {
     HTTPStatus.UNAUTHORIZED: "authentication_error",
@@ -203,7 +213,7 @@ def answer(error: MediagenError, *, path: str, request_id: str) -> web.Response:
     """
     status = status_of(type(error))
     body: dict[str, Any]
-    if path.startswith(OPENAI_PREFIXES):
+    if is_openai(path):
         body = openai_error(error)
         media_type = "application/json"
     else:
@@ -224,6 +234,8 @@ def answer(error: MediagenError, *, path: str, request_id: str) -> web.Response:
     response = web.Response(status=int(status), text=json.dumps(body), content_type=media_type)
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(max(0, math.ceil(error.retry_after)))
+    if path.startswith(OPENAI_PREFIXES) and status is HTTPStatus.CONFLICT:
+        response.headers.update(DO_NOT_RETRY)
     headers = error.context.get("headers")
     if isinstance(headers, Mapping):
         response.headers.update(headers)

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mediagen.core.errors import InvalidRequest, MediagenError
 from mediagen.core.keys import ANYBODY, Caller, Scope
 from mediagen.web.bodies import BodyLimits, not_yet, read_json, refuse_encoded
+from mediagen.web.problems import OPENAI_PREFIXES
 
 QueryT = TypeVar("QueryT", bound=BaseModel)
 BodyT = TypeVar("BodyT", bound=BaseModel)
@@ -204,13 +205,20 @@ class Admission(Protocol):
 def register(
     app: web.Application, owners: Iterable[object], *, base_path: str, limits: BodyLimits, admission: Admission
 ) -> None:
-    """Add the routes of all handlers of ``owners`` to ``app``. GET routes answer HEAD as well."""
+    """Add the routes of all handlers of ``owners`` to ``app``. GET routes answer HEAD as well.
+
+    Those in the shapes of OpenAI are there without ``/v1`` too, for clients whose base URL lacks it.
+    """
     for owner in owners:
         for _, declaration in declarations(type(owner)):
             handler = cast(Handler, getattr(owner, declaration.handler))
             serve = _dispatcher(handler, declaration, limits, admission)
-            for method in declaration.methods:
-                app.router.add_route(method, base_path + declaration.path, serve, expect_handler=not_yet)
+            paths = [declaration.path]
+            if declaration.path.startswith(OPENAI_PREFIXES):
+                paths.append(declaration.path.removeprefix("/v1"))
+            for path in paths:
+                for method in declaration.methods:
+                    app.router.add_route(method, base_path + path, serve, expect_handler=not_yet)
 
 
 def _dispatcher(

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from mediagen.core.files import FileKind
 from mediagen.core.progress import Stage
 from mediagen.core.tasks import TaskStatus
-from mediagen.core.webhooks import WebhookEvent
 
 Priority: TypeAlias = Annotated[int, Field(ge=0, le=100, description="0-100, higher first")]
 TaskId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^task_[0-9a-f]{32}$")]
@@ -85,6 +84,9 @@ class TaskErrorView(Said):
     retryable: bool
     attempt: int
     detail: str | None
+    retry_after: float | None = Field(
+        None, description="seconds after `ended_at` before which trying again is of no use; null: not known"
+    )
 
 
 class TaskView(Said):
@@ -111,17 +113,6 @@ class TaskView(Said):
     error: TaskErrorView | None
     webhook_url: str | None
     links: dict[str, str]
-
-
-class EventBody(Said):
-    """What a webhook is told. ``omitted``: fields of the task that were too large for it; the task has them."""
-
-    id: str
-    object: Literal["event"] = "event"
-    created_at: int
-    type: WebhookEvent
-    data: TaskView
-    omitted: tuple[str, ...] = ()
 
 
 class Page(Said):
@@ -166,6 +157,9 @@ class Linked(Given):
     """How the content is wanted by those who are given the ``url``."""
 
     download: bool = Field(False, description="url gives an attachment whatever it is, unless it is a CDN's")
+    url_mode: Literal["link", "presigned"] = Field(
+        "link", description="presigned: url is the bucket's own, for those who must not reach this server"
+    )
 
 
 class SignedLink(BaseModel):
@@ -324,3 +318,4 @@ class Health(Readiness):
     tasks_live: int
     tasks_waiting: int
     feed_readers: int
+    circuits_open: int = Field(description="providers that are not asked for now; the server takes work all the same")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
@@ -15,7 +15,7 @@ from mediagen.storage.base import Storage
 from mediagen.tasks.ports import Files
 from mediagen.tasks.service import TaskService
 from mediagen.tasks.timing import poll_after_seconds
-from mediagen.web.files import delete_file
+from mediagen.web.files import delete_files_of
 from mediagen.web.origins import Origins
 from mediagen.web.routing import Answer, Call, Empty, route
 from mediagen.web.schemas import (
@@ -114,10 +114,7 @@ class TaskRoutes:
             if not task.ended:
                 raise Conflict(f"the task is {task.status}; cancel it first", task_id=task.id)
             # the task goes last, so that a deletion that failed half-way can be asked for again
-            for file_id in _file_ids(task):
-                file = await self._files.get(file_id, owner=call.caller.sees)
-                if file is not None:
-                    await delete_file(self._files, self._storage, file)
+            await delete_files_of(task, self._files, self._storage, sees=call.caller.sees)
         await self._service.delete(call.id, owner=call.caller.sees)
         return Deleted(id=call.id)
 
@@ -167,10 +164,3 @@ def task_answer(task: Task, view: TaskView, **more: Any) -> Answer:
     """A task as an answer, with ``Retry-After`` while it pays to ask again."""
     seconds = poll_after_seconds(task, datetime.now(UTC))
     return Answer(view, headers={} if seconds is None else {"Retry-After": str(seconds)}, **more)
-
-
-def _file_ids(task: Task) -> Iterator[str]:
-    result = task.result or {}
-    if isinstance(result.get("file"), str):
-        yield result["file"]
-    yield from (file_id for file_id in result.get("files", ()) if isinstance(file_id, str))

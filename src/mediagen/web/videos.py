@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field
 
 from mediagen.core.clock import utc_now
 from mediagen.core.errors import (
@@ -14,6 +13,8 @@ from mediagen.core.errors import (
     Conflict,
     ContentRefused,
     DeadlineExceeded,
+    InputUnavailable,
+    InvalidBase64,
     InvalidRequest,
     NotFound,
     ProviderError,
@@ -25,9 +26,9 @@ from mediagen.core.errors import (
     UnsupportedMedia,
     UrlNotAllowed,
 )
-from mediagen.core.files import File
 from mediagen.core.tasks import Task, TaskQuery, TaskStatus
-from mediagen.core.webhooks import Webhook
+from mediagen.core.webhooks import VIDEO_EVENTS, Webhook
+from mediagen.pipelines.inputs import InputRef, Inputs
 from mediagen.pipelines.variants import Variants
 from mediagen.pipelines.videos import VideoSpec, film_asked_for
 from mediagen.providers.registry import Providers
@@ -35,110 +36,34 @@ from mediagen.storage.base import Storage
 from mediagen.tasks.ports import Files
 from mediagen.tasks.service import TaskService
 from mediagen.tasks.timing import poll_after_seconds
-from mediagen.web.bodies import BodyLimits
 from mediagen.web.content import ABOUT, CONDITIONS, IN_PART, Content
-from mediagen.web.fields import read_fields
-from mediagen.web.files import delete_file
+from mediagen.web.fields import Bodies, Slot, Taken
+from mediagen.web.files import delete_files_of
 from mediagen.web.generations import Generations, extras
 from mediagen.web.origins import Origins
 from mediagen.web.problems import BodyStalled, PreconditionFailed, RangeNotSatisfiable
 from mediagen.web.routing import Answer, Call, Empty, route, validate
-from mediagen.web.schemas import Given, Order, PageSize, Priority, Said
-from mediagen.web.views import Views
-from mediagen.web.webhooks import Notified, WebhookTargets
+from mediagen.web.video_shapes import (
+    STATUS,
+    Remix,
+    Variant,
+    VideoCreate,
+    VideoDeleted,
+    VideoFilter,
+    VideoPage,
+    VideoView,
+    task_id_of,
+    video_id_of,
+)
+from mediagen.web.video_views import VideoViews
+from mediagen.web.webhooks import WebhookTargets
 
-PREFIX: Final = "video_"
-_STATUS: Final = {
-    TaskStatus.QUEUED: "queued",
-    TaskStatus.RUNNING: "in_progress",
-    TaskStatus.COMPLETED: "completed",
-    TaskStatus.FAILED: "failed",
-    TaskStatus.CANCELLED: "failed",
-    TaskStatus.TIMED_OUT: "failed",
-}
+_SLOTS: Final = (
+    Slot("input_reference", "first_frame"),
+    Slot("first_frame", "first_frame"),
+    Slot("last_frame", "last_frame"),
+)
 _POLL_HEADER: Final = "openai-poll-after-ms"
-
-
-class VideoCreate(Notified):
-    """What OpenAI's clients send, and what other providers take beside it. Null is as the provider likes best."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, coerce_numbers_to_str=False)
-
-    prompt: str = Field(min_length=1, max_length=32_000)
-    model: str | None = Field(None, max_length=200, description="one of GET /v1/models; null: the first that makes one")
-    seconds: float | None = Field(None, gt=0, le=3600)
-    duration: float | None = Field(None, gt=0, le=3600, description="the same by another name")
-    size: str | None = Field(None, max_length=20, description="WIDTHxHEIGHT")
-    fps: int | None = Field(None, ge=1, le=120)
-    seed: int | None = None
-    negative_prompt: str | None = Field(None, max_length=32_000)
-    user: str | None = Field(None, max_length=512)
-    priority: Priority | None = None
-    timeout_seconds: float | None = Field(None, gt=0, description="limit of one attempt")
-
-
-class Remix(BaseModel):
-    """Another film after one that is done."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    prompt: str = Field(min_length=1, max_length=32_000)
-
-
-class VideoError(Said):
-    code: str
-    message: str
-
-
-class VideoView(Said):
-    """A film, or the job that makes it."""
-
-    id: str
-    object: Literal["video"] = "video"
-    model: str
-    status: Literal["queued", "in_progress", "completed", "failed"]
-    task_status: TaskStatus = Field(description="the exact state")
-    progress: int
-    created_at: int
-    completed_at: int | None
-    expires_at: int | None
-    seconds: str | None
-    size: str | None
-    prompt: str | None
-    remixed_from_video_id: str | None
-    error: VideoError | None
-    url: str | None = Field(description="where the film is, once it is there")
-    file_id: str | None
-    task_id: str
-    usage: dict[str, Any] | None = None
-
-
-class VideoPage(Said):
-    object: Literal["list"] = "list"
-    data: list[VideoView]
-    has_more: bool
-    first_id: str | None
-    last_id: str | None
-
-
-class VideoFilter(Given):
-    limit: PageSize = 20
-    after: str | None = Field(None, pattern=r"^video_[0-9a-f]{32}$")
-    order: Order = "desc"
-
-
-class Variant(Given):
-    """What of a film is wanted."""
-
-    variant: Literal["video", "thumbnail", "spritesheet"] = Field(
-        "video", description="the film, one frame of it as WebP, or up to 25 frames in rows of five as JPEG"
-    )
-
-
-class VideoDeleted(Said):
-    id: str
-    object: Literal["video.deleted"] = "video.deleted"
-    deleted: Literal[True] = True
 
 
 class VideoRoutes:
@@ -149,12 +74,13 @@ class VideoRoutes:
         generations: Generations,
         service: TaskService,
         providers: Providers,
+        inputs: Inputs,
+        bodies: Bodies,
         files: Files,
         storage: Storage,
         content: Content,
-        views: Views,
+        views: VideoViews,
         origins: Origins,
-        limits: BodyLimits,
         targets: WebhookTargets,
         variants: Variants,
     ) -> None:
@@ -168,7 +94,8 @@ class VideoRoutes:
         self._content = content
         self._views = views
         self._origins = origins
-        self._limits = limits
+        self._inputs = inputs
+        self._bodies = bodies
 
     @route(
         "POST",
@@ -185,6 +112,10 @@ class VideoRoutes:
             UnsupportedMedia,
             BodyStalled,
             TooLarge,
+            InvalidBase64,
+            InputUnavailable,
+            StorageUnavailable,
+            StorageFull,
         ),
         streamed=True,
         takes=("Idempotency-Key",),
@@ -192,15 +123,19 @@ class VideoRoutes:
     )
     async def create_video(self, call: Call[Empty, VideoCreate]) -> Answer:
         """The job, queued."""
-        task = await self.begun(call, await read_fields(call.request, self._limits))
+        async with self._bodies.taken(call.request, call.caller, _SLOTS) as taken:
+            task = await self.begun(call, taken.fields, taken)
         return await self._answer(call.request, task)
 
-    async def begun(self, call: Call[Any, Any], fields: Mapping[str, Any]) -> Task:
+    async def begun(self, call: Call[Any, Any], fields: Mapping[str, Any], taken: Taken | None = None) -> Task:
         """The task of a film with these fields. Raises InvalidRequest, and as ``TaskService.submit``."""
         body = validate(VideoCreate, dict(fields))
-        given = extras(body)
-        if "input_reference" in given:
-            raise InvalidRequest("input_reference is not taken yet", field="input_reference")
+        for slot in _SLOTS:
+            if getattr(body, slot.name) is not None:  # nobody has made a file of it
+                raise InvalidRequest(f"pictures are taken by POST /v1/videos, not here: {slot.name}", field=slot.name)
+        announced = () if taken is None else taken.announced
+        if len({each.role for each in announced}) < len(announced):
+            raise InvalidRequest("give either input_reference or first_frame", field="input_reference")
         spec = VideoSpec(
             prompt=body.prompt,
             model=body.model,
@@ -210,10 +145,11 @@ class VideoRoutes:
             seed=body.seed,
             negative_prompt=body.negative_prompt,
             user=body.user,
-            extra=given,
+            metadata=body.metadata,
+            extra=extras(body),
         )
-        webhook = self._targets.of(body, call.request)
-        return await self._submit(call, spec, body.priority, body.timeout_seconds, webhook)
+        webhook = self._targets.of(body, call.request, usual=VIDEO_EVENTS)
+        return await self._submit(call, spec, body.priority, body.timeout_seconds, webhook, taken)
 
     @route(
         "POST",
@@ -233,9 +169,14 @@ class VideoRoutes:
             raise InvalidRequest("only a film that is completed can be remixed", field="id")
         was = VideoSpec(**first.request)
         spec = was.model_copy(
-            update={"prompt": call.body.prompt, "remix_of": result["operation"], "remixed_from": _video_id(first)}
+            update={
+                "prompt": call.body.prompt,
+                "inputs": (),
+                "remix_of": result["operation"],
+                "remixed_from": video_id_of(first),
+            }
         )
-        return await self._answer(call.request, await self._submit(call, spec, None, None, None))
+        return await self._answer(call.request, await self._submit(call, spec, None, None, None, None))
 
     @route("GET", "/v1/videos", "List films", query=VideoFilter, answer=VideoPage)
     async def list_videos(self, call: Call[VideoFilter, Empty]) -> VideoPage:
@@ -244,7 +185,7 @@ class VideoRoutes:
             TaskQuery(
                 kind="video",
                 limit=query.limit,
-                after=None if query.after is None else _task_id(query.after),
+                after=None if query.after is None else task_id_of(query.after),
                 descending=query.order == "desc",
                 owner=call.caller.sees,
             )
@@ -288,9 +229,9 @@ class VideoRoutes:
         A picture is made when it is first asked for, and kept with the film.
         """
         task = await self._task(call)
-        file = await self._film(task)
+        file = await self._views.film(task)
         if file is None:
-            raise NotFound(f"the film is not there: its job is {_STATUS[task.status]}", field="id")
+            raise NotFound(f"the film is not there: its job is {STATUS[task.status]}", field="id")
         if call.query.variant != "video":
             file = await self._variants.of(file, call.query.variant)
         return await self._content.respond(call.request, file, download=False)
@@ -307,9 +248,7 @@ class VideoRoutes:
         task = await self._task(call)
         if not task.ended:
             task = await self._service.cancel(task.id, owner=call.caller.sees)
-        file = await self._film(task)
-        if file is not None:
-            await delete_file(self._files, self._storage, file)
+        await delete_files_of(task, self._files, self._storage, sees=call.caller.sees)
         await self._service.delete(task.id, owner=call.caller.sees)
         return VideoDeleted(id=call.id)
 
@@ -336,8 +275,14 @@ class VideoRoutes:
         priority: int | None,
         timeout_seconds: float | None,
         webhook: Webhook | None,
+        taken: Taken | None,
     ) -> Task:
-        offer, _ = film_asked_for(spec, self._providers)  # what cannot be made is refused before it is a task
+        # what cannot be made is refused before it is a task, and before anything is fetched for it
+        offer, _ = film_asked_for(spec, self._providers, () if taken is None else taken.announced)
+        if taken is not None and (given := await taken.files()):
+            film_asked_for(spec, self._providers, tuple(self._inputs.made_of(file, role) for role, file in given))
+            refs = tuple(InputRef(role=role, file_id=file.id) for role, file in given)
+            spec = spec.model_copy(update={"inputs": refs})
         spec = spec.model_copy(update={"model": offer.name})  # whoever named none sees which one it is
         return await self._generations.submit(
             "video",
@@ -347,21 +292,18 @@ class VideoRoutes:
             priority=priority,
             timeout_seconds=timeout_seconds,
             webhook=webhook,
+            arrivals=None if taken is None else taken.arrivals,
         )
 
     async def _task(self, call: Call[Any, Any]) -> Task:
         """The task of the film in the path. Raises NotFound."""
         try:
-            task = await self._service.get(_task_id(call.id), owner=call.caller.sees)
+            task = await self._service.get(task_id_of(call.id), owner=call.caller.sees)
         except NotFound:
             task = None
         if task is None or task.kind != "video":
             raise NotFound(f"there is no video {call.id[:100]}", field="id")
         return task
-
-    async def _film(self, task: Task) -> File | None:
-        file_id = (task.result or {}).get("file")
-        return None if file_id is None else await self._files.get(file_id)
 
     async def _answer(self, request: web.Request, task: Task) -> Answer:
         seconds = poll_after_seconds(task, utc_now())
@@ -369,40 +311,4 @@ class VideoRoutes:
         return Answer(await self._view(request, task), headers=headers)
 
     async def _view(self, request: web.Request, task: Task) -> VideoView:
-        file = await self._film(task)
-        spec, result, error = task.request, task.result or {}, task.error
-        base = self._origins.base(request)
-        percent = task.progress.percent if task.progress is not None else None
-        done = task.status is TaskStatus.COMPLETED
-        return VideoView(
-            id=_video_id(task),
-            model=result.get("model") or spec.get("model") or "",
-            status=_STATUS[task.status],
-            task_status=task.status,
-            progress=100 if done else (percent or 0) if task.status is TaskStatus.RUNNING else 0,
-            created_at=int(task.created_at.timestamp()),
-            completed_at=int(task.ended_at.timestamp()) if done and task.ended_at is not None else None,
-            expires_at=None,
-            seconds=_written(spec.get("seconds")) or _written(result.get("reported", {}).get("seconds")),
-            size=spec.get("size") or result.get("reported", {}).get("size"),
-            prompt=spec.get("prompt"),
-            remixed_from_video_id=spec.get("remixed_from"),
-            error=None if error is None else VideoError(code=error.code, message=error.message),
-            url=None if file is None else self._views.file(file, base).url,
-            file_id=None if file is None else file.id,
-            task_id=task.id,
-            usage=result.get("usage"),
-        )
-
-
-def _task_id(video_id: str) -> str:
-    return f"task_{video_id.removeprefix(PREFIX)}" if video_id.startswith(PREFIX) else video_id
-
-
-def _video_id(task: Task) -> str:
-    return f"{PREFIX}{task.id.removeprefix('task_')}"
-
-
-def _written(seconds: object) -> str | None:
-    """Seconds as OpenAI writes them: in text."""
-    return f"{seconds:g}" if isinstance(seconds, int | float) else None if seconds is None else str(seconds)
+        return await self._views.view(task, self._origins.base(request))

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any, Final, Protocol, cast
 
 from mediagen.core.clock import utc_now
-from mediagen.core.deliveries import Parcel
 from mediagen.core.errors import NotFound
 from mediagen.core.events import Event
 from mediagen.core.files import File
@@ -20,7 +19,6 @@ from mediagen.web.frames import Message
 from mediagen.web.links import Links
 from mediagen.web.schemas import (
     ChecksumView,
-    EventBody,
     EventView,
     FileView,
     SnapshotView,
@@ -104,6 +102,7 @@ class Views:
                 retryable=error.retryable,
                 attempt=error.attempt,
                 detail=error.detail,
+                retry_after=error.retry_after,
             ),
             webhook_url=None if task.webhook is None else redact_text(task.webhook.url),
             links=self._links(task),
@@ -169,19 +168,6 @@ class Views:
                     missing.append(task_id)
         view = SnapshotView(seq=seq, reset=reset, tasks=await self.tasks(found, base), missing=missing, has_more=more)
         return Message(view.type, seq, view.model_dump_json().encode())
-
-    async def event_body(self, parcel: Parcel, base: str) -> bytes:
-        """What a webhook is told; links begin with ``base``, or with that by which the task's maker reached us."""
-        delivery, task = parcel.delivery, parcel.task
-        webhook = task.webhook
-        view = EventBody(
-            id=delivery.id,
-            created_at=int(delivery.created_at.timestamp()),
-            type=delivery.type,
-            data=await self.task(task, base or ("" if webhook is None else webhook.base)),
-            omitted=parcel.omitted,
-        )
-        return view.model_dump_json().encode()
 
     def path(self, suffix: str) -> str:
         """A path of ours as the outside knows it."""

@@ -14,7 +14,7 @@ from mediagen.core.deliveries import Delivery, DeliveryAttempt, DeliveryQuery, D
 from mediagen.core.errors import Conflict, InvalidRequest, NotFound
 from mediagen.core.keys import Scope
 from mediagen.core.redaction import redact_text
-from mediagen.core.webhooks import EVERY_EVENT, Webhook, WebhookEvent
+from mediagen.core.webhooks import TASK_EVENTS, Webhook, WebhookEvent
 from mediagen.events.courier import Courier
 from mediagen.events.outbox import Outbox
 from mediagen.events.secrets import SigningSecrets
@@ -35,8 +35,8 @@ class Notified(Given):
     webhook_url: Annotated[str, StringConstraints(min_length=1, max_length=MAX_URL)] | None = Field(
         None, description="where to POST when the task has ended, http or https; signed as Standard Webhooks says"
     )
-    webhook_events: Annotated[tuple[WebhookEvent, ...], Field(min_length=1, max_length=len(EVERY_EVENT))] | None = (
-        Field(None, description="which ends to tell of; null: all")
+    webhook_events: Annotated[tuple[WebhookEvent, ...], Field(min_length=1, max_length=len(WebhookEvent))] | None = (
+        Field(None, description="which ends to tell of; null: all. video.* of films only, and not beside task.*")
     )
 
 
@@ -47,12 +47,19 @@ class WebhookTargets:
         self._policy = policy
         self._origins = origins
 
-    def of(self, wanted: Notified, request: web.Request) -> Webhook | None:
-        """The webhook; None: there is to be none.
+    def of(
+        self, wanted: Notified, request: web.Request, *, usual: tuple[WebhookEvent, ...] = TASK_EVENTS
+    ) -> Webhook | None:
+        """The webhook; None: there is to be none. ``usual``: what is told unless the request says otherwise.
 
         Raises:
-            InvalidRequest, UrlNotAllowed: its URL can lead nowhere, or events come without one.
+            InvalidRequest, UrlNotAllowed: its URL can lead nowhere, events come without one, or headers are given.
         """
+        if (wanted.model_extra or {}).get(
+            "webhook_headers"
+        ) is not None:  # secrets as a rule: not for a provider's eyes
+            words = "webhook_headers are not sent; what a webhook is told is signed instead"
+            raise InvalidRequest(words, field="webhook_headers")
         if wanted.webhook_url is None:
             if wanted.webhook_events is not None:
                 raise InvalidRequest("webhook_events goes with webhook_url", field="webhook_events")
@@ -61,7 +68,12 @@ class WebhookTargets:
             self._policy.check(wanted.webhook_url)
         except InvalidRequest as exc:
             raise type(exc)(f"webhook_url: {exc.detail}", field="webhook_url") from None
-        events = EVERY_EVENT if wanted.webhook_events is None else tuple(dict.fromkeys(wanted.webhook_events))
+        events = usual if wanted.webhook_events is None else tuple(dict.fromkeys(wanted.webhook_events))
+        films = sum(event.of_films for event in events)
+        if films and (usual == TASK_EVENTS or films < len(events)):
+            raise InvalidRequest(
+                "webhook_events: video.* are told of films only, and not beside task.*", field="webhook_events"
+            )
         return Webhook(wanted.webhook_url, self._origins.base(request), events)
 
 

@@ -71,15 +71,24 @@ def fitted(text: str, width: int, height: int, largest: float) -> pyvips.Image |
     return None
 
 
-def draw(prompt: str, width: int, height: int, *, seed: int | None, index: int, transparent: bool) -> pyvips.Image:
-    """The poster as an image of three bands, four when ``transparent``."""
+def draw(
+    prompt: str,
+    width: int,
+    height: int,
+    *,
+    seed: int | None,
+    index: int,
+    transparent: bool,
+    backdrop: pyvips.Image | None = None,
+) -> pyvips.Image:
+    """The poster as an image of three bands, four when ``transparent``; ``backdrop``: in the place of a design."""
     dice = chance(prompt, seed, index)
     palette = choose(prompt, dice)
     name = choose_design(prompt, dice)
     canvas = Canvas(width, height, palette, dice, bare=transparent)
     lines = type_of(prompt, canvas, number=dice.randrange(0x10000))
     canvas = replace(canvas, type_top=min((y for _, _, y, _ in lines), default=None))
-    image = _background(canvas, name, transparent=transparent)
+    image = _background(canvas, name, transparent=transparent) if backdrop is None else _veiled(canvas, backdrop)
     for mask, x, y, share in lines:
         image = _ink(image, mask, x, y, palette, share)
     if transparent:
@@ -94,6 +103,13 @@ def _background(canvas: Canvas, name: str, *, transparent: bool) -> Any:
     if not transparent and name != "tiles":
         text = text.replace("</svg>", veil(canvas, top=0.38, strength=0.94) + "</svg>")
     return pyvips.Image.svgload_buffer(text.encode())
+
+
+def _veiled(canvas: Canvas, backdrop: Any) -> Any:
+    import pyvips
+
+    layer = pyvips.Image.svgload_buffer(svg(canvas, lambda canvas: veil(canvas, top=0.38, strength=0.94)).encode())
+    return backdrop.composite2(layer, "over")
 
 
 def type_of(prompt: str, canvas: Canvas, number: int) -> list[tuple[Any, int, int, float]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mediagen.core.errors import InvalidRequest, UnknownModel
+from mediagen.media.pictures import covering
 from mediagen.media.vips import VipsPool
 from mediagen.providers.base import (
     About,
@@ -17,6 +18,7 @@ from mediagen.providers.base import (
     Content,
     ImageAbilities,
     ImageRequest,
+    Input,
     Made,
     Making,
     Model,
@@ -56,7 +58,11 @@ MODELS: Final = (
     Model(
         POSTER,
         images=ImageAbilities(
-            max_n=10, formats=("png", "jpeg", "webp"), backgrounds=("opaque", "transparent"), partial_images=True
+            max_n=10,
+            formats=("png", "jpeg", "webp"),
+            backgrounds=("opaque", "transparent"),
+            max_inputs=1,
+            partial_images=True,
         ),
         generative=False,
     ),
@@ -118,11 +124,14 @@ class Builtin:
 
     async def _pictures(self, request: ImageRequest, size: Size) -> AsyncGenerator[Made]:
         media_type = f"image/{request.output_format or 'png'}"
+        given = [await _read(each) for each in request.inputs]
+        backdrop = await self._pool.run(covering, given[0], *size) if given else None
+        del given
         for index in range(request.n):
             for partial in range(request.partial_images or 0):
-                data = await self._pool.run(_drawn, request, size, index, coarse=8 >> partial)
+                data = await self._pool.run(_drawn, request, size, index, backdrop, coarse=8 >> partial)
                 yield Content(_source(data), index, partial, media_type)
-            data = await self._pool.run(_drawn, request, size, index)
+            data = await self._pool.run(_drawn, request, size, index, backdrop)
             yield Content(_source(data), index, None, media_type)
 
     # -- films
@@ -172,11 +181,29 @@ def _source(data: bytes) -> ChunkSource:
     return ChunkSource(chunks(), size=len(data))
 
 
-def _drawn(request: ImageRequest, size: Size, index: int, *, coarse: int = 0) -> bytes:
+async def _read(given: Input) -> bytes:
+    """All of an input; ``limits.image_bytes`` bounds it."""
+    data = bytearray(given.size)
+    filled = 0
+    async with given.open() as source:
+        while filled < given.size and (count := await source.read_into(memoryview(data)[filled:])):
+            filled += count
+    return bytes(data[:filled])
+
+
+def _drawn(
+    request: ImageRequest, size: Size, index: int, backdrop: pyvips.Image | None = None, *, coarse: int = 0
+) -> bytes:
     """One picture, encoded; ``coarse``: as if seen through blocks of so many hundredths of it. Blocks."""
     transparent = request.background == "transparent"
     image = poster.draw(
-        request.prompt, size.width, size.height, seed=request.seed, index=index, transparent=transparent
+        request.prompt,
+        size.width,
+        size.height,
+        seed=request.seed,
+        index=index,
+        transparent=transparent,
+        backdrop=backdrop,
     )
     if coarse:
         block = max(2.0, min(size) * coarse / 100)
@@ -206,8 +233,8 @@ def _image_size(request: ImageRequest) -> Size:
         raise InvalidRequest(f"{POSTER} draws {_LEAST} to {_MOST} pixels each way, not {size}", param="size")
     if request.background == "transparent" and request.output_format == "jpeg":
         raise InvalidRequest("JPEG has no transparent background", param="background")
-    if request.inputs:
-        raise InvalidRequest(f"{POSTER} does not edit pictures", param="image")
+    if request.inputs and request.background == "transparent":
+        raise InvalidRequest(f"{POSTER} puts a picture on an opaque ground", param="background")
     return size
 
 

@@ -1,0 +1,15 @@
+"""What callers may attach to their work: kept with the task, told again, meaning nothing to us (as at OpenAI)."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+from pydantic import Field, StringConstraints
+
+Metadata: TypeAlias = Annotated[
+    dict[
+        Annotated[str, StringConstraints(min_length=1, max_length=64)],
+        Annotated[str, StringConstraints(max_length=512)],
+    ],
+    Field(max_length=16, description="at most 16 pairs of text of your own; told again with the result"),
+]

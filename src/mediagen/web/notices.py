@@ -1,0 +1,46 @@
+"""What webhooks are told."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from mediagen.core.deliveries import Parcel
+from mediagen.core.webhooks import WebhookEvent
+from mediagen.web.schemas import Said, TaskView
+from mediagen.web.video_shapes import VideoView
+from mediagen.web.video_views import VideoViews
+from mediagen.web.views import Views
+
+
+class EventBody(Said):
+    """An event. ``omitted``: fields of the task that were too large for it; the task has them."""
+
+    id: str
+    object: Literal["event"] = "event"
+    created_at: int
+    type: WebhookEvent
+    data: TaskView | VideoView
+    omitted: tuple[str, ...] = ()
+
+
+class Notices:
+    """Writes the bodies of deliveries. ``public_url``: what links begin with; empty: see ``Webhook.base``."""
+
+    def __init__(self, views: Views, films: VideoViews, public_url: str) -> None:
+        self._views = views
+        self._films = films
+        self._public_url = public_url
+
+    async def body(self, parcel: Parcel) -> bytes:
+        """The body, with links as of now."""
+        delivery, task = parcel.delivery, parcel.task
+        base = self._public_url or ("" if task.webhook is None else task.webhook.base)
+        made = self._films.view(task, base) if delivery.type.of_films else self._views.task(task, base)
+        view = EventBody(
+            id=delivery.id,
+            created_at=int(delivery.created_at.timestamp()),
+            type=delivery.type,
+            data=await made,
+            omitted=parcel.omitted,
+        )
+        return view.model_dump_json().encode()

@@ -1,0 +1,55 @@
+"""From tasks of films to what ``/v1/videos`` says of them."""
+
+from __future__ import annotations
+
+from mediagen.core.files import File
+from mediagen.core.tasks import Task, TaskStatus
+from mediagen.tasks.ports import Files
+from mediagen.web.video_shapes import STATUS, VideoError, VideoView, video_id_of
+from mediagen.web.views import Views
+
+
+class VideoViews:
+    """Makes the objects of ``/v1/videos``."""
+
+    def __init__(self, files: Files, views: Views) -> None:
+        self._files = files
+        self._views = views
+
+    async def film(self, task: Task) -> File | None:
+        """What the task has made; None: nothing yet, or it was deleted."""
+        file_id = (task.result or {}).get("file")
+        return None if file_id is None else await self._files.get(file_id)
+
+    async def view(self, task: Task, base: str) -> VideoView:
+        """``task`` for a caller that reaches us at ``base``."""
+        file = await self.film(task)
+        spec, result, error = task.request, task.result or {}, task.error
+        percent = task.progress.percent if task.progress is not None else None
+        done = task.status is TaskStatus.COMPLETED
+        return VideoView(
+            id=video_id_of(task),
+            model=result.get("model") or spec.get("model") or "",
+            status=STATUS[task.status],
+            task_status=task.status,
+            progress=100 if done else (percent or 0) if task.status is TaskStatus.RUNNING else 0,
+            created_at=int(task.created_at.timestamp()),
+            completed_at=int(task.ended_at.timestamp()) if done and task.ended_at is not None else None,
+            expires_at=None,
+            seconds=_written(spec.get("seconds")) or _written(result.get("reported", {}).get("seconds")),
+            size=spec.get("size") or result.get("reported", {}).get("size"),
+            prompt=spec.get("prompt"),
+            remixed_from_video_id=spec.get("remixed_from"),
+            error=None if error is None else VideoError(code=error.code, message=error.message),
+            url=None if file is None else self._views.file(file, base).url,
+            file_id=None if file is None else file.id,
+            task_id=task.id,
+            metadata=spec.get("metadata"),
+            usage=result.get("usage"),
+            cost_usd=result.get("cost_usd"),
+        )
+
+
+def _written(seconds: object) -> str | None:
+    """Seconds as OpenAI writes them: in text."""
+    return f"{seconds:g}" if isinstance(seconds, int | float) else None if seconds is None else str(seconds)

@@ -1,0 +1,1 @@
+"""Clients that others wrote, driven as they are: see tests/infra/README.md."""

@@ -1,0 +1,135 @@
+"""The server that the clients of others are tested against, and the vendor behind it; both for the whole run."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import json
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mediagen.events.signing import new_secret
+from tests.clients.client import Client, Outcome
+from tests.infra.server import Server
+from tests.infra.vendor import Say, VendorServer
+
+T = TypeVar("T")
+
+ADMIN = "sk-of-the-server"
+PNG = b"\x89PNG\r\n\x1a\n"
+PICTURE = Say({"created": 1, "data": [{"b64_json": base64.b64encode(PNG + bytes(100)).decode()}]})
+NEVER = {"status": "in_progress", "progress": 10}
+"""What a vendor says of a film that is not done, ever."""
+SECRETS = [new_secret(), new_secret()]
+"""Of webhooks: the new one and the old one."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A film at the vendor, and the words by which it is asked for."""
+
+    id: str
+    prompt: str
+
+
+@dataclass
+class House:
+    """The server, and the vendor behind its model ``m``."""
+
+    server: Server
+    vendor: VendorServer
+    film: dict[str, Any] = field(default_factory=dict)
+    """One that is done, and the admin's."""
+    _count: Iterator[int] = field(default_factory=itertools.count)
+
+    @property
+    def at(self) -> str:
+        return f"{self.server.url}/v1"
+
+    def ask(self, method: str, path: str, document: Any = None) -> Any:
+        """The JSON of a success, asked with the admin's key."""
+        body = None if document is None else json.dumps(document).encode()
+        headers = {"Authorization": f"Bearer {ADMIN}", "Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.at}{path}", body, headers, method=method)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+    def key(self, *scopes: str) -> str:
+        """A new key of an owner of its own, who has nothing yet."""
+        wish = {"name": f"client-{next(self._count)}", **({"scopes": scopes} if scopes else {})}
+        return str(self.ask("POST", "/keys", wish)["key"])
+
+    def prompt(self) -> str:
+        """Words by which a call to the vendor is known."""
+        return f"A fox, number {next(self._count)}"
+
+    def asked(self, prompt: str) -> list[Any]:
+        """What the vendor was asked for with these words."""
+        return [call.json for call in self.vendor.calls("POST") if call.json["prompt"] == prompt]
+
+    def until(self, video_id: str, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The film once that is true of it."""
+        end = time.monotonic() + 30
+        while not holds(film := self.ask("GET", f"/videos/{video_id}")):
+            assert time.monotonic() < end, film
+            time.sleep(0.02)
+        return dict(film)
+
+    def job(self, *states: dict[str, Any], asked_at: str = "/v1/videos") -> Job:
+        """Let the vendor take the next film on, and say this of it, the last again and again."""
+        job = Job(f"job_{next(self._count)}", self.prompt())
+        headers = {"openai-poll-after-ms": "50"}
+        self.vendor.on("POST", asked_at, Say({"id": job.id, "status": "queued"}))
+        self.vendor.on("GET", f"/v1/videos/{job.id}", *(Say({"id": job.id, **state}, 200, headers) for state in states))
+        self.vendor.on("DELETE", f"/v1/videos/{job.id}", Say({"id": job.id, "deleted": True}))
+        return job
+
+
+def poster(client: Client, house: House, **fields: Any) -> Outcome:
+    """A picture by the built-in provider."""
+    return client.call("images.generate", at=house.at, key=ADMIN, model="builtin-poster", size="128x96", **fields)
+
+
+@contextmanager
+def housed(folder: Path) -> Iterator[House]:
+    """The server in ``folder``, with one film that is done."""
+    with VendorServer() as vendor:
+        paid = {"type": "openai", "engine": "generic", "base_url": f"{vendor.url}/v1", "models": ["m"]}
+        settings = {
+            "auth": {"required": True, "admin_key": ADMIN},
+            "providers": {"paid": paid},
+            "server": {"max_json_bytes": 100_000},
+            "webhooks": {"secret": " ".join(SECRETS)},
+        }
+        with held(Server(folder, settings)) as server:
+            house = House(server, vendor)
+            film = house.ask("POST", "/videos", {"model": "builtin-clip", "prompt": "Waves", "seconds": 1})
+            film = house.until(film["id"], lambda film: film["status"] not in {"queued", "in_progress"})
+            assert film["status"] == "completed", film
+            house.film = house.ask("GET", f"/files/{film['file_id']}") | {"video": film["id"]}
+            yield house
+
+
+@contextmanager
+def held(opened: AbstractAsyncContextManager[T]) -> Iterator[T]:
+    """What is opened on a loop, for longer than a test's own."""
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        value = runner.run(_entered(opened))
+        try:
+            yield value
+        finally:
+            runner.run(_left(opened))
+
+
+async def _entered(opened: AbstractAsyncContextManager[T]) -> T:
+    return await opened.__aenter__()
+
+
+async def _left(opened: AbstractAsyncContextManager[T]) -> None:
+    await opened.__aexit__(None, None, None)
