@@ -43,6 +43,7 @@ from mediagen.pipelines.keep import Keeping, plans_in
 from mediagen.pipelines.previews import Previews
 from mediagen.pipelines.quota import Quota
 from mediagen.pipelines.reception import Reception
+from mediagen.pipelines.variants import Variants
 from mediagen.pipelines.videos import VideoPipeline
 from mediagen.providers.registry import Providers, open_providers
 from mediagen.settings import Settings
@@ -246,6 +247,8 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         traffic = Traffic(base_path=settings.server.base_path)
         door = Door(settings.server, origins)
         reception = Reception(keeping, ledger, boot=database.boot)
+        variants = Variants(keeping, reception, files)
+        await stack.enter_async_context(variants.running())
         metrics = MetricsRoutes(
             traffic, outcomes, health, lag, dispatcher, hub, keeping, reception, door, courier, providers
         )
@@ -263,7 +266,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         answers = ImageAnswers(generations, files, storage, views, origins, previews)
         images = ImageRoutes(generations, providers, inputs, bodies, answers, views, origins, targets)
         videos = VideoRoutes(
-            generations, service, providers, inputs, bodies, files, storage, content, films, origins, targets
+            generations, service, providers, inputs, bodies, files, storage, content, films, origins, targets, variants
         )
         owners = (
             health,

@@ -17,6 +17,11 @@ from tests.contracts.journal import NOW, a_file, a_task
 
 BEFORE = migrations()[:4]
 """The schema before there was a sum."""
+OLD_ROWS = tuple(
+    f"INSERT INTO files VALUES ('file_{size}', 'k{size}', 'a', {size}, 'video/mp4', 'video', 'crc32', '00', "
+    "'2026-01-01T00:00:00.000000+00:00', 'e', NULL, NULL, NULL, NULL, NULL, NULL, '{}')"
+    for size in (5, 60)
+)
 
 
 @pytest.fixture
@@ -108,8 +113,39 @@ async def test_the_sum_follows_every_row_and_every_start(tmp_path: Path) -> None
 async def test_files_from_before_there_was_a_sum_are_in_it(tmp_path: Path) -> None:
     path = tmp_path / "mediagen.db"
     async with Database(path, steps=BEFORE) as database:
-        for size in (5, 60):
-            await SqliteFiles(database).insert(a_file(bytes=size))
+        await database.write(lambda connection: [connection.execute(row).rowcount for row in OLD_ROWS])
 
     async with Database(path) as database:
         assert await SqliteFiles(database).stored_bytes() == 65
+
+
+async def test_variants_come_with_their_file_and_are_no_files_of_their_own(files: Files) -> None:
+    film, other = a_file(), a_file()
+    for file in (film, other):
+        await files.insert(file)
+    sheet = a_file(variant_of=film.id, variant="spritesheet", width=1280, height=720, kind=FileKind.IMAGE)
+    picture = a_file(variant_of=film.id, variant="thumbnail", kind=FileKind.IMAGE)
+    for variant in (picture, sheet):
+        await files.insert(variant)
+
+    assert await files.get(film.id) == replace(film, variants=(sheet, picture))
+    assert await files.get(picture.id) == picture
+    listed, _ = await files.query(FileQuery())
+    assert {file.id: file.variants for file in listed} == {film.id: (sheet, picture), other.id: ()}
+    assert await files.query(FileQuery(kind=FileKind.IMAGE)) == ([], False)
+
+
+async def test_a_variant_is_there_once_and_only_with_its_file(files: Files) -> None:
+    film = a_file()
+    await files.insert(film)
+    first = a_file(variant_of=film.id, variant="thumbnail")
+    await files.insert(first)
+
+    for wrong in (a_file(variant_of=film.id, variant="thumbnail"), a_file(variant_of="file_gone", variant="thumbnail")):
+        with pytest.raises(Conflict):
+            await files.insert(wrong)
+    with pytest.raises(Conflict, match="variants"):
+        await files.delete(film.id)
+
+    assert await files.delete(first.id)
+    assert await files.delete(film.id)

@@ -162,12 +162,14 @@ def test_a_film_that_is_not_there_yet_is_asked_for_once(client: Client, house: H
     assert (done.raised.name, done.raised.code, done.statuses) == ("NotFoundError", "not_found", [404])
 
 
-def test_of_a_film_there_is_no_other_variant(client: Client, house: House) -> None:
-    done = client.call(
-        "videos.download_content", house.film["video"], at=house.at, key=ADMIN, take="bytes", variant="spritesheet"
-    )
+@pytest.mark.parametrize(("variant", "media_type"), [("thumbnail", "image/webp"), ("spritesheet", "image/jpeg")])
+def test_a_film_has_pictures(client: Client, house: House, variant: str, media_type: str) -> None:
+    film = house.film["video"]
+    done = client.call("videos.download_content", film, at=house.at, key=ADMIN, take="bytes", variant=variant)
 
-    assert (done.raised.name, done.raised.param) == ("NotFoundError", "variant")
+    assert (done.statuses, done.exchanges[0].answer["content-type"]) == ([200], media_type)
+    (kept,) = [each for each in house.ask("GET", f"/files/{house.film['id']}")["variants"] if each["name"] == variant]
+    assert (kept["media_type"], kept["bytes"]) == (media_type, done.value["bytes"])
 
 
 def test_a_film_in_a_bucket_is_read_from_there(client: Client, bucket_house: House, tmp_path: Path) -> None:

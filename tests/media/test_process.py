@@ -113,7 +113,7 @@ async def test_a_server_killed_while_it_starts_a_child_leaves_none(tmp_path: Pat
 
 
 def test_an_orphan_does_not_begin() -> None:
-    words = [sys.executable, "-I", "-S", leash.__file__, "1", "/bin/echo", "begun"]
+    words = [sys.executable, "-I", "-S", leash.__file__, "1", "0", "/bin/echo", "begun"]
 
     done = subprocess.run(words, capture_output=True, check=False)
 

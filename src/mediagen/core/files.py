@@ -58,6 +58,12 @@ class File:
     task_id: str | None = None
     owner: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+    variant_of: str | None = None
+    """The file that it is a picture of, and goes with."""
+    variant: str | None = None
+    """What picture: ``thumbnail``, ``spritesheet``."""
+    variants: tuple[File, ...] = ()
+    """Files made of this one so far, by name; filled in where a file is read."""
 
     @property
     def shown(self) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from dataclasses import replace
 from typing import Any, Final
 
 from mediagen.core.errors import Conflict, IdempotencyMismatch
@@ -13,7 +15,7 @@ from mediagen.db.rows import json_of, json_text, time_of, time_text
 
 COLUMNS: Final = (
     "id, key, filename, bytes, media_type, kind, checksum_algorithm, checksum_value, created_at, etag, sha256, width, "
-    "height, duration_seconds, task_id, owner, metadata"
+    "height, duration_seconds, task_id, owner, metadata, variant_of, variant"
 )
 
 
@@ -31,25 +33,39 @@ class SqliteFiles:
                 f"SELECT {COLUMNS} FROM files WHERE id = ?1 AND (?2 IS NULL OR owner = ?2)",  # noqa: S608 - our names
                 (file_id, owner),
             ).fetchone()
-            return None if row is None else file_of(row)
+            return None if row is None else _with_variants(connection, [file_of(row)])[0]
 
         return await self._database.read(read)
 
     async def query(self, query: FileQuery) -> tuple[list[File], bool]:
-        """A page of files, and whether there are more. Raises InvalidRequest when ``after`` is unknown."""
+        """A page of files that are nobody's variants, and whether there are more.
+
+        Raises:
+            InvalidRequest: ``after`` is unknown.
+        """
         filters = {"kind": query.kind, "owner": query.owner}
-        rows, more = await self._database.read(
-            lambda connection: page(
-                connection, "files", COLUMNS, filters, after=query.after, limit=query.limit, descending=query.descending
+
+        def read(connection: sqlite3.Connection) -> tuple[list[File], bool]:
+            rows, more = page(
+                connection,
+                "files",
+                COLUMNS,
+                filters,
+                only="variant_of IS NULL",
+                after=query.after,
+                limit=query.limit,
+                descending=query.descending,
             )
-        )
-        return [file_of(row) for row in rows], more
+            return _with_variants(connection, [file_of(row) for row in rows]), more
+
+        return await self._database.read(read)
 
     async def insert(self, file: File, *, key: str | None = None, fingerprint: str = "") -> File:
         """Add a file; gives it, or the file that was added under ``key`` before, and then nothing is written.
 
         Raises:
-            Conflict: its id or key is taken or its task is unknown.
+            Conflict: its id or key is taken, its task is unknown, or the file that it is a variant of is gone, or has
+                this one already.
             IdempotencyMismatch: the key came with another ``fingerprint``.
         """
 
@@ -65,10 +81,15 @@ class SqliteFiles:
         return await self._database.write(write)
 
     async def delete(self, file_id: str) -> bool:
-        """Whether there was such a file; there is none now."""
-        return await self._database.write(
-            lambda connection: connection.execute("DELETE FROM files WHERE id = ?", (file_id,)).rowcount == 1
-        )
+        """Whether there was such a file; there is none now. Raises Conflict while it has variants."""
+
+        def write(connection: sqlite3.Connection) -> bool:
+            try:
+                return connection.execute("DELETE FROM files WHERE id = ?", (file_id,)).rowcount == 1
+            except sqlite3.IntegrityError as exc:
+                raise Conflict("the file has variants, which go first", file_id=file_id) from exc
+
+        return await self._database.write(write)
 
     async def stored_bytes(self) -> int:
         """The bytes of all files together; as cheap for many as for few. Raises Unavailable."""
@@ -100,6 +121,20 @@ def _made_before(connection: sqlite3.Connection, key: str, fingerprint: str) -> 
     return file_of(row)
 
 
+def _with_variants(connection: sqlite3.Connection, files: list[File]) -> list[File]:
+    """The files, each with its variants."""
+    ids = json.dumps([file.id for file in files])
+    rows = connection.execute(
+        f"SELECT {COLUMNS} FROM files WHERE variant_of IN (SELECT value FROM json_each(?)) ORDER BY variant",  # noqa: S608
+        (ids,),
+    )
+    of_each: dict[str | None, list[File]] = {}
+    for row in rows:
+        variant = file_of(row)
+        of_each.setdefault(variant.variant_of, []).append(variant)
+    return [replace(file, variants=tuple(of_each[file.id])) if file.id in of_each else file for file in files]
+
+
 def used_for_another() -> IdempotencyMismatch:
     """The error for an Idempotency-Key that came before with something else."""
     return IdempotencyMismatch("this Idempotency-Key was used for another request", field="Idempotency-Key")
@@ -109,7 +144,7 @@ def insert_file(connection: sqlite3.Connection, file: File) -> None:
     """Add a row inside the caller's transaction. Raises Conflict."""
     try:
         connection.execute(
-            f"INSERT INTO files ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+            f"INSERT INTO files ({COLUMNS}) VALUES ({', '.join('?' * 19)})",  # noqa: S608
             (
                 file.id,
                 file.key,
@@ -128,10 +163,14 @@ def insert_file(connection: sqlite3.Connection, file: File) -> None:
                 file.task_id,
                 file.owner,
                 json_text(file.metadata),
+                file.variant_of,
+                file.variant,
             ),
         )
     except sqlite3.IntegrityError as exc:
-        raise Conflict("the file exists already or its task does not", file_id=file.id, sqlite=str(exc)) from exc
+        raise Conflict(
+            "the file exists already or what it belongs to does not", file_id=file.id, sqlite=str(exc)
+        ) from exc
 
 
 def file_of(row: tuple[Any, ...]) -> File:
@@ -153,4 +192,6 @@ def file_of(row: tuple[Any, ...]) -> File:
         task_id=row[14],
         owner=row[15],
         metadata=json_of(row[16]),
+        variant_of=row[17],
+        variant=row[18],
     )

@@ -18,16 +18,17 @@ def page(
     after: str | None,
     limit: int,
     descending: bool,
+    only: str = "",
 ) -> tuple[list[tuple[Any, ...]], bool]:
     """At most ``limit`` rows after the one with id ``after``, by creation time, then id; and whether there are more.
 
-    ``filters`` are columns and the values they must have; None does not filter.
+    ``filters`` are columns and the values they must have; None does not filter. ``only``: one condition more, in SQL.
 
     Raises:
         InvalidRequest: there is no row ``after``, or it is another owner's.
     """
     given = {name: value for name, value in filters.items() if value is not None}
-    conditions = [f"{name} = ?" for name in given]
+    conditions = [f"{name} = ?" for name in given] + ([only] if only else [])
     values: list[Any] = list(given.values())
     if after is not None:
         mark = connection.execute(

@@ -2,6 +2,8 @@
 
 Files are handed over as open descriptors, so that nothing has a name and a kill leaves nothing. What the child says on
 its error output is kept short and goes to the log, not to clients.
+
+``run`` makes something of what is ours; ``read`` looks into what strangers made, and the child is confined for it.
 """
 
 from __future__ import annotations
@@ -12,24 +14,34 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import cache
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 
-from mediagen.core.errors import DeadlineExceeded, MediagenError, Unavailable
+from mediagen.core.errors import DeadlineExceeded, MediagenError, Unavailable, UnsupportedMedia, first_cause
 from mediagen.media import leash
+from mediagen.streams.base import GIB, KIB, Source
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 _MAX_SAID: Final = 4096
 """Characters of the child's last words that are kept."""
 _END_SECONDS: Final = 5.0
+_CHUNK: Final = 256 * KIB
+_READER_MEMORY: Final = 2 * GIB
+"""Bytes of address space of a child that reads: a film of 8192x4320 takes half of it."""
 
 
 class EncodingFailed(MediagenError):
     """FFmpeg ended with an error; its last words are in the context."""
+
+
+class FilmUnreadable(UnsupportedMedia):
+    """FFmpeg cannot read it; its last words are in the context."""
 
 
 class FfmpegMissing(Unavailable):
@@ -49,9 +61,28 @@ def find(program: str = "ffmpeg") -> str:
     return found
 
 
-def _leashed(program: str) -> tuple[str, ...]:
-    """Words that start ``program`` so that it dies with us."""
-    return (sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), program)
+@asynccontextmanager
+async def _started(
+    program: str, words: Sequence[str], *, stdin: int, descriptors: Sequence[int] = (), memory: int = 0
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The child, which is ended when the block is left. ``memory``: as ``leash`` takes it."""
+    path = await asyncio.get_running_loop().run_in_executor(None, find, program)
+    leashed = (sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), str(memory), path)
+    process = await asyncio.create_subprocess_exec(
+        *leashed,
+        *words,
+        stdin=stdin,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        pass_fds=tuple(descriptors),
+        start_new_session=True,
+        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
+        cwd="/",
+    )
+    try:
+        yield process
+    finally:
+        await _end(process)
 
 
 async def run(
@@ -79,33 +110,74 @@ async def run(
         "-progress",
         "pipe:1",
     )
-    loop = asyncio.get_running_loop()
-    program = await loop.run_in_executor(None, find)
-    process = await asyncio.create_subprocess_exec(
-        *_leashed(program),
-        *fixed,
-        *arguments,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        pass_fds=tuple(descriptors),
-        start_new_session=True,
-        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
-        cwd="/",
-    )
-    try:
-        async with asyncio.timeout(limit_seconds), asyncio.TaskGroup() as group:
-            said = group.create_task(_last_words(process))
-            group.create_task(_progress(process, told))
-            code = await process.wait()
-    except TimeoutError:
-        raise DeadlineExceeded(f"FFmpeg did not end within {limit_seconds:g} s") from None
-    finally:
-        await _end(process)
+    async with _started("ffmpeg", (*fixed, *arguments), stdin=asyncio.subprocess.DEVNULL, descriptors=descriptors) as (
+        process
+    ):
+        try:
+            async with asyncio.timeout(limit_seconds), asyncio.TaskGroup() as group:
+                said = group.create_task(_last_words(process))
+                group.create_task(_progress(process, told))
+                code = await process.wait()
+        except TimeoutError:
+            raise DeadlineExceeded(f"FFmpeg did not end within {limit_seconds:g} s") from None
     if code != 0:
         words = said.result()
         log.warning("ffmpeg_failed", code=code, said=words)
         raise EncodingFailed("the film could not be encoded; the log has FFmpeg's reason", code=code, said=words)
+
+
+async def read(
+    program: str,
+    arguments: Sequence[str],
+    film: Source,
+    take: Callable[[asyncio.StreamReader], Awaitable[tuple[T, bool]]],
+    *,
+    limit_seconds: float,
+) -> T:
+    """What ``take`` makes of the output of ``ffmpeg`` or ``ffprobe``, to which ``film`` is given as ``pipe:0``.
+
+    The child is confined (``leash``). ``take`` also says whether it read to the end of the output. If it had enough
+    before, the child is ended, whatever would have become of it, and no more of the film is asked for.
+
+    Raises:
+        FfmpegMissing, DeadlineExceeded, what ``film`` and ``take`` raise.
+        FilmUnreadable: the output has ended, and the child with an error.
+    """
+    fixed = ("-hide_banner", "-loglevel", "error")
+    code: int | None = 0
+    async with _started(program, (*fixed, *arguments), stdin=asyncio.subprocess.PIPE, memory=_READER_MEMORY) as process:
+        assert process.stdout is not None
+        try:
+            async with asyncio.timeout(limit_seconds), asyncio.TaskGroup() as group:
+                said = group.create_task(_last_words(process))
+                feeding = group.create_task(_feed(process, film))
+                taken, to_the_end = await take(process.stdout)
+                if to_the_end:
+                    code = await process.wait()
+                feeding.cancel()
+                _kill(process)
+        except TimeoutError:
+            raise DeadlineExceeded(f"the film could not be read within {limit_seconds:g} s") from None
+        except BaseExceptionGroup as failed:
+            raise first_cause(failed) from failed
+    if code != 0:
+        words = said.result()
+        log.warning("film_unreadable", program=program, code=code, said=words)
+        raise FilmUnreadable("the film cannot be read: it is damaged, cut short, or no film", code=code, said=words)
+    return taken
+
+
+async def _feed(process: asyncio.subprocess.Process, film: Source) -> None:
+    """Write the film to the child, no faster than it reads, until one of them has ended."""
+    assert process.stdin is not None
+    buffer = memoryview(bytearray(_CHUNK))
+    try:
+        while count := await film.read_into(buffer):
+            process.stdin.write(bytes(buffer[:count]))
+            await process.stdin.drain()
+    except (BrokenPipeError, ConnectionResetError):
+        return  # it has seen enough
+    process.stdin.close()
 
 
 async def _progress(process: asyncio.subprocess.Process, told: Callable[[Mapping[str, str]], None] | None) -> None:
@@ -128,13 +200,19 @@ async def _last_words(process: asyncio.subprocess.Process) -> str:
     return said.decode("utf-8", "replace").strip()
 
 
+def _kill(process: asyncio.subprocess.Process) -> None:
+    """End the group, if it still runs."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 async def _end(process: asyncio.subprocess.Process) -> None:
     """Kill the group if it still runs, and take its exit."""
-    if process.returncode is not None:
-        return
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    if process.stdin is not None:
+        process.stdin.close()
+    _kill(process)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_END_SECONDS):
-            # read to the end: a child whose pipe nobody reads is not seen to end
+            # read to the end: a child whose pipe nobody reads is not seen to end, and the pipe stays open
             await process.communicate()

@@ -56,7 +56,8 @@ class Files(Protocol):
     async def get(self, file_id: str, *, owner: str | None = None) -> File | None:
         """The file, or None, also when it is another owner's; ``owner`` None: whosever it is."""
 
-    async def query(self, query: FileQuery) -> tuple[list[File], bool]: ...
+    async def query(self, query: FileQuery) -> tuple[list[File], bool]:
+        """A page of files that are nobody's variants, and whether there are more."""
 
     async def insert(self, file: File, *, key: str | None = None, fingerprint: str = "") -> File:
         """Add a file; gives it, or the one that was added under ``key`` before, and then nothing is written.
@@ -67,7 +68,8 @@ class Files(Protocol):
             IdempotencyMismatch: the key came with another ``fingerprint``.
         """
 
-    async def delete(self, file_id: str) -> bool: ...
+    async def delete(self, file_id: str) -> bool:
+        """Whether there was such a file; there is none now. Raises Conflict while it has variants."""
 
     async def keys(self, task_id: str) -> list[str]: ...
 

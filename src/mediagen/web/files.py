@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from mediagen.core.errors import NotFound, StorageUnavailable, Unavailable
+from mediagen.core.errors import Conflict, NotFound, StorageUnavailable, Unavailable
 from mediagen.core.files import File, FileQuery
 from mediagen.core.tasks import Task
 from mediagen.storage.base import Storage
@@ -23,11 +23,23 @@ from mediagen.web.views import Views
 async def delete_file(files: Files, storage: Storage, file: File) -> None:
     """Remove the bytes of a file, then its row: what failed or was killed half-way is still known and can be repeated.
 
+    Its variants go first; one that is made meanwhile is found when the row does not go.
+
     Raises:
         StorageUnavailable, Unavailable
     """
-    await storage.delete(file.key)
-    await files.delete(file.id)
+    found: File | None = file
+    while found is not None:
+        for variant in found.variants:
+            await storage.delete(variant.key)
+            await files.delete(variant.id)
+        await storage.delete(found.key)
+        try:
+            await files.delete(found.id)
+        except Conflict:
+            found = await files.get(found.id)
+        else:
+            return
 
 
 async def delete_files_of(task: Task, files: Files, storage: Storage, *, sees: str | None) -> None:

@@ -37,6 +37,17 @@ class ChecksumView(Said):
     value: str
 
 
+class VariantView(Said):
+    """A picture that was made of a file."""
+
+    name: str = Field(description="`thumbnail`, `spritesheet`")
+    media_type: str
+    bytes: int
+    width: int | None
+    height: int | None
+    url: str
+
+
 class FileView(Said):
     """A file in the store."""
 
@@ -55,7 +66,7 @@ class FileView(Said):
     url_expires_at: datetime | None
     created_at: datetime
     task_id: str | None
-    variants: list[dict[str, Any]] = Field(default_factory=list)
+    variants: list[VariantView] = Field(description="pictures that were made of it so far")
 
 
 class TransferView(Said):

@@ -104,7 +104,9 @@ class VideoFilter(Given):
 class Variant(Given):
     """What of a film is wanted."""
 
-    variant: Literal["video", "thumbnail", "spritesheet"] = "video"
+    variant: Literal["video", "thumbnail", "spritesheet"] = Field(
+        "video", description="the film, one frame of it as WebP, or up to 25 frames in rows of five as JPEG"
+    )
 
 
 class VideoDeleted(Said):

@@ -12,6 +12,7 @@ from mediagen.core.errors import (
     AttemptsExhausted,
     Conflict,
     ContentRefused,
+    DeadlineExceeded,
     InputUnavailable,
     InvalidBase64,
     InvalidRequest,
@@ -28,6 +29,7 @@ from mediagen.core.errors import (
 from mediagen.core.tasks import Task, TaskQuery, TaskStatus
 from mediagen.core.webhooks import VIDEO_EVENTS, Webhook
 from mediagen.pipelines.inputs import InputRef, Inputs
+from mediagen.pipelines.variants import Variants
 from mediagen.pipelines.videos import VideoSpec, film_asked_for
 from mediagen.providers.registry import Providers
 from mediagen.storage.base import Storage
@@ -80,8 +82,10 @@ class VideoRoutes:
         views: VideoViews,
         origins: Origins,
         targets: WebhookTargets,
+        variants: Variants,
     ) -> None:
         self._targets = targets
+        self._variants = variants
         self._generations = generations
         self._service = service
         self._providers = providers
@@ -203,22 +207,33 @@ class VideoRoutes:
     @route(
         "GET|HEAD",
         "/v1/videos/{id}/content",
-        "Get the bytes of a film, or ranges of them",
+        "Get the bytes of a film or of a picture of it, or ranges of them",
         query=Variant,
-        fails=(NotFound, PreconditionFailed, RangeNotSatisfiable, StorageUnavailable),
+        fails=(
+            NotFound,
+            UnsupportedMedia,
+            PreconditionFailed,
+            RangeNotSatisfiable,
+            StorageUnavailable,
+            StorageFull,
+            DeadlineExceeded,
+        ),
         media_type="*/*",
         takes=CONDITIONS,
         gives=ABOUT,
         also=IN_PART,
     )
     async def get_video_content(self, call: Call[Variant, Empty]) -> web.StreamResponse:
-        """404 until the film is there: OpenAI's clients would repeat a 409 by themselves."""
+        """404 until the film is there: OpenAI's clients would repeat a 409 by themselves.
+
+        A picture is made when it is first asked for, and kept with the film.
+        """
         task = await self._task(call)
-        if call.query.variant != "video":
-            raise NotFound(f"there is no {call.query.variant} of this film", field="variant")
         file = await self._views.film(task)
         if file is None:
             raise NotFound(f"the film is not there: its job is {STATUS[task.status]}", field="id")
+        if call.query.variant != "video":
+            file = await self._variants.of(file, call.query.variant)
         return await self._content.respond(call.request, file, download=False)
 
     @route(

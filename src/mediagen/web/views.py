@@ -25,6 +25,7 @@ from mediagen.web.schemas import (
     TaskErrorView,
     TaskView,
     TransferView,
+    VariantView,
 )
 
 MAX_SNAPSHOT: Final = 500
@@ -128,6 +129,17 @@ class Views:
             url_expires_at=url_expires_at,
             created_at=file.created_at,
             task_id=file.task_id,
+            variants=[
+                VariantView(
+                    name=variant.variant or "",
+                    media_type=variant.media_type,
+                    bytes=variant.bytes,
+                    width=variant.width,
+                    height=variant.height,
+                    url=self._links_to.of(variant, base)[0],
+                )
+                for variant in file.variants
+            ],
         )
 
     async def message(self, event: Event, base: str) -> Message:
