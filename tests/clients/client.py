@@ -80,12 +80,20 @@ class Outcome:
 
 
 class Client:
-    """Inside ``with``. Skips (with CI=true: fails) when it is not installed."""
+    """Inside ``with``. Skips (with CI=true: fails) when it is not installed. One that fell silent is started anew."""
 
-    def __init__(self, name: Name) -> None:
+    def __init__(self, name: Name, pids: set[int] | None = None) -> None:
+        """``pids``: where that of each process is noted."""
         self.name = name
+        self._pids = set() if pids is None else pids
         self.version = ""
-        argv, env = _command(name)
+
+    def __enter__(self) -> Client:
+        self._start()
+        return self
+
+    def _start(self) -> None:
+        argv, env = _command(self.name)
         # the program ends with the test run, however that ends
         self._process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *argv],
@@ -94,20 +102,17 @@ class Client:
             env={**os.environ, **env},
             text=True,
         )
-
-    def __enter__(self) -> Client:
+        self._pids.add(self._process.pid)
         self.version = self._read()["version"]
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
         with self._process:
             self._process.kill()
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
 
     def call(
         self,
@@ -140,6 +145,8 @@ class Client:
             "api_key": key,
             "max_retries": retries,
         }
+        if self._process.poll() is not None:
+            self._start()
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(wish) + "\n")
         self._process.stdin.flush()
@@ -155,7 +162,7 @@ class Client:
     def _read(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         if not select.select([self._process.stdout], [], [], ANSWER_SECONDS)[0]:
-            self._process.kill()
+            self._end()
             raise TimeoutError(f"{self.name} said nothing for {ANSWER_SECONDS:g} s")
         line = self._process.stdout.readline()
         if not line:

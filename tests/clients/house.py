@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mediagen.events.signing import new_secret
-from tests.clients.client import Client, Outcome
+from tests.clients.client import NAMES, Client, Outcome
 from tests.infra.server import Server
 from tests.infra.vendor import Say, VendorServer
 
@@ -24,6 +24,8 @@ T = TypeVar("T")
 ADMIN = "sk-of-the-server"
 PNG = b"\x89PNG\r\n\x1a\n"
 PICTURE = Say({"created": 1, "data": [{"b64_json": base64.b64encode(PNG + bytes(100)).decode()}]})
+TROUBLES = ("busy", "sick", "lost", "key")
+"""What ails an account at the vendor. Each client has its own, for the server remembers; ``busy-node`` is a model."""
 NEVER = {"status": "in_progress", "progress": 10}
 """What a vendor says of a film that is not done, ever."""
 SECRETS = [new_secret(), new_secret()]
@@ -40,7 +42,7 @@ class Job:
 
 @dataclass
 class House:
-    """The server, and the vendor behind its model ``m``."""
+    """The server, and the vendor behind its models ``m`` and ``gpt``; the latter shows pictures while it makes them."""
 
     server: Server
     vendor: VendorServer
@@ -71,7 +73,12 @@ class House:
 
     def asked(self, prompt: str) -> list[Any]:
         """What the vendor was asked for with these words."""
-        return [call.json for call in self.vendor.calls("POST") if call.json["prompt"] == prompt]
+        return [asked for asked in self._documents() if asked.get("prompt") == prompt]
+
+    def _documents(self) -> Iterator[dict[str, Any]]:
+        for call in self.vendor.calls("POST"):
+            if call.headers.get("content-type") == "application/json":
+                yield call.json
 
     def until(self, video_id: str, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The film once that is true of it."""
@@ -96,14 +103,21 @@ def poster(client: Client, house: House, **fields: Any) -> Outcome:
     return client.call("images.generate", at=house.at, key=ADMIN, model="builtin-poster", size="128x96", **fields)
 
 
+def _troubled() -> list[str]:
+    return [f"{trouble}-{name}" for trouble in TROUBLES for name in NAMES]
+
+
 @contextmanager
 def housed(folder: Path) -> Iterator[House]:
     """The server in ``folder``, with one film that is done."""
     with VendorServer() as vendor:
-        paid = {"type": "openai", "engine": "generic", "base_url": f"{vendor.url}/v1", "models": ["m"]}
+        account = {"type": "openai", "base_url": f"{vendor.url}/v1"}
+        paid = {**account, "engine": "generic", "models": ["m"]}
+        streaming = {**account, "engine": "openai", "models": ["gpt"]}
+        troubled = {model: {**paid, "base_url": f"{vendor.url}/{model}/v1", "models": [model]} for model in _troubled()}
         settings = {
             "auth": {"required": True, "admin_key": ADMIN},
-            "providers": {"paid": paid},
+            "providers": {"paid": paid, "streaming": streaming, **troubled},
             "server": {"max_json_bytes": 100_000},
             "webhooks": {"secret": " ".join(SECRETS)},
         }

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.clients.client import NAMES, Client
-from tests.clients.house import House, held, housed
+from tests.clients.house import ADMIN, House, held, housed
 from tests.e2e.configuration import s3
 from tests.e2e.traffic import Traffic
 from tests.infra.faultproxy import FaultProxyThread
@@ -37,7 +37,7 @@ def chance() -> random.Random:
 @pytest.fixture(scope="session", params=NAMES)
 def client(request: pytest.FixtureRequest, shared: Shared) -> Iterator[Client]:
     """A client that others wrote; each test that takes it is run with every one."""
-    with Client(request.param) as client:
+    with Client(request.param, shared.pids) as client:
         yield client
 
 
@@ -47,6 +47,14 @@ def house(tmp_path_factory: pytest.TempPathFactory, shared: Shared) -> Iterator[
     need("ffmpeg")
     with housed(tmp_path_factory.mktemp("house")) as house:
         yield house
+
+
+@pytest.fixture(scope="session")
+def paced(tmp_path_factory: pytest.TempPathFactory, shared: Shared) -> Iterator[House]:
+    """A server that takes twenty requests a minute with one key."""
+    settings = {"auth": {"required": True, "admin_key": ADMIN}, "limits": {"requests_per_minute": 20}}
+    with VendorServer() as vendor, held(Server(tmp_path_factory.mktemp("paced"), settings)) as server:
+        yield House(server, vendor)
 
 
 @pytest.fixture(scope="session")

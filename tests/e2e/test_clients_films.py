@@ -24,7 +24,7 @@ def test_a_film_is_asked_for_in_the_clients_own_way(client: Client, house: House
     """JSON or a form, where numbers are text and levels are brackets: the vendor is asked the same."""
     prompt = house.job(NEVER).prompt
     nothing = {} if client.name == "node" else {"negative_prompt": None}  # that client cannot write null in a form
-    extra = {"seed": 7, "metadata": {"a": "b", "l": ["1", "2"]}, **nothing}
+    extra = {"seed": 7, "camera": {"a": "b", "l": ["1", "2"]}, **nothing}
     film = client.call(
         "videos.create", at=house.at, key=ADMIN, model="m", prompt=prompt, seconds="4", size="320x180", extra=extra
     )
@@ -37,7 +37,7 @@ def test_a_film_is_asked_for_in_the_clients_own_way(client: Client, house: House
     taken = house.until(film.value["id"], lambda _: bool(house.asked(prompt)))
     (asked,) = house.asked(prompt)
     assert (asked["seconds"], asked["size"], asked["seed"]) == ("4", "320x180", 7)
-    assert (asked["metadata"], "negative_prompt" in asked) == ({"a": "b", "l": ["1", "2"]}, False)
+    assert (asked["camera"], "negative_prompt" in asked) == ({"a": "b", "l": ["1", "2"]}, False)
     client.call("videos.delete", taken["id"], at=house.at, key=ADMIN)
 
 
@@ -162,12 +162,16 @@ def test_a_film_that_is_not_there_yet_is_asked_for_once(client: Client, house: H
     assert (done.raised.name, done.raised.code, done.statuses) == ("NotFoundError", "not_found", [404])
 
 
-def test_of_a_film_there_is_no_other_variant(client: Client, house: House) -> None:
-    done = client.call(
-        "videos.download_content", house.film["video"], at=house.at, key=ADMIN, take="bytes", variant="spritesheet"
-    )
+@pytest.mark.parametrize(("variant", "media_type"), [("thumbnail", "image/webp"), ("spritesheet", "image/jpeg")])
+def test_a_picture_of_a_film(client: Client, house: House, tmp_path: Path, variant: str, media_type: str) -> None:
+    film, path = house.film["video"], tmp_path / variant
+    done = client.call("videos.download_content", film, at=house.at, key=ADMIN, take="file", to=path, variant=variant)
 
-    assert (done.raised.name, done.raised.param) == ("NotFoundError", "variant")
+    assert done.exchanges[0].answer["content-type"] == media_type
+    head = path.read_bytes()[:12]
+    assert head[8:] == b"WEBP" if variant == "thumbnail" else head[:3] == b"\xff\xd8\xff"
+    (listed,) = [each for each in house.ask("GET", f"/files/{house.film['id']}")["variants"] if each["name"] == variant]
+    assert (listed["bytes"], listed["media_type"]) == (done.value["bytes"], media_type)
 
 
 def test_a_film_in_a_bucket_is_read_from_there(client: Client, bucket_house: House, tmp_path: Path) -> None:

@@ -11,13 +11,16 @@ import base64
 import hmac
 import time
 import urllib.request
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from mediagen.events.signing import new_secret
 from tests.clients.client import MAJORS, Client, Outcome
 from tests.clients.house import ADMIN, PICTURE, PNG, SECRETS, House, poster
-from tests.infra.receiver import Receiver
+from tests.infra.receiver import Event, Receiver
 from tests.infra.vendor import Say
 
 pytestmark = pytest.mark.e2e
@@ -31,9 +34,20 @@ def test_models(client: Client, house: House) -> None:
     listed = client.call("models.list", at=house.at, key=ADMIN, take="items").value
     one = client.call("models.retrieve", "m", at=house.at, key=ADMIN).value
 
-    assert [model["id"] for model in listed] == ["m", "builtin-poster", "builtin-clip"]
+    assert [model["id"] for model in listed][:2] == ["m", "gpt"]
+    assert [model["id"] for model in listed][-2:] == ["builtin-poster", "builtin-clip"]
     assert (one["id"], one["owned_by"]) == ("m", "paid")
-    assert listed[1]["generative"] is False  # what the client does not know is kept
+    assert listed[-1]["generative"] is False  # what the client does not know is kept
+
+
+def test_a_base_url_without_its_version(client: Client, house: House) -> None:
+    done = client.call("images.generate", at=house.server.url, key=ADMIN, model="builtin-poster", prompt="A fox")
+    film = client.call("videos.retrieve", house.film["video"], at=house.server.url, key=ADMIN)
+    unknown = client.call("models.retrieve", "dall-e-9", at=house.server.url, key=ADMIN)
+
+    assert (done.exchanges[0].path, len(done.value["data"])) == ("/images/generations", 1)
+    assert film.value["status"] == "completed"
+    assert (unknown.raised.name, unknown.raised.code) == ("NotFoundError", "not_found")
 
 
 def test_three_pictures_by_url(client: Client, house: House) -> None:
@@ -105,35 +119,54 @@ def test_an_error_in_a_stream_is_raised(client: Client, house: House) -> None:
     assert "not that" in done.raised.message
 
 
-async def test_what_a_webhook_is_told_is_verified(client: Client, house: House) -> None:
+async def told(call: Callable[..., Outcome], *args: Any, **fields: Any) -> Event:
+    """What the webhook of what this call makes is told."""
     async with Receiver() as receiver:
-        hook = {"webhook_url": receiver.url()}
-        await asyncio.to_thread(poster, client, house, prompt="A fox", extra=hook)
+        await asyncio.to_thread(call, *args, extra={"webhook_url": receiver.url()}, **fields)
         await receiver.reaches(lambda: bool(receiver.events))
     (event,) = receiver.events
-    headers = {name: event.headers[name] for name in ("webhook-id", "webhook-timestamp", "webhook-signature")}
+    return event
 
-    def unwrapped(body: str, headers: dict[str, str], secret: str) -> Outcome:
-        return client.call("webhooks.unwrap", body, headers, secret, at=house.at, key=ADMIN)
+
+def unwrapped(client: Client, house: House, event: Event, secret: str, **headers: str) -> Outcome:
+    """The event as the client verifies it, with other headers of these names."""
+    names = ("webhook-id", "webhook-timestamp", "webhook-signature")
+    given = {name: headers.get(name.replace("-", "_"), event.headers[name]) for name in names}
+    return client.call("webhooks.unwrap", event.body.decode(), given, secret, at=house.at, key=ADMIN)
+
+
+async def test_what_a_webhook_is_told_is_verified(client: Client, house: House) -> None:
+    event = await told(poster, client, house, prompt="A fox")
 
     def stale(seconds: float) -> dict[str, str]:
         at = str(int(time.time() - seconds))
-        signed = f"{headers['webhook-id']}.{at}.".encode() + event.body
-        digest = hmac.digest(base64.b64decode(SECRETS[0].removeprefix("whsec_")), signed, "sha256")
-        signature = f"v1,{base64.b64encode(digest).decode()}"
-        return {**headers, "webhook-timestamp": at, "webhook-signature": signature}
+        digest = hmac.digest(
+            base64.b64decode(SECRETS[0].removeprefix("whsec_")), f"{event.id}.{at}.".encode() + event.body, "sha256"
+        )
+        return {"webhook_timestamp": at, "webhook_signature": f"v1,{base64.b64encode(digest).decode()}"}
 
-    body = event.body.decode()
     for secret in SECRETS:  # also by those who have not heard of the new one
-        value = unwrapped(body, headers, secret).value
+        value = unwrapped(client, house, event, secret).value
         assert (value["id"], value["type"], value["object"]) == (event.id, "task.completed", "event")
         assert value["data"]["result"]["files"]
-    assert unwrapped(body, stale(200), SECRETS[0]).error is None
+    assert unwrapped(client, house, event, SECRETS[0], **stale(200)).error is None
+    tampered = replace(event, body=event.body.replace(b"A fox", b"A hen"))
     for raised in (
-        unwrapped(body.replace("A fox", "A hen"), headers, SECRETS[0]).raised,
-        unwrapped(body, headers, new_secret()).raised,
-        unwrapped(body, {**headers, "webhook-id": "evt_0"}, SECRETS[0]).raised,
-        unwrapped(body, stale(400), SECRETS[0]).raised,
-        unwrapped(body, stale(-400), SECRETS[0]).raised,
+        unwrapped(client, house, tampered, SECRETS[0]).raised,
+        unwrapped(client, house, event, new_secret()).raised,
+        unwrapped(client, house, event, SECRETS[0], webhook_id="evt_0").raised,
+        unwrapped(client, house, event, SECRETS[0], **stale(400)).raised,
+        unwrapped(client, house, event, SECRETS[0], **stale(-400)).raised,
     ):
         assert raised.name == "InvalidWebhookSignatureError"
+
+
+async def test_the_webhook_of_a_film_speaks_of_it_as_the_client_does(client: Client, house: House) -> None:
+    refused = {"status": "failed", "error": {"code": "moderation_blocked", "message": "not that"}}
+    prompt = house.job(refused).prompt
+    event = await told(client.call, "videos.create", at=house.at, key=ADMIN, model="m", prompt=prompt)
+    value = unwrapped(client, house, event, SECRETS[0]).value
+    film = client.call("videos.retrieve", value["data"]["id"], at=house.at, key=ADMIN).value
+
+    assert (value["type"], value["object"]) == ("video.failed", "event")
+    assert (film["prompt"], film["status"], film["error"]["code"]) == (prompt, "failed", "content_refused")

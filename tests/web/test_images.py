@@ -144,7 +144,7 @@ async def test_a_vendors_picture_is_kept_here(paid: House, vendor: VendorServer)
     ("say", "status", "code", "repeat"),
     [
         (Say({"error": {"message": "no", "code": "moderation_blocked"}}, 400), 400, "content_refused", "false"),
-        (Say({"error": {"message": "slow"}}, 429, {"Retry-After": "900"}), 429, "provider_rate_limited", None),
+        (Say({"error": {"message": "slow"}}, 429, {"Retry-After": "900"}), 429, "provider_rate_limited", "false"),
         (Say({"error": {"message": "key"}}, 401), 502, "provider_error", "false"),
         (Say({"error": {"message": "sick"}}, 500), 502, "provider_error", None),
         (Say("<html>", media_type="text/html"), 502, "provider_error", "false"),

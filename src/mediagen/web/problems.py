@@ -155,7 +155,9 @@ CLOSING: Final = frozenset(
 """After these the rest of the body is not wanted, so the connection is not used again."""
 
 DO_NOT_RETRY: Final = {"x-should-retry": "false"}
-"""OpenAI's clients try 409 and 5xx again by themselves, POSTs too, unless the answer says this."""
+"""OpenAI's clients try 409, 429 and 5xx again by themselves, POSTs too, unless the answer says this."""
+PATIENCE_SECONDS: Final = 60
+"""The longest wait that they are left to: of what takes longer one client waits silently, however long it is."""
 
 _OPENAI_TYPES: Final[Mapping[HTTPStatus, str]] = {
     HTTPStatus.UNAUTHORIZED: "authentication_error",
@@ -234,7 +236,7 @@ def answer(error: MediagenError, *, path: str, request_id: str) -> web.Response:
     response = web.Response(status=int(status), text=json.dumps(body), content_type=media_type)
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(max(0, math.ceil(error.retry_after)))
-    if path.startswith(OPENAI_PREFIXES) and status is HTTPStatus.CONFLICT:
+    if is_openai(path) and (status is HTTPStatus.CONFLICT or (error.retry_after or 0) > PATIENCE_SECONDS):
         response.headers.update(DO_NOT_RETRY)
     headers = error.context.get("headers")
     if isinstance(headers, Mapping):

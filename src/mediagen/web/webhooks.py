@@ -55,9 +55,8 @@ class WebhookTargets:
         Raises:
             InvalidRequest, UrlNotAllowed: its URL can lead nowhere, events come without one, or headers are given.
         """
-        if (wanted.model_extra or {}).get(
-            "webhook_headers"
-        ) is not None:  # secrets as a rule: not for a provider's eyes
+        headers = (wanted.model_extra or {}).get("webhook_headers")
+        if headers is not None:  # secrets as a rule: not for a provider's eyes
             words = "webhook_headers are not sent; what a webhook is told is signed instead"
             raise InvalidRequest(words, field="webhook_headers")
         if wanted.webhook_url is None:

@@ -103,7 +103,7 @@ async function outcome(wish) {
     done.error = {
       class: error.constructor.name,
       status: error.status ?? null,
-      message: String(error.message),
+      message: [error.message, error.cause?.cause?.message].filter(Boolean).join(": "),
       code: error.code ?? null,
       param: error.param ?? null,
       type: error.type ?? null,
