@@ -163,13 +163,15 @@ def test_a_film_that_is_not_there_yet_is_asked_for_once(client: Client, house: H
 
 
 @pytest.mark.parametrize(("variant", "media_type"), [("thumbnail", "image/webp"), ("spritesheet", "image/jpeg")])
-def test_a_film_has_pictures(client: Client, house: House, variant: str, media_type: str) -> None:
-    film = house.film["video"]
-    done = client.call("videos.download_content", film, at=house.at, key=ADMIN, take="bytes", variant=variant)
+def test_a_picture_of_a_film(client: Client, house: House, tmp_path: Path, variant: str, media_type: str) -> None:
+    film, path = house.film["video"], tmp_path / variant
+    done = client.call("videos.download_content", film, at=house.at, key=ADMIN, take="file", to=path, variant=variant)
 
-    assert (done.statuses, done.exchanges[0].answer["content-type"]) == ([200], media_type)
-    (kept,) = [each for each in house.ask("GET", f"/files/{house.film['id']}")["variants"] if each["name"] == variant]
-    assert (kept["media_type"], kept["bytes"]) == (media_type, done.value["bytes"])
+    assert done.exchanges[0].answer["content-type"] == media_type
+    head = path.read_bytes()[:12]
+    assert head[8:] == b"WEBP" if variant == "thumbnail" else head[:3] == b"\xff\xd8\xff"
+    (listed,) = [each for each in house.ask("GET", f"/files/{house.film['id']}")["variants"] if each["name"] == variant]
+    assert (listed["bytes"], listed["media_type"]) == (done.value["bytes"], media_type)
 
 
 def test_a_film_in_a_bucket_is_read_from_there(client: Client, bucket_house: House, tmp_path: Path) -> None:
