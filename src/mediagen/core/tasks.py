@@ -47,6 +47,10 @@ class TaskError:
     retryable: bool
     attempt: int
     detail: str | None = None
+    param: str | None = None
+    """The field of the request that is at fault, when it is known."""
+    retry_after: float | None = None
+    """Seconds that the other side asked us to wait."""
 
 
 @dataclass(frozen=True, slots=True)
