@@ -17,13 +17,13 @@ import pytest
 
 from tests.e2e import configuration, leavings
 from tests.e2e.api import Api, File, Task
-from tests.e2e.shop import VENDORS, Shop, film_of, picture_of
 from tests.e2e.test_kill_phases import rows_withheld
 from tests.e2e.traffic import Traffic
 from tests.e2e.waiting import becomes
 from tests.infra.process import need
 from tests.infra.s3 import Bucket
 from tests.infra.server import Server
+from tests.infra.shop import VENDORS, Shop, film_of, picture_of
 from tests.infra.vendor import Say, VendorServer
 
 pytestmark = pytest.mark.e2e

@@ -25,7 +25,8 @@ class Say:
     ``lost``: the request is taken, the connection ends without an answer. ``cut``: so many bytes of the body come, then
     the connection breaks. ``deaf``: the body of the request is not read. ``silent``: nothing comes; ``stall``: nothing
     after so many bytes of the body; both until ``release``. ``last``: the connection is not used again, and
-    ``Asked.taken`` tells when the other side has read the answer. ``pieces``: bytes of each write, so that pieces end
+    ``Asked.taken`` tells when the other side has read the answer. ``endless``: the body is followed by this, again and
+    again. ``pieces``: bytes of each write, so that pieces end
     anywhere. ``delay``: seconds before the answer, and again in the middle of it.
     """
 
@@ -39,6 +40,7 @@ class Say:
     silent: bool = False
     stall: int | None = None
     last: bool = False
+    endless: bytes = b""
     pieces: int = 1 << 16
     delay: float = 0.0
 
@@ -158,6 +160,9 @@ class VendorServer:
         head.fields = [("Content-Type", say.media_type), ("Content-Length", str(len(content))), *say.headers.items()]
         if say.last:
             head.set("Connection", "close")
+        if say.endless:
+            head.drop("Content-Length")
+            head.set("Connection", "close")
         await send(writer, head.encode())
         if say.stall is not None:
             await _in_pieces(writer, content[: say.stall], say.pieces)
@@ -167,6 +172,8 @@ class VendorServer:
         await _in_pieces(writer, content[:middle], say.pieces)
         await asyncio.sleep(say.delay)
         await _in_pieces(writer, content[middle : say.cut], say.pieces)
+        while say.endless:
+            await send(writer, say.endless)
         if say.cut is not None:
             raise HangUp(reset=True)
 

@@ -38,7 +38,7 @@ class Shop:
 
     def __init__(self, api: VendorServer) -> None:
         self._api = api
-        self._held: dict[tuple[str, str], Say] = {}
+        self._held: dict[tuple[str, str], list[Say]] = {}
         self.delay: Callable[[], float] = lambda: 0.0
         """Seconds of each answer."""
         self.urls: set[str] = set()
@@ -63,9 +63,10 @@ class Shop:
                 }
         return providers
 
-    def hang(self, name: str, phase: str, say: Say) -> None:
-        """Answer so in this phase of a job: ``submit``, ``poll``, ``result``; of pictures ``result-<index>``."""
-        self._held[name, phase] = say
+    def hang(self, name: str, phase: str, *says: Say) -> None:
+        """Answer so the next times in this phase of a job: ``submit``, ``poll``, ``link``, ``result``; of pictures
+        ``result-<index>``. Without a body: as it would be, held up."""
+        self._held[name, phase] = list(says)
 
     def open_up(self) -> None:
         """Everything is answered from now on."""
@@ -82,9 +83,10 @@ class Shop:
         return any(name in asked.path + asked.query for asked in self._api.asked if _PHASES[phase].search(asked.path))
 
     def _say(self, name: str, phase: str, body: Any, media_type: str = "application/json") -> Say:
-        held = self._held.get((name, phase))
-        if held is None:
+        waiting = self._held.get((name, phase))
+        if not waiting:
             return Say(body, media_type=media_type, delay=self.delay())
+        held = waiting.pop(0)
         return held if held.body is not None else _with(held, body, media_type)
 
     def _script(self) -> None:
