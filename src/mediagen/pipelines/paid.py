@@ -146,7 +146,8 @@ class Paid:
                 if isinstance(made, Content) and made.partial is not None:
                     continue
                 self._outcomes.append(await self._bring(made, wanted))
-                await self._save(kept=[*self._saved.get("kept", ()), self._saved.pop("transfer", {})])
+                # saved with the plan of the next one; until then the last plan says as much
+                self._saved["kept"] = [*self._saved.get("kept", ()), self._saved.pop("transfer", {})]
         except BaseException:
             await self._let_go()
             raise
@@ -185,8 +186,8 @@ class Paid:
     async def _drop_kept(self) -> None:
         """Remove what an earlier run stored: it is made, or fetched, again."""
         await self._bringer.remove(self._saved)
-        self._saved.pop("kept", None)
-        if self._saved.pop("transfer", None) is not None:
+        kept = self._saved.pop("kept", None)
+        if self._saved.pop("transfer", None) is not None or kept:
             await self._run.checkpoint(dict(self._saved))
 
     async def _let_go(self) -> None:

@@ -20,6 +20,9 @@ _SPACE: Final = b" \t\r\n"
 _STRANGE: Final = re.compile(rb"[^A-Za-z0-9+/]")
 _NOT_PADDING: Final = re.compile(rb"[^= \t\r\n]")
 _TO_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
+_LAST: Final = 8
+"""Characters at the end of a text with padding that are looked at one by one."""
+_PADDED_END: Final = re.compile(rb"\A[A-Za-z0-9+/]{6,7}={1,2}\Z")
 _MAX_PREFIX: Final = 1024
 """Characters that the head of a ``data:`` URI may have before its comma."""
 
@@ -38,6 +41,7 @@ class Base64Decoder:
         self._alphabet: bytes | None = None
         self._padded = 0
         self._clean = True
+        self._scratch = bytearray()
 
     def feed(self, text: View) -> bytes:
         """Bytes decoded so far from ``text`` and what came before.
@@ -45,12 +49,25 @@ class Base64Decoder:
         Raises:
             InvalidBase64: with the offset of the first wrong character.
         """
-        if self._clean and not self._padded:
-            try:
-                return self._decode_clean(text)
-            except binascii.Error:
-                self._clean = False
-        return self._decode_checked(bytes(text))
+        decoded = self.feed_clean(text)
+        if decoded is not None:
+            return decoded
+        before = b""
+        whole = (len(self._carry) + len(text)) % 4 == 0
+        if whole and _PADDED_END.search(text[-_LAST:]):  # all but the last of it may be clean
+            before = self.feed_clean(text[:-_LAST]) or b""
+            text = text[-_LAST:] if before else text
+        self._clean = False
+        return before + self._decode_checked(bytes(text))
+
+    def feed_clean(self, text: View) -> bytes | None:
+        """As ``feed`` for clean text, in one pass; None when it is not, and then nothing has changed."""
+        if not self._clean or self._padded:
+            return None
+        try:
+            return self._decode_clean(text)
+        except binascii.Error:
+            return None
 
     def finish(self) -> bytes:
         """The last bytes.
@@ -66,31 +83,28 @@ class Base64Decoder:
         return pybase64.b64decode(quad + b"=" * (-len(quad) % 4), validate=True) if quad else b""
 
     def _decode_clean(self, text: View) -> bytes:
-        view = memoryview(text)
-        carry = self._carry
-        head = b""
-        start = 0
-        if carry:
-            start = min(4 - len(carry), len(view))
-            quad = carry + bytes(view[:start])
-            _refuse_strange(quad)
-            if len(quad) < 4:
-                self._note_alphabet(quad)
-                self._carry = quad
-                self._offset += start
-                return b""
-            head = pybase64.b64decode(quad, validate=True)
-        end = start + (len(view) - start) // 4 * 4
-        if end > start and view[end - 1] == 0x3D:
+        view = self._behind_carry(text) if self._carry else memoryview(text)
+        end = len(view) // 4 * 4
+        if end and view[end - 1] == 0x3D:
             raise binascii.Error("padding")
         tail = bytes(view[end:])
         _refuse_strange(tail)
-        body = pybase64.b64decode(view[start:end], validate=True) if end > start else b""
+        body = pybase64.b64decode(view[:end], validate=True) if end else b""
         if self._alphabet is None:
             self._note_alphabet(bytes(view))
         self._carry = tail
-        self._offset += len(view)
-        return head + body if head else body
+        self._offset += len(text)
+        return body
+
+    def _behind_carry(self, text: View) -> memoryview:
+        """The text with what came before it, in memory that is used again; a new place for each costs page faults."""
+        start, size = len(self._carry), len(self._carry) + len(text)
+        if len(self._scratch) < size:
+            self._scratch = bytearray(size)
+        whole = memoryview(self._scratch)[:size]
+        whole[:start] = self._carry
+        whole[start:] = text
+        return whole
 
     def _note_alphabet(self, text: bytes) -> None:
         if b"+" in text or b"/" in text:
@@ -170,6 +184,10 @@ class DataUriDecoder:
             raise UnsupportedMedia("a data: URI must be base64 (end its head with ;base64)")
         self.media_type = media_type.strip().lower() or None
         return self._begin(comma + 1)
+
+    def feed_clean(self, text: View) -> bytes | None:
+        """As ``Base64Decoder.feed_clean``; None before the text itself has begun."""
+        return self._decoder.feed_clean(text) if self._head is None else None
 
     def finish(self) -> bytes:
         if self._head is None:
