@@ -41,7 +41,6 @@ class Base64Decoder:
         self._alphabet: bytes | None = None
         self._padded = 0
         self._clean = True
-        self._scratch = bytearray()
 
     def feed(self, text: View) -> bytes:
         """Bytes decoded so far from ``text`` and what came before.
@@ -51,17 +50,19 @@ class Base64Decoder:
         """
         decoded = self.feed_clean(text)
         if decoded is not None:
-            return decoded
+            return decoded[0] + decoded[1] if decoded[0] else decoded[1]
         before = b""
-        whole = (len(self._carry) + len(text)) % 4 == 0
-        if whole and _PADDED_END.search(text[-_LAST:]):  # all but the last of it may be clean
-            before = self.feed_clean(text[:-_LAST]) or b""
-            text = text[-_LAST:] if before else text
+        is_end = (len(self._carry) + len(text)) % 4 == 0 and _PADDED_END.search(text[-_LAST:])
+        if is_end and (decoded := self.feed_clean(text[:-_LAST])) is not None:  # all but its last characters is clean
+            before, text = b"".join(decoded), text[-_LAST:]
         self._clean = False
         return before + self._decode_checked(bytes(text))
 
-    def feed_clean(self, text: View) -> bytes | None:
-        """As ``feed`` for clean text, in one pass; None when it is not, and then nothing has changed."""
+    def feed_clean(self, text: View) -> tuple[bytes, bytes] | None:
+        """As ``feed`` for clean text, in one pass; None when it is not, and then nothing has changed.
+
+        What the group that was begun before gives stands apart, so that the rest need not be moved to stand behind it.
+        """
         if not self._clean or self._padded:
             return None
         try:
@@ -82,29 +83,32 @@ class Base64Decoder:
             raise InvalidBase64(f"wrong base64 padding before offset {self._offset}")
         return pybase64.b64decode(quad + b"=" * (-len(quad) % 4), validate=True) if quad else b""
 
-    def _decode_clean(self, text: View) -> bytes:
-        view = self._behind_carry(text) if self._carry else memoryview(text)
-        end = len(view) // 4 * 4
-        if end and view[end - 1] == 0x3D:
+    def _decode_clean(self, text: View) -> tuple[bytes, bytes]:
+        view = memoryview(text)
+        carry = self._carry
+        head = b""
+        start = 0
+        if carry:
+            start = min(4 - len(carry), len(view))
+            quad = carry + bytes(view[:start])
+            _refuse_strange(quad)
+            if len(quad) < 4:
+                self._note_alphabet(quad)
+                self._carry = quad
+                self._offset += start
+                return b"", b""
+            head = pybase64.b64decode(quad, validate=True)
+        end = start + (len(view) - start) // 4 * 4
+        if end > start and view[end - 1] == 0x3D:
             raise binascii.Error("padding")
         tail = bytes(view[end:])
         _refuse_strange(tail)
-        body = pybase64.b64decode(view[:end], validate=True) if end else b""
+        body = pybase64.b64decode(view[start:end], validate=True) if end > start else b""
         if self._alphabet is None:
             self._note_alphabet(bytes(view))
         self._carry = tail
-        self._offset += len(text)
-        return body
-
-    def _behind_carry(self, text: View) -> memoryview:
-        """The text with what came before it, in memory that is used again; a new place for each costs page faults."""
-        start, size = len(self._carry), len(self._carry) + len(text)
-        if len(self._scratch) < size:
-            self._scratch = bytearray(size)
-        whole = memoryview(self._scratch)[:size]
-        whole[:start] = self._carry
-        whole[start:] = text
-        return whole
+        self._offset += len(view)
+        return head, body
 
     def _note_alphabet(self, text: bytes) -> None:
         if b"+" in text or b"/" in text:
@@ -185,7 +189,7 @@ class DataUriDecoder:
         self.media_type = media_type.strip().lower() or None
         return self._begin(comma + 1)
 
-    def feed_clean(self, text: View) -> bytes | None:
+    def feed_clean(self, text: View) -> tuple[bytes, bytes] | None:
         """As ``Base64Decoder.feed_clean``; None before the text itself has begun."""
         return self._decoder.feed_clean(text) if self._head is None else None
 

@@ -21,7 +21,7 @@ _REFUSALS: Final = 2
 """Pieces of a field that do not decode as they are, after which no more are tried: it has escapes, or spaces."""
 
 _Event: TypeAlias = tuple[Literal["begin", "text", "decoded", "end"], View]
-Decode: TypeAlias = Callable[[View], bytes | None]
+Decode: TypeAlias = Callable[[View], tuple[bytes, bytes] | None]
 
 
 class EmbeddedField:
@@ -138,9 +138,10 @@ class EmbeddedFields:
                 size = _CHUNK if scanner.in_field else _PIECE
                 piece = data[start : start + size]
                 start += size
-                if self._decode is not None and scanner.in_field and scanner.between and refused < _REFUSALS:
+                if is_open and self._decode is not None and scanner.between and refused < _REFUSALS:
                     if (decoded := self._decode(piece)) is not None:
-                        yield "decoded", decoded
+                        for part in filter(None, decoded):
+                            yield "decoded", part
                         await asyncio.sleep(0)
                         continue
                     refused += 1
