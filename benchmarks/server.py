@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any, Final, Self
 from benchmarks.api import Api, Ended
 from benchmarks.pinger import pinging
 from benchmarks.process import BenchmarkFailure, Child, Watch
+from benchmarks.process import run as command
 from benchmarks.readings import Contender, Reading
 from benchmarks.rivals import clean_environment
 from benchmarks.source import free_port, until_open
@@ -94,7 +96,7 @@ class Server:
                 },
             }
         config = _merged(config, settings or {})
-        file = self._home / "mediagen.toml"
+        file = self._config = self._home / "mediagen.toml"
         file.write_text(toml(config) + "\n")
         env = clean_environment()
         if certificate is not None:
@@ -134,6 +136,11 @@ class Server:
                 if not self._child.alive:
                     raise BenchmarkFailure(f"mediagen serve ended: {self._child.tail()}")
                 await asyncio.sleep(0.05)
+
+    async def key(self) -> str:
+        """A new key, made as an operator makes it."""
+        argv = [sys.executable, "-m", "mediagen", "keys", "create", "bench", "--json", "--config", str(self._config)]
+        return str(json.loads((await command(argv, env=clean_environment())).stdout)["key"])
 
     async def health(self) -> dict[str, Any]:
         return await self.api.call("GET", "/healthz")

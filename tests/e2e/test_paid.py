@@ -131,23 +131,6 @@ async def test_a_lost_answer_is_said_and_not_repeated(tmp_path: Path, vendor: Ve
         leavings.only_here(server)
 
 
-async def test_killed_while_the_film_comes_it_is_fetched_again(tmp_path: Path, vendor: VendorServer) -> None:
-    film(vendor, job("completed"))
-    vendor.on("GET", f"{SUBMIT}/video_1/content", Say(silent=True))
-    async with Server(tmp_path, settings(vendor)) as server, Api(server.url) as api:
-        video = await create(api)
-        await asked(vendor, "GET", f"{SUBMIT}/video_1/content")
-        await server.kill9()
-        vendor.on("GET", f"{SUBMIT}/video_1/content", Say(FILM, media_type="video/mp4"))
-
-        await server.restart()
-
-        done = await until(api, video["id"], "completed", "failed")
-        assert done["status"] == "completed", done
-        assert len(vendor.calls("POST", SUBMIT)) == 1
-        leavings.only_here(server, {"id": done["file_id"]})  # type: ignore[typeddict-item]
-
-
 async def test_stopped_in_order_it_goes_on(tmp_path: Path, vendor: VendorServer) -> None:
     film(vendor, job("in_progress"))
     async with Server(tmp_path, settings(vendor)) as server, Api(server.url) as api:
@@ -191,28 +174,3 @@ async def test_an_expired_link_is_fetched_anew(tmp_path: Path, vendor: VendorSer
 
         assert done["status"] == "completed", done
         assert len(vendor.calls("POST", SUBMIT)) == 1
-
-
-async def test_killed_between_two_pictures_of_a_job_neither_stays_twice(tmp_path: Path, vendor: VendorServer) -> None:
-    model, picture = "maker/pictures", b"\x89PNG\r\n\x1a\n" + content_bytes(5000)
-    output = [f"{vendor.url}/v1/0.png", f"{vendor.url}/v1/1.png"]
-    prediction = {"id": "p1", "model": model, "status": "succeeded", "output": output, "error": None, "logs": ""}
-    vendor.on("POST", f"/v1/models/{model}/predictions", Say({**prediction, "status": "starting", "output": None}))
-    vendor.on("GET", "/v1/predictions/p1", Say(prediction))
-    vendor.on("GET", "/v1/0.png", Say(picture, media_type="image/png"))
-    vendor.on("GET", "/v1/1.png", Say(silent=True))
-    paid = {"type": "replicate", "base_url": f"{vendor.url}/v1", "api_key": "r8-test-0123456789", "models": [model]}
-    async with Server(tmp_path, {"providers": {"paid": paid}}) as server, Api(server.url) as api:
-        task = await api.call("POST", "/v1/images/generations/async", json={"model": model, "prompt": "a fox", "n": 2})
-        await asked(vendor, "GET", "/v1/1.png")
-        await server.kill9()
-        vendor.on("GET", "/v1/1.png", Say(picture + b"1", media_type="image/png"))
-
-        await server.restart()
-
-        ended = await api.ended(task["id"])
-        assert ended["status"] == "completed", ended
-        files = ended["result"]["files"] if ended["result"] else []
-        assert [file["bytes"] for file in files] == [len(picture), len(picture) + 1]
-        assert len(vendor.calls("POST")) == 1
-        leavings.only_here(server, *files)

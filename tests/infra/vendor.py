@@ -9,10 +9,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email import message_from_bytes
-from functools import partial
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 from tests.infra.faults import HangUp
 from tests.infra.journal import Journal
@@ -25,7 +24,11 @@ class Say:
     """An answer: a JSON value, text or bytes; and what goes wrong with it.
 
     ``lost``: the request is taken, the connection ends without an answer. ``cut``: so many bytes of the body come, then
-    the connection breaks. ``silent``: nothing comes. ``pieces``: bytes of each write, so that pieces end anywhere.
+    the connection breaks. ``deaf``: the body of the request is not read. ``silent``: nothing comes; ``stall``: nothing
+    after so many bytes of the body; both until ``release``. ``last``: the connection is not used again, and
+    ``Asked.taken`` tells when the other side has read the answer. ``endless``: the body is followed by this, again and
+    again. ``pieces``: bytes of each write, so that pieces end
+    anywhere. ``delay``: seconds before the answer, and again in the middle of it.
     """
 
     body: Any = None
@@ -34,8 +37,13 @@ class Say:
     media_type: str = "application/json"
     lost: bool = False
     cut: int | None = None
+    deaf: bool = False
     silent: bool = False
+    stall: int | None = None
+    last: bool = False
+    endless: bytes = b""
     pieces: int = 1 << 16
+    delay: float = 0.0
 
     @property
     def content(self) -> bytes:
@@ -55,6 +63,7 @@ class Asked:
     """By lower-case name."""
     body: bytes
     at: float = field(default_factory=time.monotonic)
+    taken: bool = False
 
     @property
     def json(self) -> Any:
@@ -88,7 +97,7 @@ class Crowd:
     taken: int = 0
     refused: int = 0
 
-    async def answer(self, usual: Callable[[], Say]) -> Say:
+    async def answer(self, usual: Say) -> Say:
         """After a moment, so that all that comes together is seen together."""
         self.open += 1
         self.most_open = max(self.most_open, self.open)
@@ -103,9 +112,13 @@ class Crowd:
                 await asyncio.sleep(self.seconds)
             finally:
                 self.inside -= 1
-            return usual()
+            return usual
         finally:
             self.open -= 1
+
+
+Answers: TypeAlias = Say | Callable[[Asked], Say]
+"""An answer, or what makes one of what is asked."""
 
 
 class VendorServer:
@@ -114,8 +127,9 @@ class VendorServer:
     def __init__(self) -> None:
         self._thread = LoopThread("vendor")
         self._listener = Listener(self._serve)
-        self._script: list[tuple[str, re.Pattern[str], list[Say]]] = []
+        self._script: list[tuple[str, re.Pattern[str], list[Answers]]] = []
         self._crowds: dict[tuple[str, str], Crowd] = {}
+        self._go = asyncio.Event()
         self.asked: Journal[Asked] = Journal()
 
     def __enter__(self) -> VendorServer:
@@ -133,7 +147,11 @@ class VendorServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._listener.port}"
 
-    def on(self, method: str, path: str, *answers: Say) -> None:
+    def release(self) -> None:
+        """What is silent or stalls goes on, and nothing is any more."""
+        self._thread.call(self._go.set)
+
+    def on(self, method: str, path: str, *answers: Answers) -> None:
         """Answer a method and a path (a pattern for all of it) so; in front of what was said before."""
         self._script.insert(0, (method, re.compile(path), list(answers)))
 
@@ -145,7 +163,7 @@ class VendorServer:
         """What was asked so far."""
         return [each for each in self.asked if each.method == method and re.fullmatch(path, each.path)]
 
-    def _answer(self, method: str, path: str) -> Say:
+    def _answer(self, method: str, path: str) -> Answers:
         for wanted, pattern, answers in self._script:
             if wanted == method and pattern.fullmatch(path):
                 return answers.pop(0) if len(answers) > 1 else answers[0]
@@ -155,27 +173,54 @@ class VendorServer:
         try:
             while (head := await read_head(reader)) is not None:
                 path, _, query = head.target.partition("?")
-                body = b"".join([chunk async for chunk in Body.of_request(head, reader).payload()])
-                self.asked.append(Asked(head.method, path, query, head.headers(), body))
-                crowd, answer = self._crowds.get((head.method, path)), partial(self._answer, head.method, path)
-                await self._say(answer() if crowd is None else await crowd.answer(answer), writer)
-                if head.has_token("Connection", "close"):
+                say = self._answer(head.method, path)
+                deaf = isinstance(say, Say) and say.deaf
+                body = b"" if deaf else b"".join([chunk async for chunk in Body.of_request(head, reader).payload()])
+                asked = self.asked.append(Asked(head.method, path, query, head.headers(), body))
+                if deaf:
+                    await asyncio.Event().wait()
+                say = say if isinstance(say, Say) else say(asked)
+                if (crowd := self._crowds.get((head.method, path))) is not None:
+                    say = await crowd.answer(say)
+                await self._say(say, writer)
+                if say.last:
+                    asked.taken = not await reader.read()
+                    self.asked.changed()
+                if say.last or head.has_token("Connection", "close"):
                     break
         except HangUp as exc:
             if exc.reset:
                 await send_reset(writer)
 
     async def _say(self, say: Say, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(say.delay)
         if say.silent:
-            await asyncio.Event().wait()
+            await self._go.wait()
         if say.lost:
             raise HangUp(reset=True)
         content = say.content
         head = Head(f"HTTP/1.1 {say.status} {HTTPStatus(say.status).phrase if say.status < 512 else 'Odd'}")
         head.fields = [("Content-Type", say.media_type), ("Content-Length", str(len(content))), *say.headers.items()]
+        if say.last:
+            head.set("Connection", "close")
+        if say.endless:
+            head.drop("Content-Length")
+            head.set("Connection", "close")
         await send(writer, head.encode())
-        end = len(content) if say.cut is None else say.cut
-        for start in range(0, end, say.pieces):
-            await send(writer, content[start : min(end, start + say.pieces)])
+        if say.stall is not None:
+            await _in_pieces(writer, content[: say.stall], say.pieces)
+            await self._go.wait()
+            content = content[say.stall :]
+        middle = len(content) // 2 if say.delay else 0
+        await _in_pieces(writer, content[:middle], say.pieces)
+        await asyncio.sleep(say.delay)
+        await _in_pieces(writer, content[middle : say.cut], say.pieces)
+        while say.endless:
+            await send(writer, say.endless)
         if say.cut is not None:
             raise HangUp(reset=True)
+
+
+async def _in_pieces(writer: asyncio.StreamWriter, content: bytes, size: int) -> None:
+    for start in range(0, len(content), size):
+        await send(writer, content[start : start + size])

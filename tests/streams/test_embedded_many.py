@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mediagen.core.errors import InvalidBase64, InvalidRequest, TooLarge
 from mediagen.streams.embedded_many import EmbeddedFields
+from tests.infra.content import content_bytes
 
 PATTERNS = [("data", "*", "b64_json"), ("data", "*", "url")]
 
@@ -89,3 +90,21 @@ async def test_what_nobody_takes_is_skipped() -> None:
 async def test_what_is_wrong_is_said(document: bytes, error: type[Exception]) -> None:
     with pytest.raises(error):
         await read(document, 4096)
+
+
+@pytest.mark.parametrize("escaped", [False, True])
+@pytest.mark.parametrize("spaced", [False, True])
+@pytest.mark.parametrize("size", [65_535, 262_144, 262_145, 700_001])
+async def test_long_fields_come_whole_however_they_are_written(size: int, escaped: bool, spaced: bool) -> None:
+    data = content_bytes(600_001)
+    text = base64.encodebytes(data).replace(b"\n", rb"\n") if spaced else base64.b64encode(data)
+    text = text.replace(b"/", rb"\/") if escaped else text
+    document = (
+        b'{"data": [{"b64_json": "' + text + b'"}, {"b64_json": "' + text + b'", "x": 1}], "end": "' + text + b'"}'
+    )
+
+    found, rest = await read(document, size)
+
+    assert [data for _, data in found] == [data, data]
+    assert rest["data"] == [{"b64_json": ""}, {"b64_json": "", "x": 1}]
+    assert len(rest["end"]) > len(data)

@@ -217,3 +217,41 @@ async def test_models_say_what_they_can(paid: House) -> None:
     assert (await paid.ask("GET", "/v1/models/builtin-clip"))[1] == models["builtin-clip"]
     status, answer, _ = await paid.ask("GET", "/v1/models/nothing")
     assert (status, answer["error"]["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"", "application/json"),
+        (b"{", "application/json"),
+        (b"[]", "application/json"),
+        (b'"A fox"', "application/json"),
+        (b'{"prompt": "\xff"}', "application/json"),
+        (b'{"prompt": "A fox", "seed": NaN}', "application/json"),
+        (b'{"prompt": "A fox", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "application/json"),
+        (b"prompt=fox", "application/x-www-form-urlencoded"),
+        (b"--b\r\n", "multipart/form-data; boundary=b"),
+        (b"a fox", "text/plain"),
+    ],
+)
+async def test_a_body_that_is_no_request_is_refused(real: House, body: bytes, kind: str) -> None:
+    status, answer, _ = await real.ask("POST", PATH, data=body, headers={"Content-Type": kind})
+
+    assert status in {400, 415}, answer
+    assert set(answer) == {"error"}
+    assert answer["error"]["type"] == "invalid_request_error"
+    assert (await real.ask("GET", "/v1/tasks"))[1]["data"] == []
+
+
+@pytest.mark.parametrize("path", [PATH, f"{PATH}/async", "/v1/videos"])
+async def test_a_wrong_key_is_refused_in_the_words_of_openai(start: Start, path: str) -> None:
+    house = await start(real=True, auth={"required": True})
+    for headers in ({}, {"Authorization": "Bearer sk-nobody"}, {"Authorization": "Basic eDp5"}):
+        status, answer, answered = await house.ask("POST", path, json={"prompt": "A fox"}, headers=headers)
+
+        assert (status, answer["error"]["type"], answer["error"]["code"]) == (
+            401,
+            "authentication_error",
+            "unauthorized",
+        )
+        assert "WWW-Authenticate" in answered

@@ -47,6 +47,8 @@ class TaskError:
     retryable: bool
     attempt: int
     detail: str | None = None
+    param: str | None = None
+    """The field of the request that is at fault, when it is known."""
     retry_after: float | None = None
     """Seconds from the end of the attempt that the other side asked us to wait."""
 

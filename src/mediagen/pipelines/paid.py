@@ -20,7 +20,15 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
-from mediagen.core.errors import FetchRefused, MediagenError, OutcomeUnknown, ProviderError, ProviderRateLimited
+from mediagen.core.errors import (
+    FetchRefused,
+    InvalidRequest,
+    MediagenError,
+    OutcomeUnknown,
+    ProviderError,
+    ProviderRateLimited,
+    TooLarge,
+)
 from mediagen.core.files import FileKind
 from mediagen.core.progress import Progress
 from mediagen.net.retry import RetryPolicy
@@ -170,11 +178,7 @@ class Paid:
                 status = await runner.poll(operation)
             except ProviderError as exc:
                 failures += 1
-                if not exc.retryable or failures >= _POLLS.attempts:
-                    raise
-                pause = _POLLS.delay(failures, exc.retry_after)
-                log.info("poll_repeated", failures=failures, pause=round(pause, 1), reason=exc.detail)
-                await asyncio.sleep(pause)
+                await self._wait_to_look_again(exc, failures)
                 continue
             failures = 0
             if status.operation != operation:
@@ -195,28 +199,40 @@ class Paid:
             await asyncio.sleep(status.poll_after or min(_LAST_POLL, _FIRST_POLL * 1.4**looks))
             looks += 1
 
+    async def _wait_to_look_again(self, exc: ProviderError, failures: int) -> None:
+        """Raises ``exc`` when looking again does not help, or did not so often."""
+        if not exc.retryable or failures >= _POLLS.attempts:
+            raise exc
+        pause = _POLLS.delay(failures, exc.retry_after)
+        log.info("looked_in_vain", failures=failures, pause=round(pause, 1), reason=exc.detail)
+        await asyncio.sleep(pause)
+
     async def fetched(self, runner: RunsOperations, status: Status, wanted: Wanted) -> tuple[Outcome, About]:
-        """The results of a completed job, stored; asked for again when their links have expired.
+        """The results of a completed job, stored; asked for again when their links have expired, or nothing came.
 
         What the work took stands in the last reading of the job, or comes with its results.
         """
         if self._saved.get("kept"):  # an earlier run stored some of several: they are stored anew, all in one go
             await self._drop_kept()
-        for fetches in range(1, _FETCHES + 1):
+        expired, failures = 0, 0
+        while True:
             try:
                 async with runner.fetch(status.operation) as answer:
                     outcome, about = await self.brought(answer, wanted), answer.about
             except FetchRefused as exc:
-                if exc.context.get("status") not in _EXPIRED or fetches == _FETCHES:
+                expired += 1
+                if exc.context.get("status") not in _EXPIRED or expired == _FETCHES:
                     raise
-                log.info("link_fetched_anew", fetches=fetches, status=exc.context.get("status"))
-                await self._drop_kept()
+                log.info("link_fetched_anew", fetches=expired, status=exc.context.get("status"))
+            except ProviderError as exc:
+                failures += 1
+                await self._wait_to_look_again(exc, failures)
             else:
                 if status.usage is None:
                     self._spent(status.operation.provider, about.usage)
                 about.usage = about.usage or status.usage
                 return outcome, about
-        raise AssertionError  # the last turn gives or raises
+            await self._drop_kept()
 
     async def brought(self, answer: Answer, wanted: Wanted) -> Outcome:
         """The results of an answer, stored in their order. What was stored before one failed is removed."""
@@ -227,7 +243,8 @@ class Paid:
                         await self._previews.show(self._run.task_id, made)
                     continue
                 self._outcomes.append(await self._bring(made, wanted))
-                await self._save(kept=[*self._saved.get("kept", ()), self._saved.pop("transfer", {})])
+                # saved with the plan of the next one; until then the last plan says as much
+                self._saved["kept"] = [*self._saved.get("kept", ()), self._saved.pop("transfer", {})]
         except BaseException:
             await self._let_go()
             raise
@@ -246,10 +263,18 @@ class Paid:
 
     async def _bring(self, made: Made, wanted: Wanted) -> Outcome:
         run = _Within(self._run, self._saved)
-        if isinstance(made, Link):
-            bringer = self._bringer.trusting(made.trusted)
-            return await bringer.from_url(made.url, wanted, run)
-        return await self._bringer.from_source(made.source, wanted, run, declared=made.media_type)
+        try:
+            if isinstance(made, Link):
+                bringer = self._bringer.trusting(made.trusted)
+                outcome = await bringer.from_url(made.url, wanted, run)
+            else:
+                outcome = await self._bringer.from_source(made.source, wanted, run, declared=made.media_type)
+        except (InvalidRequest, TooLarge) as exc:  # nothing that the caller sent
+            raise ProviderError(f"what the provider made cannot be kept: {exc.detail}", cause=exc.code) from None
+        if not all(file.bytes for file in outcome.files):
+            outcome.release()
+            raise ProviderError("the provider gave a result without a byte in it")
+        return outcome
 
     async def _save(self, **fields: Any) -> None:
         self._saved.update(fields)
@@ -258,8 +283,8 @@ class Paid:
     async def _drop_kept(self) -> None:
         """Remove what an earlier run stored: it is made, or fetched, again."""
         await self._bringer.remove(self._saved)
-        self._saved.pop("kept", None)
-        if self._saved.pop("transfer", None) is not None:
+        kept = self._saved.pop("kept", None)
+        if self._saved.pop("transfer", None) is not None or kept:
             await self._run.checkpoint(dict(self._saved))
 
     async def _let_go(self) -> None:

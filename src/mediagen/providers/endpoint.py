@@ -7,7 +7,6 @@ is unknown. Redirects are not followed, the key goes to the configured origin al
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,11 +23,13 @@ from mediagen.core.errors import (
     ProviderError,
     ProviderUnavailable,
     TooLarge,
+    UnsupportedMedia,
 )
 from mediagen.net.body import open_body
 from mediagen.net.trust import TrustedOrigin
 from mediagen.providers.bodies import Body, json_body
 from mediagen.providers.faults import refusal
+from mediagen.providers.foreign import parsed
 from mediagen.streams.base import GIB, KIB, MIB, Source
 from mediagen.streams.embedded import chunks_of
 from mediagen.streams.sources import Decompressed, Exact, Limited, Peeked
@@ -58,7 +59,7 @@ class Reply:
         self.media_type = response.content_type
         self._endpoint = endpoint
         self._body = body
-        self._paid = paid
+        self.paid = paid
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body. Raises OutcomeUnknown or ProviderUnavailable when it breaks off."""
@@ -69,7 +70,9 @@ class Reply:
             except StopAsyncIteration:
                 return
             except FetchFailed as exc:
-                raise self._endpoint.lost(exc.detail, paid=self._paid) from None
+                raise self._endpoint.lost(exc.detail, paid=self.paid) from None
+            except TooLarge as exc:
+                raise self._endpoint.unreadable(exc.detail) from None
             yield chunk
 
     async def document(self, *, max_bytes: int = _MAX_DOCUMENT) -> Any:
@@ -80,18 +83,22 @@ class Reply:
             if len(whole) > max_bytes:
                 raise ProviderError(f"{self._endpoint.name} answered more than {max_bytes} bytes")
         try:
-            return json.loads(whole)
-        except ValueError:
-            raise self._endpoint.no_json(self.media_type) from None
+            return parsed(whole)
+        except ValueError as exc:
+            raise self._endpoint.no_json(self, str(exc) if whole else "it is empty") from None
 
     async def check_json(self) -> None:
         """Look whether it can be JSON at all. Raises ProviderError."""
         try:
-            head = (await self._body.peek(1)).lstrip() or b"{"
+            head = await self._body.peek(1)
         except FetchFailed as exc:
-            raise self._endpoint.lost(exc.detail, paid=self._paid) from None
-        if self.media_type == "text/html" or head[:1] == b"<":
-            raise self._endpoint.no_json(self.media_type)
+            raise self._endpoint.lost(exc.detail, paid=self.paid) from None
+        except TooLarge as exc:
+            raise self._endpoint.unreadable(exc.detail) from None
+        if not head:
+            raise self._endpoint.no_json(self, "it is empty")
+        if self.media_type == "text/html" or head == b"<":
+            raise self._endpoint.no_json(self, "it is a page")
 
 
 class Endpoint:
@@ -143,7 +150,12 @@ class Endpoint:
             sized = _Sized(response, self._patience.stall)
             source: Source = Exact(sized)
             if (coding := response.headers.get("Content-Encoding", "identity").strip().lower()) != "identity":
-                source = Decompressed(source, coding)
+                try:
+                    source = Decompressed(source, coding)
+                except UnsupportedMedia as exc:
+                    if response.status < 300:
+                        raise self.unreadable(exc.detail) from None
+                    raise refusal(self.name, response.status, response.headers, b"", paid=paid) from None
             if response.status >= 300:
                 raise await self._refused(response, source, paid=paid)
             yield Reply(self, response, Peeked(Limited(source, _MAX_ANSWER)), paid=paid)
@@ -173,8 +185,15 @@ class Endpoint:
             return OutcomeUnknown(text, provider=self.name, reason=reason)
         return ProviderUnavailable(f"no whole answer from {self.name}", provider=self.name, reason=reason)
 
-    def no_json(self, media_type: str) -> ProviderError:
-        return ProviderError(f"{self.name} answered {media_type} instead of JSON; is its base_url right?")
+    def no_json(self, reply: Reply, reason: str) -> ProviderError:
+        """The answer is something else, or not whole: of a call that only looks, by somebody in between, perhaps."""
+        kind = reply.media_type
+        hint = "" if kind.endswith("json") else f" (it is called {kind}; is base_url right?)"
+        return self.unreadable(f"no JSON, {reason}{hint}", ProviderError if reply.paid else ProviderUnavailable)
+
+    def unreadable(self, reason: str, error: type[ProviderError] = ProviderError) -> ProviderError:
+        """The answer is not what it should be."""
+        return error(f"{self.name} sent an answer that cannot be read: {reason}", provider=self.name)
 
     async def _request(
         self, method: str, url: URL, body: Body | None, headers: Mapping[str, str], *, paid: bool

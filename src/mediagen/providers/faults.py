@@ -27,6 +27,7 @@ from mediagen.core.errors import (
 )
 from mediagen.core.redaction import redact_text
 from mediagen.net.retry import parse_retry_after
+from mediagen.providers.foreign import parsed
 
 _MAX_WORDS: Final = 500
 _PERHAPS_DONE: Final = frozenset({408, 499, 502, 504, *range(520, 528)})
@@ -59,7 +60,7 @@ class Complaint:
 def complaint_of(body: bytes) -> Complaint:
     """The complaint in the body of an answer; never fails."""
     try:
-        document = json.loads(body)
+        document = parsed(body)
     except ValueError:
         return Complaint()
     if isinstance(document, list) and document:

@@ -129,8 +129,9 @@ class MiniMax(Vendor):
         path = "/v2/video_generation" if _is_v2(request.model) else "/v1/video_generation"
         async with self._endpoint.open("POST", path, json_body(self._prepared(request)), paid=True) as reply:
             document = await reply.document()
-        self._check(document, paid=True)
-        task_id = document.get("task_id")
+        if isinstance(document, dict):
+            self._check(document, paid=True)
+        task_id = document.get("task_id") if isinstance(document, dict) else None
         if not isinstance(task_id, str | int) or not task_id:
             raise OutcomeUnknown(f"{self.name} took the film on, but named no id for it", provider=self.name)
         return Operation(self.name, request.model, Making.VIDEO, str(task_id))

@@ -34,6 +34,7 @@ from mediagen.providers.bodies import Body, InBase64, form_body, json_body
 from mediagen.providers.endpoint import Reply, quoted
 from mediagen.providers.events import Events
 from mediagen.providers.faults import Complaint, failure, said_in
+from mediagen.providers.foreign import plain
 from mediagen.providers.spending import amount_of
 from mediagen.providers.vendor import Vendor
 from mediagen.providers.words import percent_of
@@ -176,7 +177,7 @@ class OpenAI(Vendor):
                     places = fields.fields()
                     field = await self._next(places)
                     if field is None:
-                        self._refuse_event(fields.document)
+                        self._refuse_event(plain(fields.document))
                         continue
                     is_partial = "partial_image" in event.name or b"partial_image" in fields.rest
                     # counted: the event's own index stands behind the picture
@@ -186,7 +187,7 @@ class OpenAI(Vendor):
                         shown += 1
                     else:
                         done, shown = done + 1, 0
-                        self._read_event(fields.document, about)
+                        self._read_event(plain(fields.document), about)
                 finally:
                     await fields.aclose()
         finally:

@@ -16,6 +16,7 @@ from mediagen.net.policy import check_text
 from mediagen.providers.base import About, Answer, Content, Link, Made, Model, Request
 from mediagen.providers.demands import check
 from mediagen.providers.endpoint import Endpoint, Reply
+from mediagen.providers.foreign import plain
 from mediagen.providers.settings import ProviderSettings
 from mediagen.providers.words import Words
 from mediagen.streams.base import View
@@ -138,7 +139,7 @@ class Vendor(ABC):
                 made = await self._made(field, found, is_link=any(fits(field.place, link) for link in links))
             found += 1
             yield made
-        read(fields.document, about, found)
+        read(plain(fields.document), about, found)
 
     async def _skim(self, path: str, media: Sequence[Pointer]) -> tuple[dict[str, Any], int]:
         """A JSON answer without its media, which may be large, and how many there are."""
@@ -152,9 +153,10 @@ class Vendor(ABC):
                         found += 1
             finally:
                 await fields.aclose()
-        if not isinstance(fields.document, dict):
+        document = plain(fields.document)
+        if not isinstance(document, dict):
             raise ProviderError(f"{self.name} answered something else than a JSON object")
-        return fields.document, found
+        return document, found
 
     async def _made(self, field: EmbeddedField, index: int, *, is_link: bool) -> Made:
         if is_link and (await field.peek(5)).lower() != b"data:":
@@ -178,7 +180,7 @@ class Vendor(ABC):
         except InvalidBase64 as exc:
             raise ProviderError(f"{self.name} sent a result that is no base64: {exc.detail}") from None
         except (InvalidRequest, TooLarge) as exc:
-            raise ProviderError(f"{self.name} sent an answer that cannot be read: {exc.detail}") from None
+            raise self._endpoint.unreadable(exc.detail) from None
 
 
 async def _may_be(field: EmbeddedField, wanted: str) -> bool:

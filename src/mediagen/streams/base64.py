@@ -20,6 +20,9 @@ _SPACE: Final = b" \t\r\n"
 _STRANGE: Final = re.compile(rb"[^A-Za-z0-9+/]")
 _NOT_PADDING: Final = re.compile(rb"[^= \t\r\n]")
 _TO_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
+_LAST: Final = 8
+"""Characters at the end of a text with padding that are looked at one by one."""
+_PADDED_END: Final = re.compile(rb"\A[A-Za-z0-9+/]{6,7}={1,2}\Z")
 _MAX_PREFIX: Final = 1024
 """Characters that the head of a ``data:`` URI may have before its comma."""
 
@@ -45,12 +48,27 @@ class Base64Decoder:
         Raises:
             InvalidBase64: with the offset of the first wrong character.
         """
-        if self._clean and not self._padded:
-            try:
-                return self._decode_clean(text)
-            except binascii.Error:
-                self._clean = False
-        return self._decode_checked(bytes(text))
+        decoded = self.feed_clean(text)
+        if decoded is not None:
+            return decoded[0] + decoded[1] if decoded[0] else decoded[1]
+        before = b""
+        is_end = (len(self._carry) + len(text)) % 4 == 0 and _PADDED_END.search(text[-_LAST:])
+        if is_end and (decoded := self.feed_clean(text[:-_LAST])) is not None:  # all but its last characters is clean
+            before, text = b"".join(decoded), text[-_LAST:]
+        self._clean = False
+        return before + self._decode_checked(bytes(text))
+
+    def feed_clean(self, text: View) -> tuple[bytes, bytes] | None:
+        """As ``feed`` for clean text, in one pass; None when it is not, and then nothing has changed.
+
+        What the group that was begun before gives stands apart, so that the rest need not be moved to stand behind it.
+        """
+        if not self._clean or self._padded:
+            return None
+        try:
+            return self._decode_clean(text)
+        except binascii.Error:
+            return None
 
     def finish(self) -> bytes:
         """The last bytes.
@@ -65,7 +83,7 @@ class Base64Decoder:
             raise InvalidBase64(f"wrong base64 padding before offset {self._offset}")
         return pybase64.b64decode(quad + b"=" * (-len(quad) % 4), validate=True) if quad else b""
 
-    def _decode_clean(self, text: View) -> bytes:
+    def _decode_clean(self, text: View) -> tuple[bytes, bytes]:
         view = memoryview(text)
         carry = self._carry
         head = b""
@@ -78,7 +96,7 @@ class Base64Decoder:
                 self._note_alphabet(quad)
                 self._carry = quad
                 self._offset += start
-                return b""
+                return b"", b""
             head = pybase64.b64decode(quad, validate=True)
         end = start + (len(view) - start) // 4 * 4
         if end > start and view[end - 1] == 0x3D:
@@ -90,7 +108,7 @@ class Base64Decoder:
             self._note_alphabet(bytes(view))
         self._carry = tail
         self._offset += len(view)
-        return head + body if head else body
+        return head, body
 
     def _note_alphabet(self, text: bytes) -> None:
         if b"+" in text or b"/" in text:
@@ -170,6 +188,10 @@ class DataUriDecoder:
             raise UnsupportedMedia("a data: URI must be base64 (end its head with ;base64)")
         self.media_type = media_type.strip().lower() or None
         return self._begin(comma + 1)
+
+    def feed_clean(self, text: View) -> tuple[bytes, bytes] | None:
+        """As ``Base64Decoder.feed_clean``; None before the text itself has begun."""
+        return self._decoder.feed_clean(text) if self._head is None else None
 
     def finish(self) -> bytes:
         if self._head is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 from mediagen.core.errors import InvalidRequest, TooLarge
@@ -17,7 +17,11 @@ _PIECE: Final = 16 * KIB
 _MAX_TEXT: Final = 16 * KIB
 """Characters of a field that is text and no media."""
 
-_Event: TypeAlias = tuple[Literal["begin", "text", "end"], View]
+_REFUSALS: Final = 2
+"""Pieces of a field that do not decode as they are, after which no more are tried: it has escapes, or spaces."""
+
+_Event: TypeAlias = tuple[Literal["begin", "text", "decoded", "end"], View]
+Decode: TypeAlias = Callable[[View], tuple[bytes, bytes] | None]
 
 
 class EmbeddedField:
@@ -43,9 +47,14 @@ class EmbeddedField:
 
     async def chunks(self) -> AsyncIterator[View]:
         """The decoded bytes. Raises InvalidBase64, InvalidRequest."""
-        async for text in self._texts():
-            if decoded := self._decoder.feed(text):
-                yield decoded
+        if self._start and (decoded := self._decoder.feed(self._start)):
+            yield decoded
+        while (piece := await self._owner.next_piece(self, self._decoder.feed_clean)) is not None:
+            is_decoded, data = piece
+            if not is_decoded:
+                data = self._decoder.feed(data)
+            if data:
+                yield data
         if last := self._decoder.finish():
             yield last
 
@@ -78,6 +87,7 @@ class EmbeddedFields:
         self._scanner = JsonFieldsScanner(patterns, max_rest=max_rest)
         self._events = self._scan(document)
         self._present: EmbeddedField | None = None
+        self._decode: Decode | None = None
 
     @property
     def document(self) -> Any:
@@ -98,11 +108,20 @@ class EmbeddedFields:
 
     async def next_text(self, field: EmbeddedField) -> View | None:
         """More of the present field; None at its end."""
+        piece = await self.next_piece(field, None)
+        return None if piece is None else piece[1]
+
+    async def next_piece(self, field: EmbeddedField, decode: Decode | None) -> tuple[bool, View] | None:
+        """As ``next_text``; or what ``decode`` makes of it, and True. It gives None for what is not text alone.
+
+        What decodes has neither a quote nor an escape in it, so that it need not be searched for them.
+        """
         if self._present is not field:
             return None
-        async for kind, text in self._events:
-            if kind == "text":
-                return text
+        self._decode = decode
+        async for kind, data in self._events:
+            if kind in ("text", "decoded"):
+                return kind == "decoded", data
             break
         self._present = None
         return None
@@ -115,17 +134,26 @@ class EmbeddedFields:
     async def _scan(self, document: AsyncIterator[bytes]) -> AsyncGenerator[_Event]:
         scanner = self._scanner
         begun, is_open = 0, False
+        refused = 0
         async for data in document:
             start = 0
             while start < len(data):
                 size = _CHUNK if scanner.in_field else _PIECE
                 piece = data[start : start + size]
                 start += size
+                if is_open and self._decode is not None and scanner.between and refused < _REFUSALS:
+                    if (decoded := self._decode(piece)) is not None:
+                        for part in filter(None, decoded):
+                            yield "decoded", part
+                        await asyncio.sleep(0)
+                        continue
+                    refused += 1
                 for text in scanner.feed(piece):
                     if scanner.begun != begun:
                         if is_open:
                             yield "end", b""
                         begun, is_open = scanner.begun, True
+                        refused = 0
                         yield "begin", text
                     else:
                         yield "text", text

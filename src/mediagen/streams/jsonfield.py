@@ -72,6 +72,11 @@ class JsonFieldScanner:
         """Whether what comes next is text of the field, which costs little; all else is looked at token by token."""
         return self._at is _At.FIELD
 
+    @property
+    def between(self) -> bool:
+        """Whether what comes next in the field stands for itself, and not for the rest of an escape."""
+        return not self._pending
+
     def feed(self, data: bytes | bytearray, end: int | None = None) -> Iterator[View]:
         """Field text in ``data[:end]``; the views are valid until the next call."""
         end = len(data) if end is None else end

@@ -60,7 +60,14 @@ def verdict_of(task: Task, exc: BaseException | None) -> tuple[TaskStatus, TaskE
     if isinstance(cause, MediagenError):
         status = TaskStatus.TIMED_OUT if isinstance(cause, DeadlineExceeded) else TaskStatus.FAILED
         log.info("attempt_failed", code=cause.code, error=cause.detail, context=cause.context)
-        error = TaskError(cause.code, cause.detail, cause.retryable, task.attempt, retry_after=cause.retry_after)
-        return status, error
+        param = cause.context.get("param")
+        return status, TaskError(
+            cause.code,
+            cause.detail,
+            cause.retryable,
+            task.attempt,
+            param=param if isinstance(param, str) else None,
+            retry_after=cause.retry_after,
+        )
     log.error("attempt_crashed", exc_info=exc)
     return TaskStatus.FAILED, TaskError("internal", "an error of the server; see its log", True, task.attempt)

@@ -19,7 +19,7 @@ from mediagen.core.webhooks import Webhook
 from mediagen.pipelines.inputs import Arrivals
 from mediagen.tasks.requests import fingerprint_of
 from mediagen.tasks.service import TaskService
-from mediagen.web.problems import DO_NOT_RETRY
+from mediagen.web.problems import DO_NOT_RETRY, TaskFailed
 
 REPEAT_SECONDS: Final = 600.0
 MAX_REMEMBERED: Final = 2048
@@ -133,7 +133,8 @@ def failure_of(task: Task) -> MediagenError:
     if not error.retryable or error.code in _UNSURE:
         headers |= DO_NOT_RETRY
     known = _BY_CODE.get(error.code, MediagenError)
-    return known(error.message, task_id=task.id, headers=headers, retry_after=error.retry_after)
+    about = {"param": error.param, "retry_after": error.retry_after, "headers": headers}
+    return (TaskFailed if known is MediagenError else known)(error.message, task_id=task.id, **about)
 
 
 def _by_code() -> Mapping[str, type[MediagenError]]:

@@ -93,6 +93,10 @@ class Forbidden(MediagenError):
     code = "forbidden"
 
 
+class TaskFailed(MediagenError):
+    """A task failed by a fault of ours. Its words are those of the task, which everybody may read."""
+
+
 class LinkExpired(Forbidden):
     """A link of ours to a file that was good for a while; the file has a new one."""
 
@@ -195,7 +199,7 @@ def openai_error(error: MediagenError) -> dict[str, Any]:
     kind = _OPENAI_TYPES.get(status) or ("server_error" if status >= 500 else "invalid_request_error")
     return {
         "error": {
-            "message": _said(error, status),
+            "message": _said(error),
             "type": kind,
             "param": error.context.get("field") or error.context.get("param"),
             "code": error.code,
@@ -203,8 +207,9 @@ def openai_error(error: MediagenError) -> dict[str, Any]:
     }
 
 
-def _said(error: MediagenError, status: HTTPStatus) -> str:
-    return error.detail if status is not HTTPStatus.INTERNAL_SERVER_ERROR else "the server failed; see its log"
+def _said(error: MediagenError) -> str:
+    ours = status_of(type(error)) is HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, TaskFailed)
+    return "the server failed; see its log" if ours else error.detail
 
 
 def answer(error: MediagenError, *, path: str, request_id: str) -> web.Response:
@@ -223,7 +228,7 @@ def answer(error: MediagenError, *, path: str, request_id: str) -> web.Response:
             "type": "about:blank",
             "title": status.phrase,
             "status": int(status),
-            "detail": _said(error, status),
+            "detail": _said(error),
             "instance": path,
             "code": error.code,
             "retryable": error.retryable,

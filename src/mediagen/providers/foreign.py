@@ -1,0 +1,38 @@
+"""JSON that a provider wrote, made fit to be kept and handed on.
+
+What JSON does not have, but writers put into it all the same (NaN, Infinity), and numbers that are beyond a double
+become None; halves of surrogate pairs, which no UTF-8 can hold, become question marks. A paid result is not thrown away
+for what stands beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, Final
+
+_MOST: Final = 1 << 64
+"""Seeds go up to here."""
+
+
+def parsed(body: bytes | bytearray) -> Any:
+    """The value of a whole document. Raises ValueError, also for one that is nested too deeply."""
+    try:
+        return plain(json.loads(body))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def plain(value: Any) -> Any:
+    """A parsed value, made fit. As deeply nested as Python's stack allows, else RecursionError."""
+    if isinstance(value, dict):
+        return {plain(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "replace").decode()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, int):
+        return value if -_MOST < value < _MOST else None
+    return value
