@@ -82,7 +82,7 @@ class House:
 
     def until(self, video_id: str, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The film once that is true of it."""
-        end = time.monotonic() + 30
+        end = time.monotonic() + 60
         while not holds(film := self.ask("GET", f"/videos/{video_id}")):
             assert time.monotonic() < end, film
             time.sleep(0.02)

@@ -17,7 +17,7 @@ from tests.infra.faultproxy import FaultProxyThread
 from tests.infra.faults import LostAnswer
 from tests.infra.vendor import Say
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]  # the first test waits for what all of them share
 
 
 UNKNOWN = f"video_{'0' * 32}"

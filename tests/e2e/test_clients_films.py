@@ -17,7 +17,7 @@ from tests.clients.client import Client
 from tests.clients.house import ADMIN, NEVER, House
 from tests.infra.vendor import Say
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]  # the first test waits for what all of them share
 
 
 def test_a_film_is_asked_for_in_the_clients_own_way(client: Client, house: House) -> None:

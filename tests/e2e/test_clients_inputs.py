@@ -19,7 +19,7 @@ from tests.clients.client import Client
 from tests.clients.house import ADMIN, NEVER, PICTURE, PNG, House
 from tests.infra.vendor import Say
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]  # the first test waits for what all of them share
 
 EDITS = "/v1/images/edits"
 

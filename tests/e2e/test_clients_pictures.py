@@ -23,7 +23,7 @@ from tests.clients.house import ADMIN, PICTURE, PNG, SECRETS, House, poster
 from tests.infra.receiver import Event, Receiver
 from tests.infra.vendor import Say
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]  # the first test waits for what all of them share
 
 
 def test_it_is_the_client_that_is_meant(client: Client) -> None:

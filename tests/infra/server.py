@@ -117,7 +117,7 @@ class Server:
             if exc is not None:
                 print(f"--- {self.log}\n{self._child.tail()}")
 
-    async def start(self, timeout: float = 30.0) -> None:
+    async def start(self, timeout: float = 60.0) -> None:
         """Start the process and wait until ``/readyz`` answers 200."""
         argv = [*self._under, sys.executable, "-m", "mediagen", "serve", "--config", self._config]
         self._child = Child([str(word) for word in argv], self.log, env=self._env, cwd=self.folder)
