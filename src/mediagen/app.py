@@ -164,7 +164,9 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         session = await stack.enter_async_context(guarded_session(settings.fetch))
         fetcher = Fetcher(session, settings.fetch)
         providers = await stack.enter_async_context(
-            open_providers(settings.providers, settings.fetch, folder=settings.data_dir)
+            open_providers(
+                settings.providers, settings.fetch, folder=settings.data_dir, max_pixels=settings.limits.pixels
+            )
         )
         keeping = Keeping(
             storage,

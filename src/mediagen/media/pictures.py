@@ -10,9 +10,6 @@ from mediagen.streams.sniff import sniff
 if TYPE_CHECKING:
     import pyvips
 
-MAX_PIXELS: Final = 100_000_000
-"""Of what is decoded, all frames together."""
-
 _LYING: Final = 5
 """EXIF orientations from here on have width and height changed."""
 _LOADERS: Final = {
@@ -23,11 +20,11 @@ _LOADERS: Final = {
 }
 
 
-def covering(data: bytes, width: int, height: int) -> pyvips.Image:
+def covering(data: bytes, width: int, height: int, max_pixels: int) -> pyvips.Image:
     """The picture, turned upright, scaled and cut so that it fills the box: three bands of sRGB.
 
     Decoded row by row and made smaller on the way, so memory depends on the box. Raises UnsupportedMedia for anything
-    but PNG, JPEG, WebP and GIF, for what is broken, and for more than 100 million pixels.
+    but PNG, JPEG, WebP and GIF, for what is broken, and for more than ``max_pixels``.
     """
     import pyvips
 
@@ -36,8 +33,8 @@ def covering(data: bytes, width: int, height: int) -> pyvips.Image:
         raise UnsupportedMedia("the picture is neither PNG, JPEG, WebP nor GIF", param="image")
     try:
         image = getattr(pyvips.Image, loader)(data, access="sequential", fail_on="truncated")
-        if image.width * image.height > MAX_PIXELS:
-            raise UnsupportedMedia(f"the picture has more than {MAX_PIXELS} pixels", param="image")
+        if image.width * image.height > max_pixels:
+            raise UnsupportedMedia(f"the picture has more than {max_pixels} pixels", param="image")
         lies = image.get_typeof("orientation") != 0 and image.get("orientation") >= _LYING
         box = (height, width) if lies else (width, height)
         small = image.thumbnail_image(box[0], height=box[1], crop="centre", size="both", no_rotate=True).copy_memory()

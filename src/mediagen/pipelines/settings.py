@@ -19,7 +19,9 @@ class LimitsSettings(BaseModel):
     store_bytes: int = Field(
         0, ge=0, description="bytes of all files together, those on their way included; 0: no limit"
     )
-    pixels: int = Field(50_000_000, ge=1, description="pixels of one frame of a film that pictures are made of")
+    pixels: int = Field(
+        100_000_000, ge=1, description="pixels of a picture, or of a frame of a film, that is decoded here"
+    )
     uploads_at_once: int = Field(
         64,
         ge=1,

@@ -51,6 +51,7 @@ _MOST_VIDEO_PIXELS: Final = 1920 * 1088
 _SECONDS: Final = 4.0
 _MAX_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.5
+MAX_PIXELS: Final = 100_000_000
 _MAX_PROMPT: Final = 2000
 """Characters that are looked at; they are saved with the operation."""
 
@@ -79,20 +80,26 @@ class Builtin:
 
     models = MODELS
 
-    def __init__(self, name: str, pool: VipsPool, renders: Renders) -> None:
+    def __init__(self, name: str, pool: VipsPool, renders: Renders, max_pixels: int) -> None:
         self.name = name
+        self._max_pixels = max_pixels
         self._pool = pool
         self._renders = renders
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, name: str, *, folder: Path | None, parallel: int = 1) -> AsyncIterator[Builtin]:
-        """The provider, drawing inside the block. ``folder`` is for files without a name; None: the system's."""
+    async def open(
+        cls, name: str, *, folder: Path | None, parallel: int = 1, max_pixels: int = MAX_PIXELS
+    ) -> AsyncIterator[Builtin]:
+        """The provider, drawing inside the block. ``folder`` is for files without a name; None: the system's.
+
+        ``max_pixels``: of a picture that it is given.
+        """
         pool = VipsPool()
         renders = Renders(pool, folder, parallel)
         try:
             async with renders.running():
-                yield cls(name, pool, renders)
+                yield cls(name, pool, renders, max_pixels)
         finally:
             pool.close()
 
@@ -125,7 +132,7 @@ class Builtin:
     async def _pictures(self, request: ImageRequest, size: Size) -> AsyncGenerator[Made]:
         media_type = f"image/{request.output_format or 'png'}"
         given = [await _read(each) for each in request.inputs]
-        backdrop = await self._pool.run(covering, given[0], *size) if given else None
+        backdrop = await self._pool.run(covering, given[0], *size, self._max_pixels) if given else None
         del given
         for index in range(request.n):
             for partial in range(request.partial_images or 0):
