@@ -78,7 +78,10 @@ class Run(Protocol):
         """Publish a reading; never waits."""
 
     async def checkpoint(self, checkpoint: Mapping[str, Any], /) -> None:
-        """Save what a later run needs, before waiting for anything that can be lost."""
+        """Save what a later run needs, before waiting for anything that can be lost.
+
+        ``checkpoint["next"]``, if there is one, is what another attempt at the same request begins with.
+        """
 
     async def record_part(self, part: StoredPart, /) -> None: ...
 

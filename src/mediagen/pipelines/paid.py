@@ -6,6 +6,7 @@ The checkpoint of such an attempt:
                  again: it was turned away, nothing was begun, and it may be made anew
     operation    the job at the provider (``Operation.as_checkpoint``)
     over         that job has ended: there is nothing to cancel
+    next         that job has made it: another attempt fetches the results, and pays for nothing
     kept         plans of results that are stored but not yet rows
     transfer     plan of the result that is being stored
 """
@@ -184,7 +185,10 @@ class Paid:
             if status.operation != operation:
                 operation = status.operation
                 await self._save(operation=operation.as_checkpoint())
-            if status.phase in {Phase.COMPLETED, Phase.FAILED}:
+            if status.phase is Phase.COMPLETED:
+                made = {"operation": operation.as_checkpoint(), "over": True}
+                await self._save(**made, next=made)
+            if status.phase is Phase.FAILED:
                 await self._save(over=True)
             if status.phase is Phase.FAILED:
                 error = status.error or ProviderError("the provider says that it failed, and not why")

@@ -128,7 +128,8 @@ async def open_providers(
 ) -> AsyncIterator[Providers]:
     """Those that the settings name and enable, and the built-in one unless the settings say otherwise.
 
-    ``folder`` is for temporary files of the built-in one, ``max_pixels`` of pictures that it is given; ``clock`` gives the seconds by which pauses are kept.
+    ``folder`` is for temporary files of the built-in one, ``max_pixels`` of pictures that it is given; ``clock`` gives
+    the seconds by which pauses are kept.
     """
     wanted = dict(settings)
     if not any(each.type == BUILTIN for each in wanted.values()):

@@ -166,9 +166,12 @@ class Registry:
         status: TaskStatus,
         *,
         files: Sequence[File] = (),
+        checkpoint: Mapping[str, Any] | None = None,
         **changes: Any,
     ) -> Task:
         """End the attempt that ``task`` is at. A requested cancel allows no other end than cancelled.
+
+        ``checkpoint``: what another attempt at the same request may begin with.
 
         Raises:
             Conflict: the attempt has ended already, or a cancel came first.
@@ -181,7 +184,13 @@ class Registry:
                 raise Conflict("a cancel was requested", task_id=task.id)
 
         return await self.move(
-            task.id, status, check=check, files=files, ended_at=self._now(), checkpoint={}, **changes
+            task.id,
+            status,
+            check=check,
+            files=files,
+            ended_at=self._now(),
+            checkpoint=dict(checkpoint or {}),
+            **changes,
         )
 
     async def edit(self, task_id: str, edited: Callable[[Task], Mapping[str, Any]]) -> Task:

@@ -338,8 +338,9 @@ class TaskRunner:
         left = run.checkpoint_now
         if left and not await self._clean_ups.within(pipeline.abandon(left), ABANDON_SECONDS, "abandon"):
             await self._saved(lambda: self.debts.owe(task, left))
+        again = left.get("next") if error.retryable else None
         try:
-            await self._saved(lambda: self._registry.end(task, status, error=error))
+            await self._saved(lambda: self._registry.end(task, status, error=error, checkpoint=again))
         except (Conflict, NotFound):
             # a cancel came while we cleaned up: that is the end it gets
             try:

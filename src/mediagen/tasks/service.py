@@ -210,7 +210,7 @@ class TaskService:
                 cancel_requested=False,
                 result=None,
                 error=None,
-                checkpoint={},
+                checkpoint=was.checkpoint if request == was.request else {},
             )
 
         return await self._registry.change(task_id, next_of)
