@@ -91,6 +91,19 @@ async def test_what_cannot_be_made_is_refused_before_it_is_a_task(real: House, f
     assert (await real.ask("GET", "/v1/tasks"))[1]["data"] == []
 
 
+@pytest.mark.parametrize(("usual", "said", "in_text"), [("b64_json", None, True), ("b64_json", "url", False)])
+async def test_how_a_picture_is_answered_is_the_providers_setting(
+    start: Start, vendor: VendorServer, usual: str, said: str | None, in_text: bool
+) -> None:
+    account = {"type": "openai", "engine": "generic", "base_url": f"{vendor.url}/v1", "models": ["m"]}
+    house = await start(real=True, providers={"paid": {**account, "response_format": usual}})
+    vendor.on("POST", PATH, Say({"data": [picture()]}))
+    _, answer, _ = await house.ask("POST", PATH, json={"model": "m", "prompt": "A fox", "response_format": said})
+
+    (made,) = answer["data"]
+    assert (made["b64_json"] is not None, made["url"] is not None) == (in_text, True)
+
+
 async def test_a_client_whose_base_url_lacks_v1_is_served(real: House) -> None:
     status, answer, _ = await real.ask("POST", "/images/generations", json={"prompt": "A fox", "size": "128x96"})
     assert (status, len(answer["data"])) == (200, 1)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import aiohttp
 from yarl import URL
@@ -47,6 +47,8 @@ class Offer:
     name: str
     provider: Provider
     model: Model
+    response_format: Literal["url", "b64_json"] = "url"
+    """How its pictures are answered to callers that do not say how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,13 +148,15 @@ async def open_providers(
                     Builtin.open(name, folder=folder, parallel=each.parallel, max_pixels=max_pixels)
                 )
                 configured.append(Configured(builtin, each.type))
-                offers += [Offer(model.id, builtin, model) for model in builtin.models]
+                offers += [Offer(model.id, builtin, model, each.response_format) for model in builtin.models]
             else:
                 vendor = _vendor(name, each, session)
                 configured.append(Configured(vendor, each.type, Turns(name, each.max_parallel, clock=clock)))
                 names = each.named_models or {model.id: model.id for model in vendor.models}
                 by_id = {model.id: model for model in vendor.models}
-                offers += [Offer(public, vendor, by_id[theirs]) for public, theirs in names.items()]
+                offers += [
+                    Offer(public, vendor, by_id[theirs], each.response_format) for public, theirs in names.items()
+                ]
         yield Providers(offers, configured)
 
 

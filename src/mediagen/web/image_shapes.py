@@ -27,7 +27,9 @@ class ImageCreate(Notified):
     style: str | None = Field(None, max_length=40)
     moderation: str | None = Field(None, max_length=40)
     user: str | None = Field(None, max_length=512)
-    response_format: Literal["url", "b64_json"] | None = Field(None, description="null: url")
+    response_format: Literal["url", "b64_json"] | None = Field(
+        None, description="null: as the provider's settings say, which is url"
+    )
     stream: bool | None = Field(None, description="server-sent events: heartbeats, then each picture")
     partial_images: int | None = Field(
         None, ge=0, le=3, description="earlier states in the stream, where the model has them"

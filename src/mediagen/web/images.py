@@ -25,6 +25,7 @@ from mediagen.core.errors import (
 from mediagen.core.tasks import Task
 from mediagen.pipelines.images import ImageSpec, asked_for
 from mediagen.pipelines.inputs import InputRef, Inputs
+from mediagen.providers.base import Making
 from mediagen.providers.registry import Providers
 from mediagen.web.fields import Bodies, Slot, Taken
 from mediagen.web.generations import Generations, extras
@@ -168,6 +169,9 @@ class ImageRoutes:
             return await self._accepted(call, task)
         if body.stream:
             return await self._answers.streamed(call, body, task, event)
+        if body.response_format is None:
+            usual = self._providers.offer(body.model, Making.IMAGE).response_format
+            body = body.model_copy(update={"response_format": usual})
         return await self._answers.whole(call, body, task)
 
     async def _accepted(self, call: Call[Any, Any], task: Task) -> Answer:
