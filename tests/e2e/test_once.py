@@ -43,7 +43,7 @@ async def test_a_repeated_call_makes_no_second_task(tmp_path: Path, source: Sour
         assert (await post(api, "first", {"url": url}))["result"]["file"]["id"] == file["id"]
         with pytest.raises(Refused) as refused:
             await post(api, "first", {"url": url + "?other"})
-        assert refused.value.status == 400
+        assert refused.value.status == 422
         assert [task["id"] for task in await api.tasks()] == [task_id]
         assert (await post(api, "second", {"url": url}))["id"] != task_id
 

@@ -27,6 +27,7 @@ PROGRAMS = ("radosgw", "radosgw-admin", "ceph", "ceph-mon", "ceph-osd", "monmapt
 #   pg num 1             a placement group costs start-up time and memory
 #   rgw lc debug ...     a "day" of the lifecycle lasts two seconds
 #   rgw gc ...           the bytes of a deleted object stay in memory for two hours otherwise
+#   ... max objs 1       with 32 of them an idle gateway takes a sixth of a processor to look at each every few seconds
 _CONFIG = """\
 [global]
 fsid = {fsid}
@@ -78,6 +79,10 @@ rgw gc processor period = 5
 rgw gc processor max time = 5
 rgw override bucket index max shards = 1
 rgw thread pool size = 64
+rgw gc max objs = 1
+rgw lc max objs = 1
+rgw dynamic resharding = false
+rgw enable quota threads = false
 """
 
 

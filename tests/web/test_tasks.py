@@ -65,6 +65,7 @@ async def test_a_failed_task_says_why(house: House) -> None:
         "retryable": True,
         "attempt": 1,
         "detail": None,
+        "retry_after": None,
     }
     assert task["links"]["retry"].endswith("/retry")
 

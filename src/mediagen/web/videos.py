@@ -283,7 +283,7 @@ class VideoRoutes:
             film_asked_for(spec, self._providers, tuple(self._inputs.made_of(file, role) for role, file in given))
             refs = tuple(InputRef(role=role, file_id=file.id) for role, file in given)
             spec = spec.model_copy(update={"inputs": refs})
-        spec = spec.model_copy(update={"model": offer.name})  # whoever named none sees which one it is
+        spec = spec.model_copy(update={"model": spec.model or offer.name})  # whoever named none sees which one it is
         return await self._generations.submit(
             "video",
             spec,
