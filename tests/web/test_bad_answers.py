@@ -41,16 +41,17 @@ async def house(start: Start, shop: Shop) -> House:
         for name, each in shop.settings().items()
         if "deaf" not in name
     }
-    # an account for each case: one that refuses its key, or fails too often, is not asked for a while
-    providers |= {
-        f"{name}-{number}": each
-        for name, each in list(providers.items())
+    # an account for each model and case: one that refuses its key, or fails too often, is not asked for a while
+    accounts = {
+        f"{name}-{model.partition('=')[0]}-{number}": {**each, "models": [model]}
+        for name, each in providers.items()
+        for model in each["models"]
         for number in range(len(BAD) + len(NO_RESULT))
     }
     limits = {"requests_per_minute_per_ip": 0, "image_bytes": 1 << 20, "video_bytes": 1 << 20}
     return await start(
         real=True,
-        providers=providers,
+        providers=providers | accounts,
         fetch={"allow_cidrs": ["127.0.0.0/8"]},
         limits=limits,
         tasks={"lanes": {"video": 16, "image": 16}},
@@ -110,7 +111,7 @@ PICTURES_OF: Final = {"pictures-minimax": "minimax", "pictures-gemini": "google"
 
 def model_of(vendor: str, model: str, case: str) -> str:
     """The model by the account of that case."""
-    return f"{vendor}-{[*BAD, *NO_RESULT].index(case)}/{model}"
+    return f"{vendor}-{model}-{[*BAD, *NO_RESULT].index(case)}/{model}"
 
 
 def answers(api: VendorServer, cases: dict[str, Say]) -> None:
