@@ -17,8 +17,9 @@ from mediagen.core.files import File
 from mediagen.storage.base import Storage
 from mediagen.streams.base import Source
 
-_STEP: Final = 3 * 64 * 1024
-"""Bytes encoded at a time: a multiple of three, so that the pieces join without padding between them."""
+_STEP: Final = 3 * 256 * 1024
+"""Bytes encoded at a time: a multiple of three, so that the pieces join without padding between them. Most pictures
+are two of them, and each is a turn of a thread."""
 _MARK: Final = f"\x00{secrets.token_hex(8)}:"
 """Stands for base64 in a document; nobody outside knows it."""
 
@@ -66,7 +67,8 @@ async def respond(
 
 
 async def _write(cut: Sequence[bytes | Medium], response: web.StreamResponse) -> None:
-    buffer = memoryview(bytearray(_STEP))
+    largest = max((piece.size for piece in cut if not isinstance(piece, bytes)), default=0)
+    buffer = memoryview(bytearray(min(_STEP, -(-largest // 3) * 3 or 3)))
     for piece in cut:
         if isinstance(piece, bytes):
             await response.write(piece)
@@ -75,7 +77,7 @@ async def _write(cut: Sequence[bytes | Medium], response: web.StreamResponse) ->
             filled = 0
             while count := await source.read_into(buffer[filled:]):
                 filled += count
-                if filled == _STEP:
+                if filled == len(buffer):
                     await response.write(pybase64.b64encode(buffer))
                     filled = 0
         await response.write(pybase64.b64encode(buffer[:filled]))
