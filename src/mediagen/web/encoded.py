@@ -13,13 +13,14 @@ from typing import Any, Final
 import pybase64
 from aiohttp import web
 
+from mediagen.core.errors import StorageUnavailable
 from mediagen.core.files import File
 from mediagen.storage.base import Storage
 from mediagen.streams.base import Source
 
-_STEP: Final = 3 * 256 * 1024
+_STEP: Final = 3 * 512 * 1024
 """Bytes encoded at a time: a multiple of three, so that the pieces join without padding between them. Most pictures
-are two of them, and each is a turn of a thread."""
+are one or two of them, and each is a turn of a thread."""
 _MARK: Final = f"\x00{secrets.token_hex(8)}:"
 """Stands for base64 in a document; nobody outside knows it."""
 
@@ -73,14 +74,22 @@ async def _write(cut: Sequence[bytes | Medium], response: web.StreamResponse) ->
         if isinstance(piece, bytes):
             await response.write(piece)
             continue
+        left = piece.size
         async with piece.open() as source:
-            filled = 0
-            while count := await source.read_into(buffer[filled:]):
-                filled += count
-                if filled == len(buffer):
-                    await response.write(pybase64.b64encode(buffer))
-                    filled = 0
-        await response.write(pybase64.b64encode(buffer[:filled]))
+            while left:
+                block = buffer[: min(left, len(buffer))]
+                await _fill(source, block)
+                left -= len(block)
+                await response.write(pybase64.b64encode(block))
+
+
+async def _fill(source: Source, block: memoryview) -> None:
+    filled = 0
+    while filled < len(block):
+        count = await source.read_into(block[filled:])
+        if not count:
+            raise StorageUnavailable("a stored picture is shorter than it was")
+        filled += count
 
 
 def _cut(document: Any, media: Sequence[Medium]) -> list[bytes | Medium]:
