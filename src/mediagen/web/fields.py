@@ -7,8 +7,8 @@ a file; in either a URL, the id of a file, a ``data:`` URI or base64, alone or a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -75,7 +75,11 @@ class Taken:
         Raises:
             InvalidRequest, UnsupportedMedia, TooLarge, UrlNotAllowed, InputUnavailable, InvalidBase64, and their kin.
         """
-        return [(slot.role, await _file(value, slot, self.arrivals)) for slot, value in self._given]
+        files = []
+        for slot, value in self._given:
+            with _named(slot.name):
+                files.append((slot.role, await _file(value, slot, self.arrivals)))
+        return files
 
 
 class Bodies:
@@ -133,7 +137,8 @@ class Bodies:
                 if is_name(await field.peek(_NAME_HEAD)):
                     found.append((field.place, await field.text()))
                 elif await field.peek(1):
-                    found.append((field.place, await arrivals.decoded(field.chunks())))
+                    with _named(field.place[0]):
+                        found.append((field.place, await arrivals.decoded(field.chunks())))
         finally:
             await embedded.aclose()
         document = parse_json(embedded.rest)
@@ -161,9 +166,10 @@ class Bodies:
                 continue
             if slot is None:
                 raise UnsupportedMedia(f"{part.name[:60]}: this call takes no file here", field=part.name[:60])
-            file = await arrivals.take(
-                part, filename=form_name(part.filename), declared=part.headers.get("Content-Type")
-            )
+            with _named(slot.name):
+                file = await arrivals.take(
+                    part, filename=form_name(part.filename), declared=part.headers.get("Content-Type")
+                )
             _put(fields, part.name, file, many=slot.most > 1)
         await parts.finish()
         return fields
@@ -176,6 +182,16 @@ def _values(fields: dict[str, Any], slot: Slot) -> list[Any]:
     if len(values) > slot.most:
         raise InvalidRequest(f"{slot.name}: at most {slot.most} is taken", field=slot.name)
     return values
+
+
+@contextmanager
+def _named(field: str) -> Iterator[None]:
+    """What is wrong inside is wrong with that field, unless it says another one."""
+    try:
+        yield
+    except InvalidRequest as exc:
+        exc.context.setdefault("field", field)
+        raise
 
 
 async def _file(value: Any, slot: Slot, arrivals: Arrivals) -> File:
