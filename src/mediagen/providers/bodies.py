@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from mediagen.core.errors import MediagenError, SourceTruncated
 from mediagen.providers.base import Input
-from mediagen.streams.base import KIB, Source
+from mediagen.streams.base import KIB, Source, fill
 
 _CHUNK: Final = 192 * KIB
 """A multiple of 3, so that base64 of the pieces is that of the whole."""
@@ -82,12 +82,8 @@ class Body:
 
 async def _block(source: Source, size: int, filename: str) -> bytes:
     block = bytearray(size)
-    filled = 0
-    while filled < size:
-        count = await source.read_into(memoryview(block)[filled:])
-        if not count:
-            raise SourceTruncated(f"the input {filename!r} is shorter than it was")
-        filled += count
+    if await fill(source, memoryview(block)) < size:
+        raise SourceTruncated(f"the input {filename!r} is shorter than it was")
     return bytes(block)
 
 

@@ -44,6 +44,14 @@ class Takes(Protocol):
         """
 
 
+async def fill(source: Source, buffer: memoryview) -> int:
+    """Read until the buffer is full or the source ends; how many bytes there are."""
+    filled = 0
+    while filled < len(buffer) and (count := await source.read_into(buffer[filled:])):
+        filled += count
+    return filled
+
+
 def take_from(source: object, buffer: memoryview, *, within: float) -> int:
     """``Takes.take`` of a source that may have no such thing."""
     take: Callable[..., int] | None = getattr(source, "take", None)  # isinstance of a protocol takes 20 microseconds

@@ -16,7 +16,7 @@ from aiohttp import web
 from mediagen.core.errors import StorageUnavailable
 from mediagen.core.files import File
 from mediagen.storage.base import Storage
-from mediagen.streams.base import Source
+from mediagen.streams.base import Source, fill
 
 _STEP: Final = 3 * 512 * 1024
 """Bytes encoded at a time: a multiple of three, so that the pieces join without padding between them. Most pictures
@@ -78,18 +78,10 @@ async def _write(cut: Sequence[bytes | Medium], response: web.StreamResponse) ->
         async with piece.open() as source:
             while left:
                 block = buffer[: min(left, len(buffer))]
-                await _fill(source, block)
+                if await fill(source, block) < len(block):
+                    raise StorageUnavailable("a stored picture is shorter than it was")
                 left -= len(block)
                 await response.write(pybase64.b64encode(block))
-
-
-async def _fill(source: Source, block: memoryview) -> None:
-    filled = 0
-    while filled < len(block):
-        count = await source.read_into(block[filled:])
-        if not count:
-            raise StorageUnavailable("a stored picture is shorter than it was")
-        filled += count
 
 
 def _cut(document: Any, media: Sequence[Medium]) -> list[bytes | Medium]:

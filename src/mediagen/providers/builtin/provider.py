@@ -36,6 +36,7 @@ from mediagen.providers.builtin import poster
 from mediagen.providers.builtin.clip import Clip
 from mediagen.providers.builtin.renders import FileSource, Renders
 from mediagen.providers.demands import check
+from mediagen.streams.base import fill
 from mediagen.streams.sources import ChunkSource
 
 if TYPE_CHECKING:
@@ -191,11 +192,8 @@ def _source(data: bytes) -> ChunkSource:
 async def _read(given: Input) -> bytes:
     """All of an input; ``limits.image_bytes`` bounds it."""
     data = bytearray(given.size)
-    filled = 0
     async with given.open() as source:
-        while filled < given.size and (count := await source.read_into(memoryview(data)[filled:])):
-            filled += count
-    return bytes(data[:filled])
+        return bytes(data[: await fill(source, memoryview(data))])
 
 
 def _drawn(
