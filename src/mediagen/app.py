@@ -266,9 +266,9 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         generations = Generations(service)
         bodies = Bodies(reception, fetcher, files, origins, BodyLimits.of(settings.server))
         answers = ImageAnswers(generations, files, storage, views, origins, previews)
-        images = ImageRoutes(generations, providers, inputs, bodies, answers, views, origins, targets)
+        images = ImageRoutes(generations, providers, bodies, answers, views, origins, targets)
         videos = VideoRoutes(
-            generations, service, providers, inputs, bodies, files, storage, content, films, origins, targets, variants
+            generations, service, providers, bodies, files, storage, content, films, origins, targets, variants
         )
         owners = (
             health,

@@ -74,10 +74,10 @@ class Inputs:
             file = await self._shelf.get(ref.file_id, owner=owner)
             if file is None:
                 raise InvalidRequest(f"the input {ref.file_id} is not there (any more)", param=_param(ref.role))
-            found.append(self.made_of(file, ref.role))
+            found.append(self._made_of(file, ref.role))
         return tuple(found)
 
-    def made_of(self, file: File, role: Role) -> Input:
+    def _made_of(self, file: File, role: Role) -> Input:
         """A file as an input. Raises UnsupportedMedia when it is none."""
         check_input(file)
         return Input(role, file.media_type, file.bytes, lambda: self._storage.open_source(file.key), file.filename)

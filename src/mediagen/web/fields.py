@@ -18,7 +18,7 @@ from mediagen.core.errors import InvalidRequest, TooLarge, UnsupportedMedia
 from mediagen.core.files import File
 from mediagen.core.keys import Caller
 from mediagen.net.download import Fetcher
-from mediagen.pipelines.inputs import MAX_INPUTS, Arrivals, Inputs, Shelf, is_name
+from mediagen.pipelines.inputs import MAX_INPUTS, Arrivals, InputRef, Inputs, Shelf, is_name
 from mediagen.pipelines.reception import Reception
 from mediagen.providers.base import Input, Role
 from mediagen.streams.base import KIB
@@ -69,17 +69,18 @@ class Taken:
         """The inputs as far as they are known without fetching any: their roles."""
         return tuple(Inputs.announced(slot.role) for slot, _ in self._given)
 
-    async def files(self) -> list[tuple[Role, File]]:
-        """The inputs as files, what was named by a URL fetched.
+    async def inputs(self) -> tuple[InputRef, ...]:
+        """The inputs, which are files now; what was named by a URL is fetched.
 
         Raises:
             InvalidRequest, UnsupportedMedia, TooLarge, UrlNotAllowed, InputUnavailable, InvalidBase64, and their kin.
         """
-        files = []
+        inputs = []
         for slot, value in self._given:
             with _named(slot.name):
-                files.append((slot.role, await _file(value, slot, self.arrivals)))
-        return files
+                file = await _file(value, slot, self.arrivals)
+            inputs.append(InputRef(role=slot.role, file_id=file.id))
+        return tuple(inputs)
 
 
 class Bodies:

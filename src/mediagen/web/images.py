@@ -24,7 +24,6 @@ from mediagen.core.errors import (
 )
 from mediagen.core.tasks import Task
 from mediagen.pipelines.images import ImageSpec, asked_for
-from mediagen.pipelines.inputs import InputRef, Inputs
 from mediagen.providers.base import Making
 from mediagen.providers.registry import Providers
 from mediagen.web.fields import Bodies, Slot, Taken
@@ -60,7 +59,6 @@ class ImageRoutes:
         self,
         generations: Generations,
         providers: Providers,
-        inputs: Inputs,
         bodies: Bodies,
         answers: ImageAnswers,
         views: Views,
@@ -69,7 +67,6 @@ class ImageRoutes:
     ) -> None:
         self._generations = generations
         self._providers = providers
-        self._inputs = inputs
         self._bodies = bodies
         self._answers = answers
         self._views = views
@@ -146,11 +143,7 @@ class ImageRoutes:
         announced = () if taken is None else taken.announced
         asked_for(spec, self._providers, announced, edits=taken is not None)
         if taken is not None:
-            given = await taken.files()
-            inputs = tuple(self._inputs.made_of(file, role) for role, file in given)
-            asked_for(spec, self._providers, inputs, edits=True)
-            refs = tuple(InputRef(role=role, file_id=file.id) for role, file in given)
-            spec = spec.model_copy(update={"inputs": refs})
+            spec = spec.model_copy(update={"inputs": await taken.inputs()})
         return await self._generations.submit(
             "image",
             spec,

@@ -28,7 +28,6 @@ from mediagen.core.errors import (
 )
 from mediagen.core.tasks import Task, TaskQuery, TaskStatus
 from mediagen.core.webhooks import VIDEO_EVENTS, Webhook
-from mediagen.pipelines.inputs import InputRef, Inputs
 from mediagen.pipelines.variants import Variants
 from mediagen.pipelines.videos import VideoSpec, film_asked_for
 from mediagen.providers.registry import Providers
@@ -74,7 +73,6 @@ class VideoRoutes:
         generations: Generations,
         service: TaskService,
         providers: Providers,
-        inputs: Inputs,
         bodies: Bodies,
         files: Files,
         storage: Storage,
@@ -94,7 +92,6 @@ class VideoRoutes:
         self._content = content
         self._views = views
         self._origins = origins
-        self._inputs = inputs
         self._bodies = bodies
 
     @route(
@@ -279,10 +276,8 @@ class VideoRoutes:
     ) -> Task:
         # what cannot be made is refused before it is a task, and before anything is fetched for it
         offer, _ = film_asked_for(spec, self._providers, () if taken is None else taken.announced)
-        if taken is not None and (given := await taken.files()):
-            film_asked_for(spec, self._providers, tuple(self._inputs.made_of(file, role) for role, file in given))
-            refs = tuple(InputRef(role=role, file_id=file.id) for role, file in given)
-            spec = spec.model_copy(update={"inputs": refs})
+        if taken is not None:
+            spec = spec.model_copy(update={"inputs": await taken.inputs()})
         spec = spec.model_copy(update={"model": spec.model or offer.name})  # whoever named none sees which one it is
         return await self._generations.submit(
             "video",
