@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 
+import hypothesis
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
@@ -13,6 +14,10 @@ from tests.infra.leftovers import Shared, no_task_left, nothing_left
 from tests.infra.radosgw import RadosGW
 from tests.infra.s3 import Bucket, temporary_bucket
 from tests.infra.source import SourceServer
+
+# The one profile of property tests. A busy machine is no fault of the code, so how long an example takes is not judged.
+hypothesis.settings.register_profile("mediagen", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("mediagen")
 
 # Functions of libraries that may block the loop for a moment, by file and name.
 MAY_BLOCK = {

@@ -7,7 +7,6 @@ use the rooms below, the database last.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import resource
 import signal
@@ -291,9 +290,9 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         application = build(owners, settings.server, origins, rates, admission, traffic)
         server = Server(application, settings.server, door, hub, health)
         await stack.enter_async_context(server)
-        url = f"http://{_in_url(settings.server.host)}:{server.port}{settings.server.base_path}"
+        url = settings.server.listening_url(server.port)
         await stack.enter_async_context(
-            offered(settings.data_dir, Access(_reached(settings, server.port), operator_key))
+            offered(settings.data_dir, Access(settings.server.local_url(server.port), operator_key))
         )
         settle_heap()
         _LOG.info(
@@ -393,16 +392,3 @@ async def _check_database(database: Database) -> None:
 async def _check_runner(runner: TaskRunner) -> None:
     if not runner.healthy:
         raise Unavailable("no tasks are being taken up")
-
-
-def _reached(settings: Settings, port: int) -> str:
-    """Where this machine reaches the server: an address that stands for all of them is no place to go to."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.server.host, settings.server.host)  # noqa: S104
-    return f"http://{_in_url(host)}:{port}{settings.server.base_path}"
-
-
-def _in_url(host: str) -> str:
-    try:
-        return f"[{host}]" if ipaddress.ip_address(host).version == 6 else host
-    except ValueError:
-        return host

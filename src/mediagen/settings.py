@@ -283,8 +283,24 @@ def _paths(data: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tupl
 
 
 def _explain(exc: ValidationError, origins: Mapping[tuple[str, ...], str]) -> Iterator[str]:
+    """A line for each value at fault; what each branch of a union says of it is joined."""
+    messages: dict[tuple[str, ...], list[str]] = {}
     for error in exc.errors(include_url=False, include_context=False, include_input=False):
-        path = tuple(str(part) for part in error["loc"])
+        message = error["msg"].removeprefix("Value error, ")
+        messages.setdefault(_value_path(error["loc"]), []).append(message)
+    for path, said in messages.items():
         known = next((end for end in range(len(path), 0, -1) if path[:end] in origins), 0)
         place = ".".join((*([origins[path[:known]]] if known else []), *path[known:]))
-        yield f"{place}: {error['msg'].removeprefix('Value error, ')}"
+        yield f"{place}: {', or: '.join(said)}"
+
+
+def _value_path(location: tuple[int | str, ...]) -> tuple[str, ...]:
+    """The part of a location that leads to a value: after it pydantic names the branch of a union."""
+    kind: object = Settings
+    for depth, part in enumerate(location):
+        if isinstance(part, int):
+            continue  # an item of a list; nothing is nested below one
+        kind = _child(kind, part)
+        if kind is None:
+            return tuple(map(str, location[:depth]))
+    return tuple(map(str, location))

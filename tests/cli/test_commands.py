@@ -10,10 +10,12 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.e2e.waiting import becomes
+from tests.infra.radosgw import free_ports
 from tests.infra.resource import Answer, Break, Resource
 from tests.infra.server import Server
 from tests.infra.source import SourceServer
@@ -177,6 +179,7 @@ async def test_check_prints_what_is_in_effect_without_secrets(tmp_path: Path) ->
 
 
 async def test_check_tells_warnings_from_errors(tmp_path: Path) -> None:
+    (tmp_path / "mediagen.toml").write_text(f"[server]\nport = {free_ports(1)[0]}\n")
     warned = await mediagen("check", cwd=tmp_path, MEDIAGEN_SERVER__HOST="0.0.0.0", MEDIAGEN_AUTH__REQUIRED="false")
     locked = await mediagen("check", cwd=tmp_path, MEDIAGEN_SERVER__HOST="0.0.0.0")
     short = await mediagen("check", cwd=tmp_path, MEDIAGEN_AUTH__ADMIN_KEY="not-long")
@@ -189,6 +192,65 @@ async def test_check_tells_warnings_from_errors(tmp_path: Path) -> None:
     assert "not-long" not in short.out + short.err
     assert "warning: auth.required" in behind.err
     assert "did you mean MEDIAGEN_SERVER?" in unknown.err
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"SERVER__HOST": "nowhere.invalid"}, "error: server.host: 'nowhere.invalid' does not resolve"),
+        ({"SERVER__HOST": "192.0.2.1"}, "error: server.host: 192.0.2.1: is not an address of this machine"),
+        ({"STORAGE__BACKEND": "s3"}, "error: storage.s3.bucket: is empty"),
+        (
+            {"STORAGE__BACKEND": "s3", "STORAGE__S3__BUCKET": "b", "STORAGE__S3__ACCESS_KEY_ID": "a"},
+            "error: storage.s3.secret_access_key: is empty",
+        ),
+        (
+            {"STORAGE__BACKEND": "s3", "STORAGE__S3__BUCKET": "b", "STORAGE__S3__ENDPOINT_URL": "s3.example.com"},
+            "error: storage.s3.endpoint_url: 's3.example.com' is not a URL",
+        ),
+        (
+            {"STORAGE__BACKEND": "s3", "STORAGE__S3__BUCKET": "b", "STORAGE__S3__CA_FILE": "/nowhere.pem"},
+            "error: storage.s3.ca_file: there is no file /nowhere.pem",
+        ),
+        ({"PROVIDERS": '{"mine": {"type": "openai"}}'}, "error: providers.mine.api_key: is empty"),
+        ({"FETCH__ALLOW_CIDRS": '["10.0.0.0/99"]'}, "error: MEDIAGEN_FETCH__ALLOW_CIDRS.0"),
+        ({"SERVER__TRUSTED_PROXIES": "proxy"}, "error: MEDIAGEN_SERVER__TRUSTED_PROXIES.0"),
+        ({"DATA_DIR": "mediagen.toml"}, "error: data_dir: "),
+    ],
+)
+async def test_check_finds_what_cannot_start(tmp_path: Path, environ: dict[str, str], said: str) -> None:
+    (tmp_path / "mediagen.toml").write_text(f"[server]\nport = {free_ports(1)[0]}\n")
+
+    done = await mediagen("check", cwd=tmp_path, **{f"MEDIAGEN_{name}": value for name, value in environ.items()})
+
+    lines = [line for line in done.err.splitlines() if line.startswith("error: ")]
+    assert done.status == 2, done.err
+    assert len(lines) == 1, done.err
+    assert lines[0].startswith(said)
+
+
+async def test_check_takes_a_local_engine_without_a_key(tmp_path: Path) -> None:
+    (tmp_path / "mediagen.toml").write_text(
+        f'[server]\nport = {free_ports(1)[0]}\n[providers.local]\ntype = "openai"\nbase_url = "http://127.0.0.1:9/v1"\n'
+    )
+
+    done = await mediagen("check", cwd=tmp_path)
+
+    assert done.status == 0, done.err
+
+
+async def test_check_tells_a_port_that_another_program_has(tmp_path: Path, source: SourceServer) -> None:
+    port = urlsplit(source.add("/", Resource(size=1))).netloc.rpartition(":")[2]
+
+    done = await mediagen("check", cwd=tmp_path, MEDIAGEN_SERVER__PORT=port)
+
+    assert (done.status, f"warning: server.port: {port}: " in done.err) == (1, True), done.err
+
+
+async def test_check_is_good_while_the_server_runs(server: Server) -> None:
+    done = await mediagen("check", cwd=server.folder)
+
+    assert done.status == 0, done.err
 
 
 async def test_serve_refuses_a_bad_configuration(tmp_path: Path) -> None:

@@ -37,6 +37,30 @@ async def test_health_is_that_of_the_server(tmp_path: Path) -> None:
     assert named.status == 0
 
 
+async def test_health_reads_the_configuration(tmp_path: Path) -> None:
+    async with Server(tmp_path) as server:
+        here = await mediagen("health", cwd=server.folder)
+        named = await mediagen("health", "--config", str(server.folder / "mediagen.toml"))
+        tasks = await mediagen("tasks", "ls", cwd=server.folder)
+    nobody = await mediagen("health", cwd=server.folder)
+    broken = await mediagen("health", cwd=server.folder, MEDIAGEN_SEVER__PORT="1")
+
+    assert [done.status for done in (here, named, tasks)] == [0, 0, 0], (here, named, tasks)
+    assert nobody.status == 1
+    assert f"no mediagen server answers at http://127.0.0.1:{server.port}" in nobody.err
+    assert broken.status == 1
+    assert "MEDIAGEN_SEVER__PORT: there is no such setting" in broken.err
+
+
+async def test_health_finds_a_server_on_a_free_port(tmp_path: Path) -> None:
+    async with Server(tmp_path) as server:
+        server.configure({"server": {"port": 1}})  # since it started, another port has been written there
+
+        done = await mediagen("health", cwd=server.folder)
+
+    assert done.status == 0, done.err
+
+
 async def test_health_says_what_is_wrong(source: SourceServer) -> None:
     checks = {"storage": {"ok": False, "detail": "the bucket is gone"}, "database": {"ok": True, "detail": None}}
     body = json.dumps({"status": "unavailable", "checks": checks}).encode()

@@ -56,7 +56,7 @@ async def test_a_running_server_takes_a_key_at_once(closed: Server) -> None:
 
 async def test_keys_are_made_before_the_first_start(tmp_path: Path) -> None:
     server = Server(tmp_path, {"auth": {"required": True}})
-    (made,) = await keys(server, "create", "app")
+    (made,) = await keys(server, "create", "app", "--init")
     (new,) = await keys(server, "rotate", made["id"])
 
     async with server:
@@ -105,6 +105,8 @@ async def test_what_cannot_be_is_said(tmp_path: Path, argv: list[str], status: i
     server = Server(tmp_path)
     if running:
         await server.start()
+    else:
+        await keys(server, "create", "first", "--init")
     try:
         done = await mediagen("keys", *argv, *config(server))
     finally:
@@ -131,3 +133,35 @@ async def test_no_secret_rests_in_the_data_directory(tmp_path: Path) -> None:
         assert not [secret for secret in secrets if secret in data], path
         assert (operator.encode() in data) == (path.name == "operator.json"), path
     assert not [secret for secret in (*secrets, operator.encode()) if secret in log]
+
+
+@pytest.mark.parametrize(
+    "argv", [["keys", "create", "a"], ["keys", "list"], ["keys", "revoke", "a"], ["webhooks", "rotate"]]
+)
+async def test_the_wrong_folder_is_told_and_nothing_is_made(tmp_path: Path, argv: list[str]) -> None:
+    done = await mediagen(*argv, cwd=tmp_path)
+
+    assert (done.status, done.out) == (2, "")
+    assert f"there is no database at {tmp_path}/data/mediagen.db" in done.err
+    assert "--data-dir" in done.err
+    assert "--config" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_the_data_directory_can_be_named_and_is_told(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    made = await mediagen("keys", "create", "a", "--init", "--data-dir", str(there), cwd=tmp_path)
+    listed = await mediagen("keys", "list", "--data-dir", str(there), cwd=tmp_path)
+
+    assert (made.status, listed.status) == (0, 0)
+    assert f"data directory: {there}" in made.err
+    assert f"data directory: {there}" in listed.err
+    assert "a" in listed.out
+
+
+async def test_init_uses_the_database_that_is_there(tmp_path: Path) -> None:
+    first = await mediagen("keys", "create", "a", "--init", cwd=tmp_path)
+    second = await mediagen("keys", "create", "b", "--init", cwd=tmp_path)
+    listed = await mediagen("keys", "list", cwd=tmp_path)
+
+    assert (first.status, second.status, len(listed.out.splitlines())) == (0, 0, 2)

@@ -31,7 +31,7 @@ async def test_the_new_secret_is_printed_once_and_signs_at_once(tmp_path: Path) 
 
 async def test_without_a_server_and_before_the_first_start(tmp_path: Path) -> None:
     server = Server(tmp_path)
-    done = await mediagen("webhooks", "rotate", "--overlap-hours", "0", "--json", *config(server))
+    done = await mediagen("webhooks", "rotate", "--overlap-hours", "0", "--json", "--init", *config(server))
     secret = json.loads(done.out)["secret"]
 
     async with Receiver() as receiver, server, Api(server.url) as api:
@@ -46,7 +46,7 @@ async def test_a_secret_of_the_configuration_is_changed_there(tmp_path: Path, br
     secret = "whsec_thisisnobase64@" if broken else new_secret()
     server = Server(tmp_path, {"webhooks": {"secret": secret}})
 
-    done = await mediagen("webhooks", "rotate", *config(server))
+    done = await mediagen("webhooks", "rotate", "--init", *config(server))
 
     assert (done.status, done.out) == ((2 if broken else 1), "")
     assert "webhooks.secret" in done.err

@@ -29,7 +29,7 @@ async def read(data: bytes, size: int) -> list[tuple[str, bytes]]:
     ]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(size=st.integers(1, 4000))
 async def test_events_come_out_whole(size: int) -> None:
     assert await read(STREAM, size) == [("one", b'{"a": 1}'), ("", b"{}"), ("three", b"x" * 3000)]

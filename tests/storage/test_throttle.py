@@ -175,7 +175,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(maximum=st.integers(1, 12), steps=STEPS)
 def test_whatever_happens_it_stays_within_bounds_and_lets_all_through(
     maximum: int, steps: list[tuple[str, int]]

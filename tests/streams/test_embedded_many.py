@@ -33,7 +33,7 @@ async def read(document: bytes, size: int) -> tuple[list[tuple[tuple[str, ...], 
     return found, fields.document
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     items=st.lists(
         st.tuples(st.sampled_from(["b64_json", "url", "datauri", "other"]), st.binary(max_size=200)), max_size=5

@@ -162,7 +162,5 @@ def test_the_states_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service_module, "REPEAT_SECONDS", 0)
     run_state_machine_as_test(
         Server,
-        settings=settings(
-            max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
+        settings=settings(max_examples=15, stateful_step_count=25, suppress_health_check=list(HealthCheck)),
     )

@@ -76,7 +76,6 @@ def _generate(url: str) -> dict[str, int]:
                         max_examples=EXAMPLES,
                         derandomize=True,
                         database=None,
-                        deadline=None,
                         phases=[Phase.generate],
                         suppress_health_check=list(HealthCheck),
                     )

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mediagen.core.errors import InvalidRequest, TooLarge
@@ -125,7 +125,6 @@ async def test_what_looks_like_a_boundary_at_every_border(content: bytes, taking
 
 
 @given(data=st.data(), taking=st.booleans(), step=st.sampled_from([1, 511, 512, 513, 5000, 1 << 20]))
-@settings(deadline=None)
 async def test_any_content_in_any_pieces(data: st.DataObject, taking: bool, step: int) -> None:
     words = [b"\r", b"\n", b"-", b"--", BOUNDARY.encode(), DELIMITER[:-1], b"x" * 300, b"\0"]
     content = b"".join(data.draw(st.lists(st.sampled_from(words), max_size=30)))

@@ -117,7 +117,6 @@ def put_to_the_test(url: str, thing: Thing, examples: int) -> None:
         max_examples=examples,
         derandomize=True,
         database=None,
-        deadline=None,
         phases=[Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck),
     )
@@ -208,7 +207,7 @@ async def test_the_store_itself_agrees_where_one_range_is_asked_for(
     assert (whole.status, whole.body) == (200, thing.data)
     theirs = Thing(thing.data, whole.headers["etag"].strip('"'), thing.modified)
 
-    @settings(max_examples=60, derandomize=True, database=None, deadline=None)
+    @settings(max_examples=60, derandomize=True, database=None)
     @given(
         st.builds("bytes={}-{}".format, st.integers(0, 699), st.integers(699, 800))
         | st.builds("bytes=-{}".format, st.integers(1, 700))

@@ -1,19 +1,25 @@
-"""``mediagen health``: for containers and scripts, on the standard library alone."""
+"""``mediagen health``: for containers and scripts."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
+from mediagen.cli.address import server_address
 from mediagen.cli.client import CannotReach, Client
 
 READY = 0
 NOT_READY = 1
 
 
-def health(url: str) -> int:
-    """Ask the server whether it takes work; the exit status. Says why it does not."""
+def health(url: str | None, config: Path | None) -> int:
+    """Ask the server whether it takes work; the exit status. Says why it does not.
+
+    Without ``url`` the server is the one of the configuration: where it says that it listens, if it runs.
+    """
     try:
-        readiness = Client(url).readiness()
+        address = server_address(url, config)
+        readiness = Client(address).readiness()
     except CannotReach as exc:
         print(f"mediagen: {exc}", file=sys.stderr)
         return NOT_READY

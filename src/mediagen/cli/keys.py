@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from pydantic import BaseModel
 
-from mediagen.cli.operating import operate
+from mediagen.cli.operating import Place, operate
 from mediagen.db.connection import Database
 from mediagen.db.keys import SqliteKeys
 from mediagen.settings import Settings
@@ -21,34 +20,32 @@ from mediagen.web.keys import NewKey, Rotation
 from mediagen.web.routing import validate
 
 
-def create(
-    config: Path | None, *, name: str, owner: str | None, scopes: str | None, days: float | None, as_json: bool
-) -> int:
+def create(place: Place, *, name: str, owner: str | None, scopes: str | None, days: float | None, as_json: bool) -> int:
     """Make a key and print it, this once; the exit status."""
     asked: dict[str, Any] = {"name": name, "owner": owner}
     if scopes is not None:
         asked["scopes"] = [word for word in scopes.replace(",", " ").split() if word]
     if days is not None:
         asked["expires_in_seconds"] = round(days * 86_400)
-    return _do(config, "create", asked, as_json=as_json)
+    return _do(place, "create", asked, as_json=as_json)
 
 
-def rotate(config: Path | None, which: str, *, overlap_hours: float, as_json: bool) -> int:
+def rotate(place: Place, which: str, *, overlap_hours: float, as_json: bool) -> int:
     """Put a new key in the place of one and print it, this once; the exit status."""
-    return _do(config, "rotate", {"overlap_seconds": round(overlap_hours * 3600)}, which=which, as_json=as_json)
+    return _do(place, "rotate", {"overlap_seconds": round(overlap_hours * 3600)}, which=which, as_json=as_json)
 
 
-def revoke(config: Path | None, which: str, *, as_json: bool) -> int:
+def revoke(place: Place, which: str, *, as_json: bool) -> int:
     """End a key now; the exit status."""
-    return _do(config, "revoke", {}, which=which, as_json=as_json)
+    return _do(place, "revoke", {}, which=which, as_json=as_json)
 
 
-def list_keys(config: Path | None, *, as_json: bool) -> int:
+def list_keys(place: Place, *, as_json: bool) -> int:
     """Print all keys, without what opens anything; the exit status."""
-    return _do(config, "list", {}, as_json=as_json)
+    return _do(place, "list", {}, as_json=as_json)
 
 
-def _do(config: Path | None, verb: str, asked: dict[str, Any], *, which: str = "", as_json: bool) -> int:
+def _do(place: Place, verb: str, asked: dict[str, Any], *, which: str = "", as_json: bool) -> int:
     path = f"/v1/keys/{quote(which, safe='')}" if which else "/v1/keys"
     calls = {
         "create": ("POST", path, asked),
@@ -68,7 +65,7 @@ def _do(config: Path | None, verb: str, asked: dict[str, Any], *, which: str = "
         if "key" in answer and not as_json:
             print("Write the key down: it is not kept and cannot be shown again.", file=sys.stderr)
 
-    return operate(config, calls[verb], in_database, show)
+    return operate(place, calls[verb], in_database, show)
 
 
 async def _carried_out(keyring: Keyring, verb: str, asked: Mapping[str, Any], which: str) -> BaseModel:

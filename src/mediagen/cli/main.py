@@ -31,9 +31,19 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", "-c", envvar="MEDIAGEN_CONFIG", help="TOML file; without it mediagen.toml, if there."),
 ]
-ServerOption = Annotated[str, typer.Option("--server", envvar="MEDIAGEN_SERVER", help="Address of the server.")]
+ServerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--server", envvar="MEDIAGEN_SERVER", help="Address of the server; without it that of the configuration."
+    ),
+]
+DataOption = Annotated[
+    Path | None, typer.Option("--data-dir", help="Data directory of the server; without it that of the configuration.")
+]
+InitOption = Annotated[
+    bool, typer.Option("--init", help="Make a new database where there is none, before the first start of a server.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one document a line.")]
-DEFAULT_SERVER = "http://127.0.0.1:8080"
 
 
 def _print_version(wanted: bool) -> None:
@@ -77,9 +87,16 @@ def check(config: ConfigOption = None) -> None:
 
 @app.command()
 def health(
-    url: Annotated[str, typer.Option("--url", "--server", envvar="MEDIAGEN_SERVER", help="Address of the server.")] = (
-        DEFAULT_SERVER
-    ),
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url",
+            "--server",
+            envvar="MEDIAGEN_SERVER",
+            help="Address of the server; without it that of the configuration.",
+        ),
+    ] = None,
+    config: ConfigOption = None,
 ) -> None:
     """Ask a running server whether it takes work: for the health check of a container.
 
@@ -87,7 +104,7 @@ def health(
     """
     from mediagen.cli.health import health as run
 
-    raise typer.Exit(run(url))
+    raise typer.Exit(run(url, config))
 
 
 @app.command()
@@ -106,7 +123,7 @@ def ingest(
     url: Annotated[str, typer.Argument(help="What to fetch (http or https).")],
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Show progress until the task has ended.")] = False,
     as_json: JsonOption = False,
-    server: ServerOption = DEFAULT_SERVER,
+    server: ServerOption = None,
     field: Annotated[
         str | None, typer.Option(help="JSON pointer of base64 text in the URL's JSON answer; its content is kept.")
     ] = None,
@@ -130,7 +147,7 @@ def list_tasks(
     kind: Annotated[str | None, typer.Option(help="Only those of this kind.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100, help="How many, the newest first.")] = 20,
     as_json: JsonOption = False,
-    server: ServerOption = DEFAULT_SERVER,
+    server: ServerOption = None,
 ) -> None:
     """List tasks."""
     from mediagen.cli.tasks import list_tasks as run
@@ -142,7 +159,7 @@ def list_tasks(
 def watch(
     task_id: Annotated[str, typer.Argument(help="Id of the task.")],
     as_json: JsonOption = False,
-    server: ServerOption = DEFAULT_SERVER,
+    server: ServerOption = None,
 ) -> None:
     """Show the progress of a task until it has ended. Exit status as of ingest."""
     from mediagen.cli.tasks import watch as run
@@ -154,7 +171,7 @@ def watch(
 def cancel(
     task_ids: Annotated[list[str], typer.Argument(help="Ids of tasks.")],
     as_json: JsonOption = False,
-    server: ServerOption = DEFAULT_SERVER,
+    server: ServerOption = None,
 ) -> None:
     """Cancel tasks. Exit status 1 when one of them could not be."""
     from mediagen.cli.tasks import bulk
@@ -166,7 +183,7 @@ def cancel(
 def retry(
     task_ids: Annotated[list[str], typer.Argument(help="Ids of tasks.")],
     as_json: JsonOption = False,
-    server: ServerOption = DEFAULT_SERVER,
+    server: ServerOption = None,
 ) -> None:
     """Try ended tasks again. Exit status 1 when one of them could not be."""
     from mediagen.cli.tasks import bulk
@@ -186,19 +203,25 @@ def create_key(
     expires_days: Annotated[float | None, typer.Option(min=0.001, help="After so many days it ends.")] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
+    data_dir: DataOption = None,
+    init: InitOption = False,
 ) -> None:
     """Make a key and print it, this once: only its digest is kept."""
     from mediagen.cli.keys import create as run
+    from mediagen.cli.operating import Place
 
-    raise typer.Exit(run(config, name=name, owner=owner, scopes=scopes, days=expires_days, as_json=as_json))
+    raise typer.Exit(
+        run(Place(config, data_dir, init), name=name, owner=owner, scopes=scopes, days=expires_days, as_json=as_json)
+    )
 
 
 @keys.command("list")
-def list_keys(as_json: JsonOption = False, config: ConfigOption = None) -> None:
+def list_keys(as_json: JsonOption = False, config: ConfigOption = None, data_dir: DataOption = None) -> None:
     """List keys: id, state, name, owner, scopes, last use."""
     from mediagen.cli.keys import list_keys as run
+    from mediagen.cli.operating import Place
 
-    raise typer.Exit(run(config, as_json=as_json))
+    raise typer.Exit(run(Place(config, data_dir), as_json=as_json))
 
 
 @keys.command("rotate")
@@ -207,11 +230,13 @@ def rotate_key(
     overlap_hours: Annotated[float, typer.Option(min=0, help="How long the old key still works.")] = 24,
     as_json: JsonOption = False,
     config: ConfigOption = None,
+    data_dir: DataOption = None,
 ) -> None:
     """Put a new key in the place of one and print it, this once."""
     from mediagen.cli.keys import rotate as run
+    from mediagen.cli.operating import Place
 
-    raise typer.Exit(run(config, key, overlap_hours=overlap_hours, as_json=as_json))
+    raise typer.Exit(run(Place(config, data_dir), key, overlap_hours=overlap_hours, as_json=as_json))
 
 
 @keys.command("revoke")
@@ -219,11 +244,13 @@ def revoke_key(
     key: Annotated[str, typer.Argument(help="Id, or a name: then all keys of that name.")],
     as_json: JsonOption = False,
     config: ConfigOption = None,
+    data_dir: DataOption = None,
 ) -> None:
     """End a key now; what it holds open is cut off."""
     from mediagen.cli.keys import revoke as run
+    from mediagen.cli.operating import Place
 
-    raise typer.Exit(run(config, key, as_json=as_json))
+    raise typer.Exit(run(Place(config, data_dir), key, as_json=as_json))
 
 
 @webhooks.command("rotate")
@@ -233,11 +260,14 @@ def rotate_webhook_secret(
     ] = 24,
     as_json: JsonOption = False,
     config: ConfigOption = None,
+    data_dir: DataOption = None,
+    init: InitOption = False,
 ) -> None:
     """Make a new signing secret and print it, this once. Also the way to learn the one made at the first start."""
+    from mediagen.cli.operating import Place
     from mediagen.cli.webhooks import rotate as run
 
-    raise typer.Exit(run(config, overlap_hours=overlap_hours, as_json=as_json))
+    raise typer.Exit(run(Place(config, data_dir, init), overlap_hours=overlap_hours, as_json=as_json))
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
+from mediagen.cli.address import server_address
 from mediagen.cli.client import KEY_VARIABLE, CannotReach, Client, Refused
 from mediagen.cli.progress import Display, display, line, size
 
@@ -20,7 +21,7 @@ _RECONNECTS: Final = 60
 _RECONNECT_SECONDS: Final = 1.0
 
 
-def ingest(server: str, request: Mapping[str, Any], *, wait: bool, as_json: bool) -> int:
+def ingest(server: str | None, request: Mapping[str, Any], *, wait: bool, as_json: bool) -> int:
     """Submit, and with ``wait`` follow; the exit status."""
 
     def work(client: Client) -> int:
@@ -34,12 +35,12 @@ def ingest(server: str, request: Mapping[str, Any], *, wait: bool, as_json: bool
     return _talking(server, work)
 
 
-def watch(server: str, task_id: str, *, as_json: bool) -> int:
+def watch(server: str | None, task_id: str, *, as_json: bool) -> int:
     """Follow a task to its end; the exit status."""
     return _talking(server, lambda client: _follow(client, client.call("GET", f"/v1/tasks/{task_id}"), as_json=as_json))
 
 
-def list_tasks(server: str, *, status: str | None, kind: str | None, limit: int, as_json: bool) -> int:
+def list_tasks(server: str | None, *, status: str | None, kind: str | None, limit: int, as_json: bool) -> int:
     """Print a page of tasks, the newest first."""
 
     def work(client: Client) -> int:
@@ -53,7 +54,7 @@ def list_tasks(server: str, *, status: str | None, kind: str | None, limit: int,
     return _talking(server, work)
 
 
-def bulk(server: str, verb: str, task_ids: list[str], *, as_json: bool) -> int:
+def bulk(server: str | None, verb: str, task_ids: list[str], *, as_json: bool) -> int:
     """Cancel or retry tasks, each with its own outcome."""
 
     def work(client: Client) -> int:
@@ -70,9 +71,9 @@ def bulk(server: str, verb: str, task_ids: list[str], *, as_json: bool) -> int:
     return _talking(server, work)
 
 
-def _talking(server: str, work: Callable[[Client], int]) -> int:
+def _talking(server: str | None, work: Callable[[Client], int]) -> int:
     try:
-        return work(Client(server))
+        return work(Client(server_address(server)))
     except CannotReach as exc:
         print(f"mediagen: {exc}", file=sys.stderr)
     except Refused as exc:

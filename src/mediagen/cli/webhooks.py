@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from mediagen.app import signing_secrets
-from mediagen.cli.operating import operate
+from mediagen.cli.operating import Place, operate
 from mediagen.db.connection import Database
 from mediagen.settings import Settings
 from mediagen.web import webhooks as verbs
 from mediagen.web.routing import validate
 
 
-def rotate(config: Path | None, *, overlap_hours: float, as_json: bool) -> int:
+def rotate(place: Place, *, overlap_hours: float, as_json: bool) -> int:
     """Make a new signing secret and print it, this once; the exit status."""
     asked = {"overlap_seconds": round(overlap_hours * 3600)}
 
@@ -30,4 +29,4 @@ def rotate(config: Path | None, *, overlap_hours: float, as_json: bool) -> int:
         if not as_json:
             print("Give the secret to your receivers now: it cannot be shown again.", file=sys.stderr)
 
-    return operate(config, ("POST", "/v1/webhooks/secret/rotate", asked), in_database, show)
+    return operate(place, ("POST", "/v1/webhooks/secret/rotate", asked), in_database, show)

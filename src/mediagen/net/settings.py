@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network
-
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork
 
 
 class FetchSettings(BaseModel):
@@ -12,10 +10,10 @@ class FetchSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    allow_cidrs: tuple[IPv4Network | IPv6Network, ...] = Field(
+    allow_cidrs: tuple[IPvAnyNetwork, ...] = Field(
         default=(), description="networks that may be reached although they are not public, on any port"
     )
-    deny_cidrs: tuple[IPv4Network | IPv6Network, ...] = Field(
+    deny_cidrs: tuple[IPvAnyNetwork, ...] = Field(
         default=(), description="networks that are never reached, whatever else is allowed"
     )
     ports: tuple[int, ...] = Field(default=(80, 443), description="ports allowed on public addresses")

@@ -104,6 +104,15 @@ class ServerSettings(BaseModel):
         """Whether only this machine can reach us."""
         return is_loopback(self.host)
 
+    def listening_url(self, port: int) -> str:
+        """The address that the server listens on, with the base path."""
+        return f"http://{_in_url(self.host)}:{port}{self.base_path}"
+
+    def local_url(self, port: int) -> str:
+        """Where this machine reaches the server: a wildcard address stands for loopback."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+        return f"http://{_in_url(host)}:{port}{self.base_path}"
+
 
 class AuthSettings(BaseModel):
     """Who may call."""
@@ -130,3 +139,10 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def _in_url(host: str) -> str:
+    try:
+        return f"[{host}]" if ipaddress.ip_address(host).version == 6 else host
+    except ValueError:
+        return host
