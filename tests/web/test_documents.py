@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from openapi_spec_validator import validate
 
+from mediagen.web.documents import PAGE_POLICY
 from mediagen.web.openapi import HEADERS, document
 from mediagen.web.rates import RATE_HEADERS
 from mediagen.web.reference import page
@@ -216,3 +217,24 @@ def test_the_page_escapes_everything() -> None:
     document["tags"] = [{"name": "tag<script>"}]
 
     assert "<script" not in page(document)
+
+
+@pytest.mark.parametrize("base_path", ["", "/media"])
+async def test_a_missing_path_leads_a_browser_to_the_documents(start: Start, base_path: str) -> None:
+    house = await start(server={"base_path": base_path})
+    browser = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+    async with house.client.get(house.url + "/nothing/<b>here", headers=browser) as answer:
+        shown = await answer.text()
+    async with house.client.get(house.url + "/nothing") as for_programs:
+        problem = await for_programs.json()
+
+    assert (answer.status, answer.content_type) == (404, "text/html")
+    assert answer.headers["Content-Security-Policy"] == PAGE_POLICY
+    found = Elements(shown)
+    assert set(found.links) == {f"{base_path}/docs", f"{base_path}/openapi.json"}
+    assert "<b>" not in shown
+    for link in found.links:
+        async with house.client.get(str(answer.url.origin()) + link) as there:
+            assert there.status == 200
+    assert (for_programs.status, for_programs.content_type) == (404, "application/problem+json")
+    assert f"{base_path}/docs lists the paths" in problem["detail"]

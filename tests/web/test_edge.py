@@ -101,7 +101,7 @@ async def test_the_openai_surface_gets_the_openai_shape(house: House, path: str)
     assert status == 404
     assert body == {
         "error": {
-            "message": f"there is no {path}",
+            "message": f"there is no {path}; /docs lists the paths of this server",
             "type": "invalid_request_error",
             "param": None,
             "code": "not_found",

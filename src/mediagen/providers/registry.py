@@ -39,6 +39,9 @@ VENDORS: Final[Mapping[str, type[Vendor]]] = {
 }
 """By ``providers.<name>.type``: a new vendor is one file and one line here."""
 
+_NAMED_MODELS: Final = 5
+_HOW_TO_ADD: Final = "a [providers.NAME] table in the configuration adds those of a provider"
+
 
 @dataclass(frozen=True, slots=True)
 class Offer:
@@ -98,17 +101,17 @@ class Providers:
         able = [offer for offer in self.offers if offer.model.makes(making)]
         if not model:
             if not able:
-                raise UnknownModel(f"no model makes a {making} here", param="model")
+                raise UnknownModel(f"no configured model makes {making}s; {_HOW_TO_ADD}", param="model")
             return able[0]
         found = self._by_name.get(model)
         if found is not None and not found.model.makes(making):
             found = next((offer for offer in able if offer.name == model), None)
             if found is None:
-                raise UnknownModel(f"the model {model!r} makes no {making}", param="model")
+                raise UnknownModel(f"the model {model[:100]!r} makes no {making}s{_known(able)}", param="model")
         if found is None:
             near = difflib.get_close_matches(model, [offer.name for offer in able], n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise UnknownModel(f"there is no model {model[:100]!r}{hint}", param="model")
+            raise UnknownModel(f"there is no model {model[:100]!r}{hint}{_known(able)}", param="model")
         return found
 
     def operations_of(self, provider: str) -> RunsOperations:
@@ -117,6 +120,13 @@ class Providers:
         if not isinstance(found, RunsOperations):
             raise ProviderError(f"the provider {provider!r} is not configured any more", provider=provider)
         return found
+
+
+def _known(able: Sequence[Offer]) -> str:
+    """The rest of an error text: a few of the models that would do, and where others come from."""
+    names = [offer.name for offer in able[:_NAMED_MODELS]]
+    some = f"; there are {', '.join(names)}{' and others' if len(able) > len(names) else ''}" if names else ""
+    return f"{some} (GET /v1/models lists all); {_HOW_TO_ADD}"
 
 
 @asynccontextmanager

@@ -26,6 +26,13 @@ PAGE_POLICY: Final = (
 _SAME: Final = Reply(HTTPStatus.NOT_MODIFIED, "the caller has it", gives=("ETag",))
 
 
+def missing_page(path: str, base_path: str) -> web.Response:
+    """The 404 that a browser shows: what it asked for is not here, and where the API is described."""
+    page = reference.missing(path, base_path)
+    headers = {"Content-Security-Policy": PAGE_POLICY}
+    return web.Response(status=HTTPStatus.NOT_FOUND, text=page, content_type="text/html", headers=headers)
+
+
 class DocumentRoutes:
     """``/openapi.json`` and ``/docs``, of the routes of ``owners`` and its own. Made when first asked for, once."""
 
@@ -41,6 +48,7 @@ class DocumentRoutes:
         takes=("If-None-Match",),
         gives=("ETag",),
         also=(_SAME,),
+        public=True,
     )
     async def openapi(self, call: Call[Empty, Empty]) -> web.StreamResponse:
         data = await asyncio.to_thread(lambda: self._data)
@@ -54,6 +62,7 @@ class DocumentRoutes:
         takes=("If-None-Match",),
         gives=("ETag",),
         also=(_SAME,),
+        public=True,
     )
     async def docs(self, call: Call[Empty, Empty]) -> web.StreamResponse:
         data = await asyncio.to_thread(lambda: self._page)

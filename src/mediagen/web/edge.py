@@ -13,6 +13,7 @@ from aiohttp.abc import AbstractAccessLogger
 
 from mediagen.core.errors import MediagenError, Unavailable, first_cause
 from mediagen.web import problems
+from mediagen.web.documents import missing_page
 from mediagen.web.origins import WATCHED_PATHS, Origins
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -49,7 +50,9 @@ class Edge:
             try:
                 return await handler(request)
             except web.HTTPException as exc:
-                error = problems.from_http(exc, request)
+                if isinstance(exc, web.HTTPNotFound) and _is_browser(request):
+                    return missing_page(request.path, self._base_path)
+                error = problems.from_http(exc, request, base_path=self._base_path)
                 cause: BaseException = exc
             except MediagenError as exc:
                 error = cause = exc
@@ -96,6 +99,11 @@ class Edge:
             headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
             headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
         self._origins.add_headers(request, response)
+
+
+def _is_browser(request: web.Request) -> bool:
+    """Whether a person looks at the answer: browsers alone ask for HTML by name (RFC 9110 section 12.5.1)."""
+    return request.method in {hdrs.METH_GET, hdrs.METH_HEAD} and "text/html" in request.headers.get(hdrs.ACCEPT, "")
 
 
 def _is_gone(request: web.Request) -> bool:

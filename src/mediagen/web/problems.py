@@ -179,10 +179,10 @@ def status_of(error: type[MediagenError]) -> HTTPStatus:
     return HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def from_http(exc: web.HTTPException, request: web.Request) -> MediagenError:
-    """What aiohttp itself raises (no such route, no such method, malformed request), in our words."""
+def from_http(exc: web.HTTPException, request: web.Request, *, base_path: str) -> MediagenError:
+    """Our error for what aiohttp itself raises: no such route, no such method, a malformed request."""
     if isinstance(exc, web.HTTPNotFound):
-        return errors.NotFound(f"there is no {request.path}")
+        return errors.NotFound(f"there is no {request.path}; {base_path}/docs lists the paths of this server")
     if isinstance(exc, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(exc.allowed_methods))
         return MethodNotAllowed(f"{request.path} takes {allowed}", headers={"Allow": allowed})

@@ -59,6 +59,23 @@ def page(document: Json) -> str:
     )
 
 
+def missing(path: str, base_path: str) -> str:
+    """The page for a path that does not exist."""
+    base = escape(base_path)
+    return "\n".join(
+        (
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<meta name="color-scheme" content="light dark">',
+            f"<title>Not found - mediagen</title><style>{STYLE}</style></head><body>",
+            f"<header><h1>There is no page here</h1><p><code>{escape(path)}</code> is not a path of this server.</p>",
+            f'<p>mediagen is used through its API: see <a href="{base}/docs">its reference</a>, the same for programs '
+            f'in <a href="{base}/openapi.json">openapi.json</a>.</p>',
+            "</header></body></html>",
+        )
+    )
+
+
 def _operations(document: Json, tag: str) -> Iterator[tuple[str, str, Json, Json | None]]:
     """Path, method, operation and, beside a GET, its HEAD."""
     for path, item in document["paths"].items():
