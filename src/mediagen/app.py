@@ -124,7 +124,7 @@ class Instance:
 class Parts:
     """What recipes are made of."""
 
-    bringer: Bringer
+    fetcher: Fetcher
     keeping: Keeping
     providers: Providers
     inputs: Inputs
@@ -136,9 +136,11 @@ Recipes: TypeAlias = Callable[[Parts], Iterable[Pipeline]]
 
 def recipes(parts: Parts) -> Iterable[Pipeline]:
     """What this server can do: a new kind of task is one line more."""
-    yield IngestPipeline(parts.bringer)
-    yield ImagePipeline(parts.providers, parts.bringer, parts.inputs, parts.previews)
-    yield VideoPipeline(parts.providers, parts.bringer, parts.inputs)
+    pool = parts.keeping.pool
+    yield IngestPipeline(Bringer(parts.fetcher, parts.keeping, pool))
+    results = Bringer(parts.fetcher, parts.keeping, pool.results)
+    yield ImagePipeline(parts.providers, results, parts.inputs, parts.previews)
+    yield VideoPipeline(parts.providers, results, parts.inputs)
 
 
 @asynccontextmanager
@@ -169,7 +171,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         )
         keeping = Keeping(
             storage,
-            BufferPool(settings.storage.buffer_bytes),
+            BufferPool(settings.storage.buffer_bytes, reserved=settings.storage.buffer_bytes // 4),
             threads,
             settings.limits,
             settings.storage.sha256,
@@ -189,7 +191,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             dispatcher,
             ledger,
             files,
-            recipes(Parts(Bringer(fetcher, keeping), keeping, providers, inputs, previews)),
+            recipes(Parts(fetcher, keeping, providers, inputs, previews)),
             settings.tasks,
             abort=storage.abort,
             boot=database.boot,

@@ -247,6 +247,18 @@ async def test_check_tells_a_port_that_another_program_has(tmp_path: Path, sourc
     assert (done.status, f"warning: server.port: {port}: " in done.err) == (1, True), done.err
 
 
+async def test_check_tells_a_lane_that_memory_does_not_suffice_for(tmp_path: Path) -> None:
+    (tmp_path / "mediagen.toml").write_text(
+        f"[server]\nport = {free_ports(1)[0]}\n"
+        '[storage]\nbackend = "s3"\n[storage.s3]\nbucket = "b"\n[tasks.lanes]\ningest = 9\n'
+    )
+
+    done = await mediagen("check", cwd=tmp_path)
+
+    assert done.status == 1
+    assert "warning: storage.buffer_bytes: of 9 downloads without ranges, 6 run at once" in done.err
+
+
 async def test_check_is_good_while_the_server_runs(server: Server) -> None:
     done = await mediagen("check", cwd=server.folder)
 

@@ -46,7 +46,7 @@ class Recipe:
 
     @property
     def pipeline(self) -> IngestPipeline:
-        return IngestPipeline(Bringer(self.fetcher, self.keeping))
+        return IngestPipeline(Bringer(self.fetcher, self.keeping, self.keeping.pool))
 
     def limited(self, **limits: int) -> Recipe:
         """The same with other limits."""

@@ -40,7 +40,7 @@ async def test_signed_payloads_are_buffered(
 
     async with open_fetcher() as fetcher, S3Storage(settings) as storage:
         keeping = Keeping(storage, BufferPool(64 * MIB), hashing, LimitsSettings(), "always")
-        outcome = await IngestPipeline(Bringer(fetcher, keeping)).run(IngestSpec(url=url), Attempt())
+        outcome = await IngestPipeline(Bringer(fetcher, keeping, keeping.pool)).run(IngestSpec(url=url), Attempt())
 
     (file,) = outcome.files
     wanted = hashlib.sha256(content_bytes(SIZE, 3)).hexdigest()

@@ -101,7 +101,9 @@ def studio(open_fetcher: OpenFetcher, keeping: Keeping, vendor: VendorServer, tm
         given = {"type": "openai", "engine": "generic", "models": ["m"], **settings}
         async with opened(vendor.url, **given) as providers, open_fetcher() as fetcher:
             inputs = Inputs(NoFiles(), keeping.storage)
-            studio = Studio(providers, Bringer(fetcher, keeping), inputs, Previews(tmp_path, max_bytes=1 << 20))
+            studio = Studio(
+                providers, Bringer(fetcher, keeping, keeping.pool), inputs, Previews(tmp_path, max_bytes=1 << 20)
+            )
             yield studio
             assert all(turns.limiter.in_flight == turns.waiting == 0 for turns in providers.turns.values())
 

@@ -12,6 +12,8 @@ from mediagen.streams.base import KIB, MIB, Source
 from mediagen.streams.digest import Sha256Mode, Sha256Passing
 from mediagen.streams.meter import Meter
 from mediagen.streams.passing import PassingBody
+from mediagen.streams.pool import BufferPool
+from mediagen.streams.scratch import NARROW, Scratch
 from mediagen.streams.sources import Limited
 from tests.infra.content import content_bytes
 from tests.streams.targets import THREADS, Gathering
@@ -59,17 +61,19 @@ class Picky:
         return count
 
 
-def passing(source: Source, mode: Sha256Mode = "always") -> tuple[PassingBody, Sha256Passing, list[Transfer]]:
+async def passing(
+    source: Source, mode: Sha256Mode = "always", pool: BufferPool | None = None
+) -> tuple[PassingBody, Sha256Passing, list[Transfer]]:
     readings: list[Transfer] = []
     sha256 = Sha256Passing(mode)
     meter = Meter(readings.append, total=None)
-    scratch = memoryview(bytearray(512 * KIB))
+    scratch = await Scratch(pool or BufferPool(MIB), 512 * KIB).__aenter__()
     return PassingBody(source, scratch, meter=meter, threads=THREADS, sha256=sha256), sha256, readings
 
 
 @pytest.mark.parametrize("piece", [1000, 70 * KIB, 200 * KIB, MIB])
 async def test_what_passes_arrives_as_it_is(piece: int) -> None:
-    body, sha256, readings = passing(Ready(WHOLE, piece))
+    body, sha256, readings = await passing(Ready(WHOLE, piece))
     target = Picky()
 
     await body.pour(target)
@@ -85,7 +89,7 @@ async def test_what_passes_arrives_as_it_is(piece: int) -> None:
 
 
 async def test_what_comes_slowly_is_written_in_larger_pieces() -> None:
-    body, _, _ = passing(Ready(WHOLE[: 2 * MIB], 1000))
+    body, _, _ = await passing(Ready(WHOLE[: 2 * MIB], 1000))
     target = Gathering()
 
     await body.pour(target)
@@ -112,7 +116,7 @@ class Breathless(Ready):
 
 
 async def test_a_pause_of_the_thread_is_none_of_the_source() -> None:
-    body, sha256, _ = passing(Breathless(bytes(30 * MIB)), "auto")
+    body, sha256, _ = await passing(Breathless(bytes(30 * MIB)), "auto")
 
     await body.pour(Gathering())
 
@@ -120,7 +124,7 @@ async def test_a_pause_of_the_thread_is_none_of_the_source() -> None:
 
 
 async def test_it_comes_once() -> None:
-    body, _, _ = passing(Ready(b"abc"))
+    body, _, _ = await passing(Ready(b"abc"))
     await body.pour(Picky())
 
     with pytest.raises(RuntimeError, match="once"):
@@ -131,11 +135,11 @@ async def test_it_comes_once() -> None:
 
 async def test_a_limit_and_a_full_disk_are_told_from_the_thread_too() -> None:
     for at in (10, 300_000, 3 * MIB):
-        limited, _, _ = passing(Limited(Ready(WHOLE), at))
+        limited, _, _ = await passing(Limited(Ready(WHOLE), at))
         with pytest.raises(TooLarge):
             await limited.pour(Picky())
 
-        full, _, _ = passing(Ready(WHOLE))
+        full, _, _ = await passing(Ready(WHOLE))
         with pytest.raises(StorageFull):
             await full.pour(Picky(full_at=at))
 
@@ -153,3 +157,62 @@ def test_a_digest_is_given_up_only_when_the_source_is_ahead_for_long() -> None:
     for number in range(300):
         patient.update(piece, plenty=number % 60 > 0)
     assert patient.hexdigest() == hashlib.sha256(bytes(300 * 256 * KIB)).hexdigest()
+
+
+class Paced:
+    """A source whose clock the test moves: each read takes ``seconds``."""
+
+    size: int | None = None
+
+    def __init__(self, data: bytes, clock: Clock, seconds: list[float], piece: int) -> None:
+        self._ready = Ready(data, piece)
+        self._clock = clock
+        self._seconds = seconds
+
+    async def read_into(self, buffer: memoryview, /) -> int:
+        self._clock.now += self._seconds.pop(0) if self._seconds else 0.0
+        return await self._ready.read_into(buffer)
+
+
+class Clock:
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+async def test_a_slow_source_leaves_the_pool_to_others_and_a_quick_one_takes_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, pool, lent = Clock(), BufferPool(MIB), []
+    monkeypatch.setattr("mediagen.streams.passing.time", clock)
+    data = content_bytes(2 * MIB + 5, 7)
+    source = Paced(data, clock, [0.0] * 4 + [1.5] * 4, 20 * KIB)
+
+    class Watching(Picky):
+        def offer(self, view: memoryview, /, *, within: float) -> int:
+            lent.append(pool.lent)
+            return super().offer(view, within=within)
+
+    body, sha256, _ = await passing(source, pool=pool)
+    target = Watching()
+    await body.pour(target)
+
+    assert target.data == data
+    assert sha256.hexdigest() == hashlib.sha256(data).hexdigest()
+    assert lent[0] == 512 * KIB  # it began as if it were quick
+    assert NARROW in lent
+    assert lent[-1] == 512 * KIB  # and was quick again
+
+
+async def test_where_the_pool_has_no_room_a_small_buffer_does() -> None:
+    pool = BufferPool(512 * KIB)
+    held = await pool.acquire(512 * KIB - NARROW)
+
+    body, _, _ = await passing(Ready(WHOLE), pool=pool)
+    target = Picky()
+    await body.pour(target)
+    pool.release(held)
+
+    assert target.data == WHOLE
+    assert pool.lent == NARROW

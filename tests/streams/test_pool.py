@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mediagen.core.errors import Unavailable
 from mediagen.streams.base import MIB
-from mediagen.streams.pool import BufferPool
+from mediagen.streams.pool import BufferPool, Lender
 
 
 @dataclass
@@ -180,3 +181,88 @@ async def test_a_long_day_of_borrowing_ends_where_it_began() -> None:
             group.create_task(transfer())
 
     assert (pool.lent, pool._kept) == (0, 0)
+
+
+async def test_tasks_leave_the_reserved_share_to_requests() -> None:
+    pool = BufferPool(10, reserved=4)
+    first = await pool.acquire(6)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(pool.acquire(1))
+        await asyncio.sleep(0)
+        assert not task.done()
+
+        for_request = await pool.requests.acquire(4)
+        assert pool.lent == 10
+        pool.release(first)
+        pool.release(await task)
+    pool.requests.release(for_request)
+
+    assert pool.lent == 0
+
+
+async def test_a_share_that_is_smaller_than_one_buffer_stops_no_task() -> None:
+    pool = BufferPool(8, reserved=4)
+
+    async with asyncio.timeout(1):
+        pool.release(await pool.acquire(8))
+
+
+async def test_requests_are_served_before_tasks_that_came_earlier() -> None:
+    pool, order = BufferPool(10), []
+    held = await pool.acquire(10)
+
+    async def borrow(name: str, lender: Lender) -> None:
+        buffer = await lender.acquire(10)
+        order.append(name)
+        lender.release(buffer)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(borrow("task", pool))
+        group.create_task(borrow("request", pool.requests))
+        await asyncio.sleep(0)
+        assert pool.waiting == 2
+        pool.release(held)
+
+    assert order == ["request", "task"]
+    assert (pool.lent, pool.waiting) == (0, 0)
+
+
+async def test_a_request_that_waits_too_long_is_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mediagen.streams.pool._REQUEST_SECONDS", 0.01)
+    pool = BufferPool(10)
+    held = await pool.acquire(10)
+
+    with pytest.raises(Unavailable) as refused:
+        await pool.requests.acquire(1)
+    pool.release(held)
+
+    assert refused.value.retry_after is not None
+    assert (pool.lent, pool.waiting) == (0, 0)
+
+
+@pytest.mark.parametrize("of_requests", [False, True])
+async def test_a_buffer_is_exchanged_where_there_is_room(of_requests: bool) -> None:
+    pool = BufferPool(10)
+    lender: Lender = pool.requests if of_requests else pool
+    buffer: bytearray | None = await lender.acquire(4)
+    assert buffer is not None
+    held = await pool.acquire(2)
+
+    assert lender.exchange(buffer, 9) is None
+    assert pool.lent == 6
+    larger = lender.exchange(buffer, 8)
+    assert larger is not None
+    assert (len(larger), pool.lent) == (8, 10)
+    async with asyncio.TaskGroup() as group:
+        waiter = group.create_task(pool.acquire(9))
+        await asyncio.sleep(0)
+        smaller = lender.exchange(larger, 1)
+        assert smaller is not None
+        assert not waiter.done()
+        before_the_waiter = lender.exchange(smaller, 3)
+        assert (before_the_waiter is None) is not of_requests
+        pool.release(held)
+        lender.release(before_the_waiter or smaller)
+    pool.release(waiter.result())
+
+    assert pool.lent == 0

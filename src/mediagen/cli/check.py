@@ -118,6 +118,12 @@ def _of_storage(settings: Settings) -> Iterator[Fault]:
     if bool(s3.access_key_id) != bool(s3.secret_access_key.get_secret_value()):
         missing = "secret_access_key" if s3.access_key_id else "access_key_id"
         yield Fault(f"storage.s3.{missing}", "is empty; access_key_id and secret_access_key go together")
+    at_once, room = settings.tasks.lanes["ingest"], settings.storage.buffer_bytes * 3 // 4 // s3.part_bytes
+    if at_once > max(1, room):
+        says = (
+            f"of {at_once} downloads without ranges, {max(1, room)} run at once: each holds storage.s3.part_bytes of it"
+        )
+        yield Fault("storage.buffer_bytes", says, fatal=False)
     if s3.ca_file and not Path(s3.ca_file).is_file():
         yield Fault("storage.s3.ca_file", f"there is no file {s3.ca_file}")
 

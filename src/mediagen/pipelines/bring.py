@@ -37,6 +37,7 @@ from mediagen.streams.digest import combined_crc32
 from mediagen.streams.embedded import EmbeddedMedia, chunks_of
 from mediagen.streams.jsonfield import parse_pointer
 from mediagen.streams.meter import Meter
+from mediagen.streams.pool import Lender
 from mediagen.streams.sniff import SNIFF_BYTES
 from mediagen.streams.sources import ChunkSource, Limited, Peeked
 from mediagen.streams.transfer import Moved, move_buffered, move_ranges, still_stored
@@ -65,15 +66,16 @@ class _StartOver(Exception):
 
 
 class Bringer:
-    """Brings bytes into the store, from wherever they are, as one attempt of a task."""
+    """Brings bytes into the store, from wherever they are, through ``buffers``, as one attempt of a task."""
 
-    def __init__(self, fetcher: Fetcher, keeping: Keeping) -> None:
+    def __init__(self, fetcher: Fetcher, keeping: Keeping, buffers: Lender) -> None:
         self._fetcher = fetcher
         self._keep = keeping
+        self._buffers = buffers
 
     def trusting(self, origin: TrustedOrigin | None) -> Bringer:
         """One that may also fetch from a configured origin, with its credentials."""
-        return Bringer(self._fetcher.trusting(origin), self._keep)
+        return Bringer(self._fetcher.trusting(origin), self._keep, self._buffers)
 
     async def from_url(self, url: str, wanted: Wanted, run: Run) -> Outcome:
         """What a URL gives, gone on with after a crash when the source allows it.
@@ -273,7 +275,7 @@ class Bringer:
             moved = await move_buffered(
                 room.around(Limited(source, keep.limits.for_kind(plan.kind))),
                 sink,
-                pool=keep.pool,
+                pool=self._buffers,
                 meter=Meter(_reporter(run), total=source.size, tally=keep.tally),
                 threads=keep.threads,
                 sha256_mode=keep.sha256,

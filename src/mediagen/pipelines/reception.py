@@ -164,7 +164,7 @@ class Reception:
             moved = await move_buffered(
                 source,
                 sink,
-                pool=keep.pool,
+                pool=keep.pool.requests,
                 meter=Meter(_unseen, total=source.size, tally=keep.tally),
                 threads=keep.threads,
                 sha256_mode=keep.sha256,

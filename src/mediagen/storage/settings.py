@@ -59,7 +59,10 @@ class StorageSettings(BaseModel):
     url_ttl_seconds: int = Field(default=900, ge=1, le=604800, description="lifetime of presigned links, seconds")
     reserve_bytes: int = Field(default=64 * MIB, ge=0, description="free space on local disk that is never used up")
     buffer_bytes: int = Field(
-        default=64 * MIB, ge=8 * MIB, description="memory for part buffers, shared by all transfers of the process"
+        default=64 * MIB,
+        ge=8 * MIB,
+        description="memory for part buffers, shared by all transfers of the process; a quarter is kept "
+        "for uploads and other requests that wait. To S3, each transfer without ranges holds part_bytes or more",
     )
     sha256: Literal["auto", "always", "never"] = Field(
         default="auto",

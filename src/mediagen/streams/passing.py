@@ -16,6 +16,7 @@ from mediagen.streams.aside import PAUSE, Aside, Stretch
 from mediagen.streams.base import KIB, MIB, Source, Takes, Target, take_from
 from mediagen.streams.digest import Sha256Passing, crc32
 from mediagen.streams.meter import Meter
+from mediagen.streams.scratch import NARROW, Scratch
 
 BUFFER: Final = 512 * KIB
 """Bytes of the buffer. What comes slowly is gathered to half of it: each write costs a way to a thread and back."""
@@ -28,6 +29,10 @@ _QUICK: Final = 128 * KIB
 """A source that gives so much at a time is quick enough for a thread."""
 _PLENTY: Final = 200 * MIB
 """Bytes a second from which a source is as quick as the digest: hashing would take processors from moving."""
+_SLOW_SECONDS: Final = 1.0
+"""A half that takes longer to fill belongs to a slow source, which gets by with a small buffer."""
+_WIDEN_SECONDS: Final = 0.1
+"""A small buffer that fills quicker than this is worth a large one."""
 _TELL: Final = MIB
 _STRETCH: Final = 8 * MIB
 """Bytes that a thread moves before it is looked after."""
@@ -37,12 +42,13 @@ class PassingBody:
     """A body whose bytes come from a source while it is poured, once. Its length is known when it has been.
 
     Args:
-        scratch: its only buffer, the caller's again when ``pour`` has ended, however it ended.
+        scratch: its only buffer, the caller's again when ``pour`` has ended, however it ended. A slow source leaves
+            most of it to others.
         sha256: gets all bytes, for as long as it wants them.
     """
 
     def __init__(
-        self, source: Source, scratch: memoryview, *, meter: Meter, threads: Executor, sha256: Sha256Passing
+        self, source: Source, scratch: Scratch, *, meter: Meter, threads: Executor, sha256: Sha256Passing
     ) -> None:
         self._source = source
         self._scratch = scratch
@@ -52,8 +58,7 @@ class PassingBody:
         self._writer = Aside(threads)
         self._writing: asyncio.Future[memoryview] | None = None
         self._written_to = 0
-        middle = len(scratch) // 2 if len(scratch) >= BUFFER else 0
-        self._halves = (scratch[middle:], scratch[:middle] or scratch)
+        self._halves = _halved(scratch.view)
         self._takes = isinstance(source, Takes)
         self._begun = False
         self._quick = False
@@ -84,6 +89,8 @@ class PassingBody:
         while more and self._size != self._source.size:
             if self._quick and self._takes and self._aside.pays:
                 await self._written(target)
+                if self._scratch.widen():
+                    self._halves = _halved(self._scratch.view)
                 before = self._size
                 left = await self._aside.run(self._stretch, target)
                 self._aside.moved(self._size - before)
@@ -101,7 +108,7 @@ class PassingBody:
     async def _gather(self, target: Target) -> bool:
         """Fill one half, waiting for what comes, while the other one is written. Whether there may be more."""
         half = self._halves[0]
-        if len(half) == len(self._scratch):  # too little to be halved
+        if half is self._halves[1]:  # too little to be halved
             await self._written(target)
         filled = count = 0
         began = time.monotonic()
@@ -111,15 +118,31 @@ class PassingBody:
                 break
             self._took(half[filled : filled + count])
             filled += count
-            self._quick = count >= _QUICK
+            self._quick = count >= min(_QUICK, len(half))
             self._meter.look()
-        plenty = filled >= (time.monotonic() - began) * _PLENTY
+            if time.monotonic() - began > _SLOW_SECONDS:
+                break  # what has come is written now, and the rest of the buffer is left to others
+        elapsed = time.monotonic() - began
+        plenty = filled >= elapsed * _PLENTY
         await self._written(target)
         if filled:
             self._writing = self._writer.begin(self._write, half[:filled], target, plenty)
             self._written_to = self._size
             self._halves = self._halves[::-1]
+        await self._fit(target, len(half), elapsed)
         return count > 0
+
+    async def _fit(self, target: Target, room: int, elapsed: float) -> None:
+        """Make the buffer as large as the source is quick: filling ``room`` bytes of it took ``elapsed`` seconds."""
+        if elapsed > _SLOW_SECONDS:
+            if len(self._scratch.view) > NARROW:
+                await self._written(target)
+                if self._scratch.narrow():
+                    self._halves = _halved(self._scratch.view)
+        elif room <= NARROW and elapsed < _WIDEN_SECONDS and self._size != self._source.size:
+            await self._written(target)
+            if self._scratch.widen():
+                self._halves = _halved(self._scratch.view)
 
     def _write(self, view: memoryview, target: Target, plenty: bool) -> memoryview:
         """Hash and offer; gives what the target did not take. Runs in a thread."""
@@ -138,7 +161,7 @@ class PassingBody:
 
     def _stretch(self, target: Target) -> memoryview:
         """Move bytes until one side falls behind; gives those that the target did not take. Runs in a thread."""
-        stretch, room, end = Stretch(), self._scratch[:_PIECE], self._size + _STRETCH
+        stretch, room, end = Stretch(), self._scratch.view[:_PIECE], self._size + _STRETCH
         while self._size != self._source.size and self._size < end:
             view = room[: take_from(self._source, room, within=PAUSE)]
             self._took(view)
@@ -160,3 +183,9 @@ class PassingBody:
         if self._gone - self._stored >= at_least:
             self._meter.store(self._gone - self._stored)
             self._stored = self._gone
+
+
+def _halved(whole: memoryview) -> tuple[memoryview, memoryview]:
+    """Two halves, one to be filled while the other is written; the same twice where they would be too small."""
+    middle = len(whole) // 2
+    return (whole[middle:], whole[:middle]) if len(whole) >= BUFFER else (whole, whole)

@@ -27,7 +27,8 @@ from mediagen.streams.digest import Sha256Line, Sha256Mode, Sha256Passing, combi
 from mediagen.streams.meter import Meter
 from mediagen.streams.parts import BufferBody, RangeBody
 from mediagen.streams.passing import BUFFER, GATHERING, PassingBody
-from mediagen.streams.pool import BufferPool
+from mediagen.streams.pool import Lender
+from mediagen.streams.scratch import Scratch
 
 log = structlog.get_logger()
 
@@ -54,7 +55,7 @@ async def move_buffered(
     source: Source,
     sink: Sink,
     *,
-    pool: BufferPool,
+    pool: Lender,
     meter: Meter,
     threads: Executor,
     sha256_mode: Sha256Mode = "auto",
@@ -73,7 +74,7 @@ async def move_buffered(
     """
     if sink.pours_once:
         most = GATHERING if made_here else BUFFER
-        async with pool.lend(most if source.size is None else min(most, max(1, source.size))) as scratch:
+        async with Scratch(pool, most if source.size is None else min(most, max(1, source.size))) as scratch:
             return await _pass(source, sink, scratch, meter=meter, threads=threads, sha256_mode=sha256_mode)
     inlet = _Inlet(source, meter, threads)
     sha256 = Sha256Line(sha256_mode, threads)
@@ -147,10 +148,10 @@ async def move_buffered(
 
 
 async def _pass(
-    source: Source, sink: Sink, scratch: bytearray, *, meter: Meter, threads: Executor, sha256_mode: Sha256Mode
+    source: Source, sink: Sink, scratch: Scratch, *, meter: Meter, threads: Executor, sha256_mode: Sha256Mode
 ) -> Moved:
     sha256 = Sha256Passing(sha256_mode)
-    body = PassingBody(source, memoryview(scratch), meter=meter, threads=threads, sha256=sha256)
+    body = PassingBody(source, scratch, meter=meter, threads=threads, sha256=sha256)
     await sink.put_whole(body)
     _check_size(source.size, len(body))
     meter.finish()

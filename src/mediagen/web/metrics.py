@@ -128,6 +128,7 @@ class MetricsRoutes:
         yield CounterMetricFamily(f"{PREFIX}_received_bytes", "Bytes received from sources and callers", tally.received)
         yield CounterMetricFamily(f"{PREFIX}_stored_bytes", "Bytes that the store acknowledged", tally.stored)
         yield GaugeMetricFamily(f"{PREFIX}_buffer_lent_bytes", "Part buffers in use", pool.lent)
+        yield GaugeMetricFamily(f"{PREFIX}_buffer_waiting", "Transfers that wait for a part buffer", pool.waiting)
         yield GaugeMetricFamily(f"{PREFIX}_buffer_budget_bytes", "Part buffers that may be in use", pool.budget)
 
         quota = self._keeping.quota
