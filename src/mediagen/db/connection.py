@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-READERS: Final = 2
+READERS: Final = 4
 SECRET_BYTES: Final = 32
 BUSY_SECONDS: Final = 5.0
 """How long a write waits for another process (a backup, somebody's shell) that holds the database."""

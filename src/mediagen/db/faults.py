@@ -20,8 +20,9 @@ FAULTS: Final[Mapping[int, str]] = {
     sqlite3.SQLITE_CORRUPT: "its file is damaged",
     sqlite3.SQLITE_NOTADB: "its file is damaged",
     sqlite3.SQLITE_NOMEM: "there is no memory left",
+    sqlite3.SQLITE_INTERRUPT: "the query took too long",
 }
-"""Primary result codes that say nothing about the statement (https://sqlite.org/rescode.html)."""
+"""Primary result codes that are no fault of the caller (https://sqlite.org/rescode.html)."""
 
 
 class DataDirInUse(Unavailable):

@@ -35,10 +35,11 @@ class SqliteOutbox:
         """At most ``limit`` that are due, the longest due first; none of these ids, none to these targets."""
 
         def read(connection: sqlite3.Connection) -> list[Delivery]:
+            ids = _due(connection, time_text(now), without=without, not_to=not_to, limit=limit)
             rows = connection.execute(
-                f"SELECT {COLUMNS} FROM deliveries INDEXED BY deliveries_due "  # noqa: S608 - our names
-                f"WHERE {_LEFT} AND due_at <= ? ORDER BY due_at, created_at LIMIT ?",
-                (*_left(without, not_to), time_text(now), limit),
+                f"SELECT {COLUMNS} FROM deliveries WHERE id IN (SELECT value FROM json_each(?)) "  # noqa: S608 - our names
+                "ORDER BY due_at, created_at",
+                (json.dumps(ids),),
             )
             return [delivery_of(row) for row in rows]
 
@@ -60,11 +61,11 @@ class SqliteOutbox:
         """When the next of the others is due; None: there is none."""
 
         def read(connection: sqlite3.Connection) -> datetime | None:
-            (text,) = connection.execute(
-                f"SELECT min(due_at) FROM deliveries WHERE {_LEFT}",  # noqa: S608 - our names
-                _left(without, not_to),
-            ).fetchone()
-            return None if text is None else time_of(text)
+            ids = _due(connection, _NEVER, without=without, not_to=not_to, limit=1)
+            if not ids:
+                return None
+            (text,) = connection.execute("SELECT due_at FROM deliveries WHERE id = ?", ids).fetchone()
+            return time_of(text)
 
         return await self._database.read(read)
 
@@ -72,7 +73,7 @@ class SqliteOutbox:
         """How many wait."""
 
         def read(connection: sqlite3.Connection) -> int:
-            (count,) = connection.execute("SELECT count(*) FROM deliveries WHERE status = 'waiting'").fetchone()
+            (count,) = connection.execute("SELECT value FROM totals WHERE name = 'deliveries_waiting'").fetchone()
             return int(count)
 
         return await self._database.read(read)
@@ -143,7 +144,14 @@ class SqliteOutbox:
         filters = {"task_id": query.task_id, "status": query.status, "owner": query.owner}
         rows, more = await self._database.read(
             lambda connection: page(
-                connection, "deliveries", COLUMNS, filters, after=query.after, limit=query.limit, descending=True
+                connection,
+                "deliveries",
+                COLUMNS,
+                filters,
+                after=query.after,
+                limit=query.limit,
+                descending=True,
+                narrow="task_id",
             )
         )
         return [delivery_of(row) for row in rows], more
@@ -163,14 +171,43 @@ class SqliteOutbox:
         return await self._database.write(write)
 
 
-_LEFT: Final = (
-    "status = 'waiting' AND id NOT IN (SELECT value FROM json_each(?)) "
-    "AND target NOT IN (SELECT value FROM json_each(?))"
-)
+_NEVER: Final = "9999"
+"""After every time of a row."""
+_LOOKED_AT: Final = 200
+"""Rows looked at in the order in which they are due, before each target is looked at by itself."""
 
 
-def _left(without: Collection[str], not_to: Collection[str]) -> tuple[str, str]:
-    return json.dumps(sorted(without)), json.dumps(sorted(not_to))
+def _due(
+    connection: sqlite3.Connection, until: str, *, without: Collection[str], not_to: Collection[str], limit: int
+) -> list[str]:
+    """Ids of at most ``limit`` deliveries due by ``until``, the longest due first.
+
+    A target that takes nothing now may have a million waiting at the head, so only the first few are looked at. When
+    those do not suffice, the next step goes from target to target: its cost does not grow with what waits for each.
+    """
+    ids, targets = set(without), set(not_to)
+    rows = connection.execute(
+        "SELECT id, target FROM deliveries INDEXED BY deliveries_due WHERE status = 'waiting' AND due_at <= ? "
+        "ORDER BY due_at, created_at LIMIT ?",
+        (until, _LOOKED_AT),
+    ).fetchall()
+    left = [row[0] for row in rows if row[0] not in ids and row[1] not in targets][:limit]
+    if len(left) == limit or len(rows) < _LOOKED_AT:
+        return left
+    found = connection.execute(
+        "WITH RECURSIVE targets(target) AS ("
+        "SELECT min(target) FROM deliveries INDEXED BY deliveries_due_to WHERE status = 'waiting' UNION ALL "
+        "SELECT (SELECT min(target) FROM deliveries INDEXED BY deliveries_due_to "
+        "WHERE status = 'waiting' AND target > targets.target) FROM targets WHERE targets.target IS NOT NULL) "
+        "SELECT deliveries.id FROM targets JOIN deliveries ON deliveries.id IN ("
+        "SELECT id FROM deliveries INDEXED BY deliveries_due_to "
+        "WHERE status = 'waiting' AND target = targets.target AND due_at <= ?1 "
+        "AND id NOT IN (SELECT value FROM json_each(?2)) ORDER BY due_at, created_at LIMIT ?4) "
+        "WHERE targets.target IS NOT NULL AND targets.target NOT IN (SELECT value FROM json_each(?3)) "
+        "ORDER BY deliveries.due_at, deliveries.created_at LIMIT ?4",
+        (until, json.dumps(sorted(ids)), json.dumps(sorted(targets)), limit),
+    )
+    return [row[0] for row in found]
 
 
 def _found(connection: sqlite3.Connection, delivery_id: str, owner: str | None) -> Delivery | None:

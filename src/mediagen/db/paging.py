@@ -19,16 +19,25 @@ def page(
     limit: int,
     descending: bool,
     only: str = "",
+    merged: str = "",
+    narrow: str = "",
 ) -> tuple[list[tuple[Any, ...]], bool]:
     """At most ``limit`` rows after the one with id ``after``, by creation time, then id; and whether there are more.
 
-    ``filters`` are columns and the values they must have; None does not filter. ``only``: one condition more, in SQL.
+    Args:
+        filters: columns and the values they must have; None does not filter.
+        only: one condition more, in SQL.
+        merged: a column by which the index is ordered before time: the page is merged from those of its few values.
+        narrow: a filter that leaves so few rows that they are sorted; the index of no other one is used then.
 
     Raises:
         InvalidRequest: there is no row ``after``, or it is another owner's.
     """
     given = {name: value for name, value in filters.items() if value is not None}
-    conditions = [f"{name} = ?" for name in given] + ([only] if only else [])
+    sorted_here = narrow in given
+    conditions = [f"{'+' if sorted_here and name != narrow else ''}{name} = ?" for name in given]
+    if only:
+        conditions.append(only)
     values: list[Any] = list(given.values())
     if after is not None:
         mark = connection.execute(
@@ -39,10 +48,31 @@ def page(
             raise InvalidRequest(f"there is no {after} to go on after", field="after")
         conditions.append(f"(created_at, id) {'<' if descending else '>'} (?, ?)")
         values.extend(mark)
-    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    order = "DESC" if descending else "ASC"
+    branches = [conditions]
+    if merged:
+        each = _values_of(connection, table, merged)
+        branches = [[f"{merged} = ?", *conditions] for _ in each]
+        values = [value for one in each for value in (one, *values)]
+        if not branches:
+            return [], False
+    select = " UNION ALL ".join(_select(table, columns, branch) for branch in branches)
+    direction = "DESC" if descending else "ASC"
     rows = connection.execute(
-        f"SELECT {columns} FROM {table} {where} ORDER BY created_at {order}, id {order} LIMIT ?",  # noqa: S608 - our names
-        (*values, limit + 1),
+        f"{select} ORDER BY created_at {direction}, id {direction} LIMIT ?", (*values, limit + 1)
     ).fetchall()
     return rows[:limit], len(rows) > limit
+
+
+def _select(table: str, columns: str, conditions: list[str]) -> str:
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    return f"SELECT {columns} FROM {table}{where}"  # noqa: S608 - our names
+
+
+def _values_of(connection: sqlite3.Connection, table: str, column: str) -> list[str]:
+    """The different values of a column that an index begins with: one step in it for each of them."""
+    rows = connection.execute(
+        f"WITH RECURSIVE found(value) AS (SELECT min({column}) FROM {table} UNION ALL "  # noqa: S608 - our names
+        f"SELECT (SELECT min({column}) FROM {table} WHERE {column} > found.value) FROM found "
+        "WHERE found.value IS NOT NULL) SELECT value FROM found WHERE value IS NOT NULL"
+    )
+    return [row[0] for row in rows]

@@ -76,9 +76,17 @@ class SqliteJournal:
     async def query(self, query: TaskQuery) -> tuple[list[Task], bool]:
         """A page of tasks, and whether there are more. Raises InvalidRequest when ``after`` is unknown."""
         filters = {"status": query.status, "kind": query.kind, "owner": query.owner}
+        every_kind = query.status is not None and query.kind is None
         rows, more = await self._database.read(
             lambda connection: page(
-                connection, "tasks", COLUMNS, filters, after=query.after, limit=query.limit, descending=query.descending
+                connection,
+                "tasks",
+                COLUMNS,
+                filters,
+                after=query.after,
+                limit=query.limit,
+                descending=query.descending,
+                merged="kind" if every_kind else "",
             )
         )
         return [task_of(row) for row in rows], more

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import aiosqlite
 
 from mediagen.db.faults import unavailable
 
 T = TypeVar("T")
+
+READ_SECONDS: Final = 5.0
+"""The longest read; what takes longer is broken off, since others wait for the same connection."""
+_STEPS: Final = 10_000
+"""Instructions of SQLite between two looks at the clock."""
 
 
 class Worker(aiosqlite.Connection):
@@ -56,7 +62,7 @@ class Worker(aiosqlite.Connection):
         """What ``work`` reads, all of it from one state of the database.
 
         Raises:
-            Unavailable: the disk or the file is at fault.
+            Unavailable: the disk or the file is at fault, or it took longer than ``READ_SECONDS``.
         """
         try:
             return await self.carry_out(lambda connection: _snapshot(connection, work))
@@ -68,9 +74,12 @@ class Worker(aiosqlite.Connection):
 
 
 def _snapshot(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+    end = time.monotonic() + READ_SECONDS
+    connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
     connection.execute("BEGIN")
     try:
         return work(connection)
     finally:
+        connection.set_progress_handler(None, 0)
         if connection.in_transaction:
             connection.execute("ROLLBACK")
