@@ -6,16 +6,18 @@ import asyncio
 import os
 import secrets
 import sqlite3
+import threading
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
 import structlog
 
-from mediagen.core.errors import Unavailable
+from mediagen.core.errors import MediagenError, Unavailable
 from mediagen.db.faults import DatabaseDamaged, code_of, unavailable
+from mediagen.db.integrity import QUICK_BYTES, faults_of, is_as_left, left_as
 from mediagen.db.lock import InstanceLock
 from mediagen.db.migrations import Migration, migrate, migrations
 from mediagen.db.worker import Worker
@@ -27,6 +29,8 @@ T = TypeVar("T")
 
 READERS: Final = 4
 SECRET_BYTES: Final = 32
+_INCREMENTAL: Final = 2
+"""``PRAGMA auto_vacuum`` of a file that can be made smaller piece by piece."""
 BUSY_SECONDS: Final = 5.0
 """How long a write waits for another process (a backup, somebody's shell) that holds the database."""
 
@@ -56,6 +60,8 @@ class Database:
         self._writer: Writer | None = None
         self._running: asyncio.Task[None] | None = None
         self._readers: list[Worker] = []
+        self._sound = True
+        self._unchecked = False
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -69,6 +75,10 @@ class Database:
             self._writer = Writer(self._worker, self.path.with_name(f"{self.path.name}-wal"))
             self._running = asyncio.get_running_loop().create_task(self._writer.run())
             stack.push_async_callback(self._finish, self._writer, self._running)
+            if self._unchecked:
+                stop = threading.Event()
+                checking = asyncio.get_running_loop().create_task(self._check(stop))
+                stack.push_async_callback(_end_check, checking, stop)
             self._stack = stack.pop_all()
         log.info("database_opened", path=str(self.path), boot=self.boot)
         return self
@@ -82,9 +92,13 @@ class Database:
 
     @property
     def healthy(self) -> bool:
-        """Writes work, as far as the last one can tell; checked each second while they do not."""
+        """No damage was found, and the last write worked; while none does, one a second is tried."""
         return (
-            self._writer is not None and self._writer.healthy and self._running is not None and not self._running.done()
+            self._sound
+            and self._writer is not None
+            and self._writer.healthy
+            and self._running is not None
+            and not self._running.done()
         )
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -134,9 +148,13 @@ class Database:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        found = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
-        if found != ["ok"]:
-            raise damaged(self.path, "; ".join(found))
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        if not pages:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only an empty file takes it
+        elif not is_as_left(self.path, self._lock.note):
+            self._unchecked = self.path.stat().st_size > QUICK_BYTES
+            if not self._unchecked and (found := faults_of(connection)):
+                raise damaged(self.path, "; ".join(found))
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise Unavailable(f"{self.path} must lie on a local file system: SQLite's write-ahead log needs one")
@@ -145,6 +163,7 @@ class Database:
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         connection.execute(f"PRAGMA journal_size_limit = {CHECKPOINT_BYTES}")
         migrate(connection, self.path, migrations() if self._steps is None else self._steps)
+        self._make_shrinkable(connection)
         (self.boot,) = connection.execute(
             "UPDATE meta SET value = value + 1 WHERE key = 'boots' RETURNING value"
         ).fetchone()
@@ -162,25 +181,84 @@ class Database:
         connection.execute("PRAGMA query_only = ON")
         return connection
 
+    def _make_shrinkable(self, connection: sqlite3.Connection) -> None:
+        """Rewrite a file of an earlier release, once, so that it can give back what deleted rows have left."""
+        (mode,) = connection.execute("PRAGMA auto_vacuum").fetchone()
+        if mode == _INCREMENTAL or self.path.stat().st_size > QUICK_BYTES:
+            return
+        try:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            connection.execute("VACUUM")
+        except sqlite3.Error as exc:
+            if unavailable(exc) is None:
+                raise
+            log.warning("database_not_rewritten", error=str(exc))  # it works as before, and the next start tries again
+
+    async def _check(self, stop: threading.Event) -> None:
+        """Look for damage while the server runs; when there is any, it says so and takes no more work."""
+        checker = Worker(self._open_reader)
+        try:
+            await self._open(checker)
+            try:
+                found = await checker.carry_out(lambda connection: faults_of(connection, stop))
+            finally:
+                await checker.close()
+        except (sqlite3.Error, MediagenError) as exc:
+            found = [str(exc)]
+        if found:
+            self._sound = False
+            log.critical("database_damaged", error=damaged(self.path, "; ".join(found)).detail)
+        elif not stop.is_set():
+            self._unchecked = False
+            log.info("database_checked")
+
+    async def shrink(self, pages: int) -> int:
+        """Give back to the disk at most ``pages`` pages that deleted rows have left; how many are still to go."""
+
+        def work(connection: sqlite3.Connection) -> int:
+            connection.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+            (mode,) = connection.execute("PRAGMA auto_vacuum").fetchone()
+            (left,) = connection.execute("PRAGMA freelist_count").fetchone()
+            return int(left) if mode == _INCREMENTAL else 0
+
+        return await self.write(work)
+
     async def _finish(self, writer: Writer, running: asyncio.Task[None]) -> None:
         writer.finish()
         await running
 
     async def _close_writer(self, worker: Worker) -> None:
+        emptied = False
         try:
-            await worker.carry_out(_empty_log)
+            emptied = await worker.carry_out(_empty_log)
         finally:
             await worker.close()
-            self._lock.release()
+            await asyncio.to_thread(self._leave, sound=emptied and self._sound and not self._unchecked)
+
+    def _leave(self, *, sound: bool) -> None:
+        """Give the lock back, and tell the next start whether the file has to be checked."""
+        note = ""
+        if sound:
+            with suppress(OSError):
+                note = left_as(self.path)
+        self._lock.release(note)
 
 
-def _empty_log(connection: sqlite3.Connection) -> None:
+async def _end_check(checking: asyncio.Task[None], stop: threading.Event) -> None:
+    stop.set()
+    await checking
+
+
+def _empty_log(connection: sqlite3.Connection) -> bool:
+    """Whether all of the write-ahead log is in the database now."""
     try:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     except sqlite3.Error as exc:
         if unavailable(exc) is None:
             raise
         log.warning("checkpoint_failed", error=str(exc))  # the log stays and the next start reads it
+        return False
+    return not busy
 
 
 def damaged(path: Path, found: str) -> DatabaseDamaged:

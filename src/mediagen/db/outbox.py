@@ -38,7 +38,7 @@ class SqliteOutbox:
             ids = _due(connection, time_text(now), without=without, not_to=not_to, limit=limit)
             rows = connection.execute(
                 f"SELECT {COLUMNS} FROM deliveries WHERE id IN (SELECT value FROM json_each(?)) "  # noqa: S608 - our names
-                "ORDER BY due_at, created_at",
+                "ORDER BY due_at, created_at, rowid",
                 (json.dumps(ids),),
             )
             return [delivery_of(row) for row in rows]
