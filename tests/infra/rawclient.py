@@ -36,10 +36,10 @@ class Seen:
 
 
 class RawClient:
-    """One TCP connection to loopback."""
+    """One TCP connection to loopback, from the address ``source`` (any of 127.0.0.0/8)."""
 
-    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
-        self._socket = socket.create_connection((host, port), timeout=10)
+    def __init__(self, port: int, host: str = "127.0.0.1", *, source: str = "127.0.0.1") -> None:
+        self._socket = socket.create_connection((host, port), timeout=10, source_address=(source, 0))
 
     def send(self, data: bytes) -> None:
         """Send raw bytes."""
@@ -77,9 +77,9 @@ class RawClient:
 
 
 @contextlib.contextmanager
-def connected(port: int) -> Iterator[RawClient]:
+def connected(port: int, *, source: str = "127.0.0.1") -> Iterator[RawClient]:
     """A connection that is closed at the end."""
-    client = RawClient(port)
+    client = RawClient(port, source=source)
     try:
         yield client
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from mediagen.web.problems import Forbidden
 from mediagen.web.settings import ServerSettings
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 HEALTH_PATHS: Final = ("/livez", "/readyz", "/healthz")
 WATCHED_PATHS: Final = (*HEALTH_PATHS, "/metrics")
@@ -29,6 +31,14 @@ _EXPOSED_HEADERS: Final = (
 )
 
 
+_SCHEMES: Final = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
+"""What X-Forwarded-Proto can say, and what it means for a link; some proxies tell WebSockets apart."""
+_HOST: Final = re.compile(r"(?:\[[0-9a-f:.]+\]|[\w.\-]+)(?::[0-9]{1,5})?", re.IGNORECASE)
+"""A name or address with or without a port (RFC 3986 section 3.2.2, without the characters that no host name has)."""
+_HOP: Final = re.compile(r"\[(?P<v6>[^\]]*)\](?::\d+)?|(?P<v4>[\d.]+):\d+")
+"""An address with a port, or in brackets, as some proxies write them in X-Forwarded-For."""
+
+
 def _host_name(host: str) -> str:
     """Host without port; IPv6 without brackets; lower case."""
     host = host.strip().lower()
@@ -37,24 +47,39 @@ def _host_name(host: str) -> str:
     return host.partition(":")[0].removesuffix(".")
 
 
-def _is_address(name: str) -> bool:
+def _address(text: str) -> IPAddress | None:
+    """The address that ``text`` is, an IPv4 address mapped into IPv6 as IPv4; None: it is none."""
     try:
-        ipaddress.ip_address(name)
+        parsed = ipaddress.ip_address(text)
     except ValueError:
-        return False
-    return True
+        return None
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return mapped or parsed
+
+
+def _is_address(name: str) -> bool:
+    return _address(name) is not None
+
+
+def _hop(text: str) -> str | None:
+    """The address in an element of X-Forwarded-For; None: it is none ("unknown", a made-up word)."""
+    found = _HOP.fullmatch(text)
+    address = _address((found["v6"] or found["v4"] or "") if found else text)
+    return None if address is None else str(address)
+
+
+def _elements(request: web.BaseRequest, name: str) -> list[str]:
+    """The elements of a list field over all of its lines (RFC 9110 section 5.3): a proxy may add a line of its own."""
+    return [element.strip() for line in request.headers.getall(name, ()) for element in line.split(",")]
 
 
 def network_of(address: str) -> str:
     """Those who are counted as one: an IPv4 address, the /64 of an IPv6 address (a household has that many)."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
+    parsed = _address(address)
+    if parsed is None:
         return address
     if isinstance(parsed, ipaddress.IPv4Address):
         return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
     return f"{ipaddress.IPv6Address(int(parsed) >> 64 << 64)}/64"
 
 
@@ -70,13 +95,18 @@ class Origins:
         self._pages = frozenset(settings.cors_origins)
 
     def client(self, request: web.Request) -> str:
-        """Address of the caller: the peer, or what a trusted proxy says of it (the last one not a trusted proxy)."""
+        """Address of the caller: the peer, or what trusted proxies say of it.
+
+        Each proxy adds the address that it was called from at the end of X-Forwarded-For. So the list is read from its
+        end, as long as the address that named the next one is that of a trusted proxy; what stands before is the
+        caller's own invention.
+        """
         peer = request.remote or ""
         if not self.trusts(peer):
             return peer
-        for hop in reversed(request.headers.get("X-Forwarded-For", "").split(",")):
-            address = hop.strip()
-            if not _is_address(address):
+        for element in reversed(_elements(request, "X-Forwarded-For")):
+            address = _hop(element)
+            if address is None:
                 return peer
             if not self.trusts(address):
                 return address
@@ -87,25 +117,39 @@ class Origins:
         """Scheme and host by which this caller reaches us, without a final slash."""
         if self._settings.public_url:
             return self._settings.public_url
+        return "://".join(self._named(request))
+
+    def _named(self, request: web.Request) -> tuple[str, str]:
+        """Scheme and host of the request.
+
+        Of a trusted proxy the last X-Forwarded-Proto and X-Forwarded-Host are believed, which it has set or added
+        itself; what stands before them can be the caller's own.
+        """
         scheme, host = request.scheme, request.host
         if self.trusts(request.remote or ""):
-            forwarded = request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip().lower()
-            scheme = forwarded if forwarded in {"http", "https"} else scheme
-            host = request.headers.get("X-Forwarded-Host", "").partition(",")[0].strip() or host
-        return f"{scheme}://{host}"
+            said = _last(request, "X-Forwarded-Proto").lower()
+            scheme = _SCHEMES.get(said, scheme)
+            host = _last(request, "X-Forwarded-Host") or host
+        return scheme, host
 
     def check_host(self, request: web.Request) -> None:
         """Raise Forbidden for a Host that is not ours: what a page gets that had its own name point to us."""
         if request.path.removeprefix(self._settings.base_path) in HEALTH_PATHS:
             return
-        name = _host_name(urlsplit(self.base(request)).netloc if self.trusts(request.remote or "") else request.host)
-        if name in self._names:
+        _, host = self._named(request)
+        name, sound = _host_name(host), _HOST.fullmatch(host) is not None
+        if sound and name in self._names:
             return
-        if not self._settings.allowed_hosts and (
-            not self._settings.loopback
-            or _is_address(name)
-            or name in {"localhost", self._settings.host.lower()}
-            or name.endswith(".localhost")
+        if (
+            sound
+            and not self._settings.allowed_hosts
+            and (
+                not self._settings.loopback
+                or (self._settings.public_url and self.trusts(request.remote or ""))
+                or _is_address(name)
+                or name in {"localhost", self._settings.host.lower()}
+                or name.endswith(".localhost")
+            )
         ):
             return
         raise Forbidden(f"this server does not answer to the name {name[:100]!r}; see server.allowed_hosts")
@@ -158,8 +202,11 @@ class Origins:
         """Whether this is the address of a proxy that we believe."""
         if not self._settings.trusted_proxies:
             return False
-        try:
-            parsed = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        return any(parsed in network for network in self._settings.trusted_proxies)
+        parsed = _address(address)
+        return parsed is not None and any(parsed in network for network in self._settings.trusted_proxies)
+
+
+def _last(request: web.BaseRequest, name: str) -> str:
+    """The last element of a list field; empty: there is none."""
+    elements = _elements(request, name)
+    return elements[-1] if elements else ""

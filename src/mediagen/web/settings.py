@@ -74,7 +74,9 @@ class ServerSettings(BaseModel):
         (), description="origins whose pages may call this API"
     )
     trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
-        (), description="networks of the proxies whose X-Forwarded-For, -Proto and -Host are believed"
+        (),
+        description="networks of the proxies whose X-Forwarded-For, -Proto and -Host are believed; each proxy must set "
+        "or extend all three",
     )
     body_idle_seconds: float = Field(
         30.0, gt=0, le=3600, description="seconds without a byte of a request body, or of a reader taking a file"
