@@ -139,6 +139,62 @@ async def test_requests_may_come_together_and_in_pieces(house: House) -> None:
         assert b" 200 " in await wire.answer()
 
 
+UPLOAD = b"POST /v1/files HTTP/1.1\r\nHost: localhost\r\nX-Filename: a.bin\r\n"
+
+
+@pytest.mark.parametrize("before", [1, 3, 40])
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_requests_may_stand_before_a_large_body(house: House, before: int, chunked: bool) -> None:
+    """Their body is not taken for a head, however the bytes happen to arrive."""
+    content = bytes(range(256)) * 4096 * 2  # two MiB without a line end that ends a head
+    framed = b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content) if chunked else content
+    framing = b"Transfer-Encoding: chunked\r\n\r\n" if chunked else b"Content-Length: %d\r\n\r\n" % len(content)
+
+    for spacing in (0, 0.001):
+        async with connection(house) as wire:
+            wire.writer.write((GET + b"\r\n") * before + UPLOAD + framing)
+            wire.writer.write(framed[:300_000])
+            await asyncio.sleep(spacing)
+            wire.writer.write(framed[300_000:] + GET + b"\r\n")
+            answers = [await wire.answer() for _ in range(before + 2)]
+
+        assert [answer.split(b" ")[1] for answer in answers] == [b"200"] * before + [b"201", b"200"]
+
+
+async def test_a_head_that_is_too_long_is_refused_behind_the_answers_before_it(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The refusal stands in the middle of no other answer, and nothing is written behind it."""
+    house = await start(server={"keepalive_seconds": SHORT})
+    field = b"X-A: " + b"b" * 8000 + b"\r\n"
+
+    for milliseconds in range(12):
+        async with connection(house) as wire:
+            wire.writer.write(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 6)
+            await asyncio.sleep(milliseconds / 1000)
+            wire.writer.write(GET + field * 40)
+            answers = [(await wire.answer()).split(b" ")[1] for _ in range(6)]
+            rest = await wire.ends()
+
+        assert answers == [b"200"] * 6
+        assert rest == b"" or rest.startswith(b"HTTP/1.1 431 ")
+
+    assert "Unhandled" not in caplog.text
+    assert "write_eof" not in caplog.text
+
+
+async def test_a_whole_head_that_is_too_long_is_refused_wherever_it_stands(house: House) -> None:
+    field = b"X-A: " + b"b" * 8000 + b"\r\n"
+    long = GET + field * (MAX_HEAD // len(field) + 1) + b"\r\n"
+
+    async with connection(house) as wire:
+        wire.writer.write((GET + b"\r\n") * 3 + long + GET + b"\r\n")
+        answers = [(await wire.answer()).split(b" ")[1] for _ in range(4)]
+
+    assert answers == [b"200", b"200", b"200", b"431"]
+    assert await metric(house, 'mediagen_connections_refused_total{reason="head"}') == 1
+
+
 # -- readers
 
 

@@ -7,6 +7,7 @@ import gzip
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from mediagen.core import errors
 from mediagen.core.errors import MediagenError
@@ -184,16 +185,45 @@ async def test_a_compressed_body_is_refused(house: House) -> None:
     assert (status, problem["code"]) == (415, "unsupported_media")
 
 
-async def test_what_is_no_http_is_answered_and_logged(house: House, caplog: pytest.LogCaptureFixture) -> None:
+HEAD = b"Host: localhost\r\nAuthorization: Bearer mg_secret\r\n"
+
+
+@pytest.mark.parametrize("before", [b"", b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"])
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"BREW /v1/tasks HTTP/1.1\r\n" + HEAD + b"\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",  # TLS on this port
+        b"GET /v1/tasks HTTP/9.7\r\n" + HEAD + b"\r\n",
+        b"GET /v1/ta\x00sks HTTP/1.1\r\n" + HEAD + b"\r\n",
+        b"GET /v1/tasks HTTP/1.1\r\n" + HEAD + b"no colon\r\n\r\n",
+        b"GET /v1/tasks HTTP/1.1\r\n" + HEAD + b"Bad\x00Name: 1\r\n\r\n",
+        b"GET /v1/tasks HTTP/1.1\r\n" + HEAD + b"A: b\x00c\r\n\r\n",
+        b"GET /v1/tasks HTTP/1.1\r\n" + HEAD + b"A: " + b"b" * 9000 + b"\r\n\r\n",
+        b"GET /v1/tasks HTTP/1.1\r\n" + HEAD + b"A: b\r\n" * 200 + b"\r\n",
+        b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n" + HEAD + b"\r\n",
+        b"POST /v1/ingest HTTP/1.1\r\n" + HEAD + b"Content-Length: ten\r\n\r\n",
+        b"POST /v1/ingest HTTP/1.1\r\n" + HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST /v1/ingest HTTP/1.1\r\n" + HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n",
+        b"POST /v1/ingest HTTP/1.1\r\n" + HEAD + b"Transfer-Encoding: gzip, identity\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_is_answered_and_logged_in_one_line(
+    house: House, caplog: pytest.LogCaptureFixture, request_: bytes, before: bytes
+) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", house.instance.port)
-    writer.write(b"BREW /v1/tasks HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    with capture_logs() as records:
+        writer.write(before + request_)
+        answers = await reader.read(-1)
+        writer.close()
+        await writer.wait_closed()
 
-    head = await reader.readuntil(b"\r\n\r\n")
-
-    assert b" 400 " in head.partition(b"\r\n")[0]
-    writer.close()
-    await writer.wait_closed()
-    assert "Unhandled" not in caplog.text
+    assert b" 400 Bad Request\r\n" in answers
+    told = [record for record in records if record.get("path") != "/livez"]
+    assert [record["event"] for record in told] == ["request_malformed"]
+    assert told[0]["reason"]
+    assert "mg_secret" not in str(told)
+    assert not [record for record in caplog.records if record.exc_info or record.levelname == "ERROR"]
 
 
 async def test_headers_of_an_answer(house: House) -> None:
@@ -242,6 +272,7 @@ async def test_allowed_hosts_are_all(start: Start) -> None:
         ({"Sec-Fetch-Site": "same-site", "Origin": "http://localhost:1"}, 403),
         ({"Origin": "https://evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": "http://[::1"}, 403),
         ({"Origin": "https://app.example", "Sec-Fetch-Site": "cross-site"}, 202),
     ],
 )

@@ -38,8 +38,7 @@ def most_connections(open_files: int) -> int:
     return max(16, min(MOST, (open_files - RESERVE) // 2))
 
 
-def _answer(status: HTTPStatus, error: type[MediagenError], detail: str) -> bytes:
-    """A whole answer to whoever it is, made once."""
+def _problem(status: HTTPStatus, error: type[MediagenError], detail: str) -> bytes:
     problem = {
         "type": "about:blank",
         "title": status.phrase,
@@ -48,22 +47,30 @@ def _answer(status: HTTPStatus, error: type[MediagenError], detail: str) -> byte
         "code": error.code,
         "retryable": error.retryable,
     }
-    body = json.dumps(problem)
-    retry = f"Retry-After: {_RETRY_SECONDS}\r\n" if error.retryable else ""
+    return json.dumps(problem).encode()
+
+
+def _answer(status: HTTPStatus, body: bytes) -> bytes:
+    """A whole answer to whoever it is, made once."""
+    retry = f"Retry-After: {_RETRY_SECONDS}\r\n" if status in _LATER else ""
     return (
         f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/problem+json\r\n"
         f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
-        f"{retry}Connection: close\r\n\r\n{body}"
-    ).encode()
+        f"{retry}Connection: close\r\n\r\n"
+    ).encode() + body
 
 
-ANSWERS: Final[dict[Refused, bytes]] = {
-    "full": _answer(HTTPStatus.SERVICE_UNAVAILABLE, Unavailable, "the server has as many connections as it may"),
-    "address": _answer(HTTPStatus.TOO_MANY_REQUESTS, RateLimited, "too many connections from this address"),
-    "head": _answer(
-        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, InvalidRequest, f"the head has more than {MAX_HEAD} bytes"
-    ),
+_FULL: Final = HTTPStatus.SERVICE_UNAVAILABLE
+_ADDRESS: Final = HTTPStatus.TOO_MANY_REQUESTS
+_HEAD: Final = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+_LATER: Final = frozenset({_FULL, _ADDRESS})
+PROBLEMS: Final[dict[Refused, tuple[HTTPStatus, bytes]]] = {
+    "full": (_FULL, _problem(_FULL, Unavailable, "the server has as many connections as it may")),
+    "address": (_ADDRESS, _problem(_ADDRESS, RateLimited, "too many connections from this address")),
+    "head": (_HEAD, _problem(_HEAD, InvalidRequest, f"the head has more than {MAX_HEAD} bytes")),
 }
+"""Status and body (RFC 9457) of each refusal."""
+ANSWERS: Final[dict[Refused, bytes]] = {why: _answer(*said) for why, said in PROBLEMS.items()}
 
 
 class Door:

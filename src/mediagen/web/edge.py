@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 from collections.abc import Awaitable, Callable
@@ -10,10 +11,12 @@ from typing import Final, TypeAlias
 import structlog
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractAccessLogger
+from aiohttp.http_exceptions import HttpProcessingError
 
 from mediagen.core.errors import MediagenError, Unavailable, first_cause
 from mediagen.web import problems
 from mediagen.web.documents import missing_page
+from mediagen.web.gate import answered
 from mediagen.web.origins import WATCHED_PATHS, Origins
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -22,6 +25,8 @@ REQUEST_ID: Final = web.RequestKey("request_id", str)
 REQUEST_ID_HEADER: Final = "x-request-id"
 _GIVEN_ID: Final = re.compile(r"[A-Za-z0-9._\-]{1,64}")
 _CLIENT_GONE: Final = 499
+_NO_METHOD: Final = "UNKNOWN"
+"""What aiohttp says of a request that its parser has refused; no parser takes such a method from a client."""
 _JSON_TYPES: Final = frozenset({"application/json", "application/problem+json"})
 _ORIGINS: Final = web.AppKey("origins", Origins)
 _LOG: Final = structlog.get_logger("mediagen.web")
@@ -118,11 +123,27 @@ def _to_nobody(request: web.Request) -> web.Response:
     return web.Response(status=_CLIENT_GONE, reason="Client Gone")
 
 
+def _not_malformed(record: logging.LogRecord) -> bool:
+    """Whether a record of aiohttp tells of anything but what a client has sent, which has its line in the access log."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
+
+
+FRAMEWORK_LOG: Final = logging.getLogger("mediagen.http")
+"""Where aiohttp's server tells of what it did not expect."""
+FRAMEWORK_LOG.addFilter(_not_malformed)
+
+
 class AccessLog(AbstractAccessLogger):
     """One record for each answer. Without the query string, which can hold what must not be written down."""
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
+        answered(request)
         client = request.remote
+        if request.method == _NO_METHOD:  # what is no HTTP; aiohttp says why in the answer
+            said = response.text if isinstance(response, web.Response) else None
+            reason = (said or "").strip().partition("\n")[0].rstrip(" :")
+            _ACCESS.info("request_malformed", status=response.status, reason=reason[:100], client=client)
+            return
         # what is no HTTP never reached the application: such a request belongs to none
         if isinstance(request, web.Request) and REQUEST_ID in request and (origins := request.app.get(_ORIGINS)):
             client = origins.client(request)

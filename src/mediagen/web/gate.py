@@ -11,6 +11,10 @@ told, and watches four waits, one at a time:
 | the reader of an answer | body_idle_seconds   | a transport that says that it is full        |
 | one that was refused    | 2 s                 | its connection                               |
 
+The length of a head is watched here while the head is not whole, and once it is, before its request is served: it can
+come whole at one time. What is a head and what a body only the parser knows, so the gate asks it: as long as it has
+found a request that is not answered yet, what comes is that request's body, or is pipelined behind it.
+
 Bodies are watched by those who read them (``bodies.Pace``): only they know whether it is the client that is waited for.
 """
 
@@ -23,14 +27,15 @@ from typing import Final, Literal, TypeAlias, cast
 
 from aiohttp import web
 
-from mediagen.web.door import ANSWERS, MAX_HEAD, Cut, Door, Refused
+from mediagen.web.door import ANSWERS, MAX_HEAD, PROBLEMS, Cut, Door, Refused
 from mediagen.web.reader import UNSENT
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Serve: TypeAlias = Callable[[], asyncio.Protocol]
 
 _REFUSED_SECONDS: Final = 2.0
-_END: Final = b"\r\n\r\n"
+_PUNCTUATION: Final = 4
+"""Bytes of a field's line beside its name and value: a colon, a blank, the line's end."""
 
 
 class Gate(asyncio.Protocol):
@@ -48,7 +53,7 @@ class Gate(asyncio.Protocol):
         self._full = False
         self._head: Literal["due", "arriving", "whole"] = "arriving"
         self._size = 0
-        self._last = b""
+        self._answered = 0
         self._owed = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -70,12 +75,12 @@ class Gate(asyncio.Protocol):
         self._inner.connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
-        if not self._turned_away and not self._answering and not self._measured(data):
-            self._turn_away("head")
+        if self._inner is not None and not self._turned_away:
+            self._inner.data_received(data)
+            if self._awaits_head() and not self._measured(len(data)):
+                self._turn_away("head")
         if self._turned_away:
             self._tell_why()
-        elif self._inner is not None:
-            self._inner.data_received(data)
 
     def eof_received(self) -> bool | None:
         return None if self._inner is None else self._inner.eof_received()
@@ -110,7 +115,7 @@ class Gate(asyncio.Protocol):
     def begins(self) -> None:
         """The head of a request is here, and its answer is being made."""
         self._answering = True
-        self._head = "whole"
+        self._head, self._size = "whole", 0
         if not self._full:
             self._wait_for_nothing()
 
@@ -121,25 +126,32 @@ class Gate(asyncio.Protocol):
         if not self._full:
             self._wait_for_request()
 
+    def answered(self) -> None:
+        """The answer has been written to its end, as far as it goes."""
+        self._answered += 1
+
+    def refuse_head(self) -> web.Response:
+        """The answer to a request whose head came whole and is too long."""
+        self._door.refused["head"] += 1
+        status, problem = PROBLEMS["head"]
+        response = web.Response(status=status, body=problem, content_type="application/problem+json")
+        response.force_close()
+        return response
+
     # -- heads
 
-    def _measured(self, data: bytes) -> bool:
-        """Whether the head, of which this may be a part, is short enough so far."""
-        if self._head == "whole":
-            return True
+    def _awaits_head(self) -> bool:
+        """Whether all that came up to now is answered, but for the beginning of a head."""
+        # the number of requests that the parser has found; aiohttp says it nowhere in public
+        found = cast(web.RequestHandler, self._inner)._request_count  # noqa: SLF001
+        return found == self._answered and self._head != "whole" and not self._answering
+
+    def _measured(self, size: int) -> bool:
+        """Whether the head, of which so many bytes are a part, is short enough so far."""
         if self._head == "due":
-            self._head, self._size, self._last = "arriving", 0, b""
+            self._head, self._size = "arriving", 0
             self._wait_for_request()
-        if not self._size:
-            data = data.lstrip(b"\r\n")  # may stand before a request (RFC 9112 section 2.2)
-        joined = self._last + data
-        end = joined.find(_END)
-        if end >= 0:
-            self._head, self._last = "whole", b""
-            self._size += end
-        else:
-            self._last = joined[1 - len(_END) :]
-            self._size += len(data)
+        self._size += size
         return self._size <= MAX_HEAD
 
     # -- refusals
@@ -201,6 +213,21 @@ async def attended(request: web.Request, handler: Handler) -> web.StreamResponse
         return await handler(request)
     gate.begins()
     try:
+        if _length(request) > MAX_HEAD:
+            return gate.refuse_head()
         return await handler(request)
     finally:
         gate.ends(body_read=request.content.is_eof())
+
+
+def answered(request: web.BaseRequest) -> None:
+    """Tell the gate of the connection that a request is answered, also one that never reached the application."""
+    gate = None if request.transport is None else request.transport.get_protocol()
+    if isinstance(gate, Gate):
+        gate.answered()
+
+
+def _length(request: web.Request) -> int:
+    """Bytes of the head of ``request``, nearly."""
+    fields = sum(len(name) + len(value) for name, value in request.raw_headers)
+    return len(request.raw_path) + fields + _PUNCTUATION * len(request.raw_headers)

@@ -14,7 +14,7 @@ from aiohttp import web
 from mediagen.web.bodies import BodyLimits
 from mediagen.web.documents import DocumentRoutes
 from mediagen.web.door import Door
-from mediagen.web.edge import AccessLog, Edge
+from mediagen.web.edge import FRAMEWORK_LOG, AccessLog, Edge
 from mediagen.web.feed import Hub
 from mediagen.web.gate import Gate, attended
 from mediagen.web.health import HealthRoutes
@@ -74,6 +74,7 @@ class Server:
         self._runner = web.AppRunner(
             app,
             access_log_class=AccessLog,
+            logger=FRAMEWORK_LOG,
             # the gate waits for requests; this is both its waits together and never comes first
             keepalive_timeout=settings.keepalive_seconds + settings.header_seconds,
             lingering_time=_LINGER_SECONDS,
