@@ -79,7 +79,7 @@ def test_a_streamed_body_is_described_by_its_model() -> None:
 
     assert ingest["requestBody"]["required"]
     assert ingest["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/IngestRequest")
-    assert set(ingest["responses"]["202"]["headers"]) == {"x-request-id", "Location", "Retry-After"}
+    assert set(ingest["responses"]["202"]["headers"]) == {"x-request-id", "Location", "Retry-After", "x-mediagen-task"}
     assert {parameter["name"] for parameter in ingest["parameters"]} == {"Idempotency-Key"}
 
 

@@ -124,7 +124,7 @@ def _to_nobody(request: web.Request) -> web.Response:
 
 
 def _not_malformed(record: logging.LogRecord) -> bool:
-    """Whether a record of aiohttp tells of anything but what a client has sent, which has its line in the access log."""
+    """Whether a record of aiohttp tells of more than a malformed request, which has its line in the access log."""
     return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
 
 

@@ -20,6 +20,7 @@ from mediagen.pipelines.inputs import Arrivals
 from mediagen.tasks.requests import fingerprint_of
 from mediagen.tasks.service import TaskService
 from mediagen.web.problems import DO_NOT_RETRY, TaskFailed
+from mediagen.web.tasks import TASK_HEADER
 
 REPEAT_SECONDS: Final = 600.0
 MAX_REMEMBERED: Final = 2048
@@ -129,7 +130,7 @@ def failure_of(task: Task) -> MediagenError:
     error = task.error
     if error is None:
         return Conflict(f"the task is {task.status}", task_id=task.id)
-    headers = {"x-mediagen-task": task.id}
+    headers = {TASK_HEADER: task.id}
     if not error.retryable or error.code in _UNSURE:
         headers |= DO_NOT_RETRY
     known = _BY_CODE.get(error.code, MediagenError)

@@ -21,10 +21,10 @@ from mediagen.web.image_shapes import ImageCreate, ImagesAnswer
 from mediagen.web.origins import Origins
 from mediagen.web.problems import openai_error
 from mediagen.web.routing import Answer, Call
+from mediagen.web.tasks import TASK_HEADER
 from mediagen.web.views import Views
 
 HEARTBEAT_SECONDS: Final = 10.0
-TASK_HEADER: Final = "x-mediagen-task"
 
 
 class ImageAnswers:

@@ -34,7 +34,7 @@ from mediagen.web.origins import Origins
 from mediagen.web.problems import BodyStalled
 from mediagen.web.routing import Answer, Call, Empty, Reply, route, validate
 from mediagen.web.schemas import TaskView
-from mediagen.web.tasks import task_answer
+from mediagen.web.tasks import TASK_HEADER, task_answer
 from mediagen.web.views import Views
 from mediagen.web.webhooks import WebhookTargets
 
@@ -49,7 +49,9 @@ _FAILS: Final = (
     OutcomeUnknown,
     StorageUnavailable,
 )
-_LATER: Final = Reply(HTTPStatus.ACCEPTED, "the task that makes them", TaskView, gives=("Location", "Retry-After"))
+_LATER: Final = Reply(
+    HTTPStatus.ACCEPTED, "the task that makes them", TaskView, gives=("Location", "Retry-After", TASK_HEADER)
+)
 
 
 class ImageRoutes:
@@ -81,6 +83,7 @@ class ImageRoutes:
         answer=ImagesAnswer,
         fails=_FAILS,
         takes=("Idempotency-Key", "Prefer"),
+        gives=(TASK_HEADER,),
         also=(_LATER,),
     )
     async def generate_images(self, call: Call[Empty, ImageCreate]) -> Answer | web.StreamResponse:
@@ -100,7 +103,7 @@ class ImageRoutes:
         status=HTTPStatus.ACCEPTED,
         fails=_FAILS,
         takes=("Idempotency-Key",),
-        gives=("Location", "Retry-After"),
+        gives=("Location", "Retry-After", TASK_HEADER),
     )
     async def generate_images_later(self, call: Call[Empty, ImageCreate]) -> Answer:
         """The queued task."""
@@ -123,6 +126,7 @@ class ImageRoutes:
         ),
         streamed=True,
         takes=("Idempotency-Key", "Prefer"),
+        gives=(TASK_HEADER,),
         also=(_LATER,),
     )
     async def edit_images(self, call: Call[Empty, ImageEdit]) -> Answer | web.StreamResponse:

@@ -23,7 +23,7 @@ from mediagen.web.problems import BodyStalled
 from mediagen.web.routing import Answer, Call, Empty, route, validate
 from mediagen.web.schemas import Priority, TaskView
 from mediagen.web.settings import ServerSettings
-from mediagen.web.tasks import task_answer
+from mediagen.web.tasks import TASK_HEADER, task_answer
 from mediagen.web.views import Views
 from mediagen.web.webhooks import Notified, WebhookTargets
 
@@ -107,7 +107,7 @@ class IngestRoutes:
         fails=(UrlNotAllowed, QueueFull, InvalidBase64, TooLarge, BodyStalled, StorageUnavailable, StorageFull),
         streamed=True,
         takes=("Idempotency-Key",),
-        gives=("Location", "Retry-After"),
+        gives=("Location", "Retry-After", TASK_HEADER),
     )
     async def ingest(self, call: Call[Empty, IngestRequest]) -> Answer:
         """A queued task for ``url``; a completed one for ``data``."""

@@ -30,6 +30,7 @@ from mediagen.web.images import ImageRoutes
 from mediagen.web.origins import Origins
 from mediagen.web.routing import Answer, Call, Empty, route, validate
 from mediagen.web.schemas import Said
+from mediagen.web.tasks import TASK_HEADER
 from mediagen.web.videos import VideoRoutes
 from mediagen.web.views import Views
 
@@ -141,6 +142,7 @@ class OlderRoutes:
         answer=ImagesAnswer,
         fails=(UnknownModel, UrlNotAllowed, QueueFull, ProviderError, ProviderRateLimited),
         takes=("Idempotency-Key",),
+        gives=(TASK_HEADER,),
     )
     async def older_images(self, call: Call[Empty, AnyFields]) -> Answer | web.StreamResponse:
         body = validate(ImageCreate, in_our_spelling(call.body))
@@ -155,7 +157,7 @@ class OlderRoutes:
         status=HTTPStatus.ACCEPTED,
         fails=(UnknownModel, UrlNotAllowed, QueueFull, ProviderError),
         takes=("Idempotency-Key",),
-        gives=("Location",),
+        gives=("Location", TASK_HEADER),
         older="/api/videos/generate",
     )
     async def older_videos(self, call: Call[Empty, AnyFields]) -> Answer:
@@ -171,7 +173,7 @@ class OlderRoutes:
             created_at=task.created_at,
             check_status_url=f"{self._origins.base(call.request)}{where}",
         )
-        return Answer(begun, headers={"Location": where})
+        return Answer(begun, headers={"Location": where, TASK_HEADER: task.id})
 
     @route(
         "GET",

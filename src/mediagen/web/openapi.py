@@ -51,6 +51,7 @@ HEADERS: Final[Mapping[str, str]] = {
     "Retry-After": "seconds after which it is worth asking again",
     "X-Filename": "name of the file in a raw body: percent-encoded UTF-8, or an extended value (RFC 8187)",
     "WWW-Authenticate": "`Bearer`, and what is wrong with the key (RFC 6750)",
+    "x-mediagen-task": "id of the task that does the work, also where the answer is an error of it",
     "x-ratelimit-limit-requests": "requests a minute that the caller may make, of the limit that is nearer",
     "x-ratelimit-remaining-requests": "requests that the caller may make at once",
     "x-ratelimit-reset-requests": "seconds until it may make as many as ever, e.g. `12s`",

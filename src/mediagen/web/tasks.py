@@ -34,6 +34,8 @@ from mediagen.web.schemas import (
 )
 from mediagen.web.views import Views
 
+TASK_HEADER: Final = "x-mediagen-task"
+"""The id of the task, in every answer that makes or shows one: a client finds it without knowing the answer's shape."""
 _BULK_PAGE: Final = 100
 
 
@@ -67,7 +69,9 @@ class TaskRoutes:
             last_id=data[-1].id if data else None,
         )
 
-    @route("GET", "/v1/tasks/{id}", "Get a task", answer=TaskView, fails=(NotFound,), gives=("Retry-After",))
+    @route(
+        "GET", "/v1/tasks/{id}", "Get a task", answer=TaskView, fails=(NotFound,), gives=("Retry-After", TASK_HEADER)
+    )
     async def get_task(self, call: Call[Empty, Empty]) -> Answer:
         return await self._answer(call.request, await self._service.get(call.id, owner=call.caller.sees))
 
@@ -163,4 +167,5 @@ class TaskRoutes:
 def task_answer(task: Task, view: TaskView, **more: Any) -> Answer:
     """A task as an answer, with ``Retry-After`` while it pays to ask again."""
     seconds = poll_after_seconds(task, datetime.now(UTC))
-    return Answer(view, headers={} if seconds is None else {"Retry-After": str(seconds)}, **more)
+    headers = {TASK_HEADER: task.id} | ({} if seconds is None else {"Retry-After": str(seconds)})
+    return Answer(view, headers=headers, **more)

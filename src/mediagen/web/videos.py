@@ -42,6 +42,7 @@ from mediagen.web.generations import Generations, extras
 from mediagen.web.origins import Origins
 from mediagen.web.problems import BodyStalled, PreconditionFailed, RangeNotSatisfiable
 from mediagen.web.routing import Answer, Call, Empty, route, validate
+from mediagen.web.tasks import TASK_HEADER
 from mediagen.web.video_shapes import (
     STATUS,
     Remix,
@@ -116,7 +117,7 @@ class VideoRoutes:
         ),
         streamed=True,
         takes=("Idempotency-Key",),
-        gives=(_POLL_HEADER,),
+        gives=(_POLL_HEADER, TASK_HEADER),
     )
     async def create_video(self, call: Call[Empty, VideoCreate]) -> Answer:
         """The job, queued."""
@@ -156,7 +157,7 @@ class VideoRoutes:
         answer=VideoView,
         fails=(NotFound, Conflict, UnknownModel, QueueFull, ProviderError),
         takes=("Idempotency-Key",),
-        gives=(_POLL_HEADER,),
+        gives=(_POLL_HEADER, TASK_HEADER),
     )
     async def remix_video(self, call: Call[Empty, Remix]) -> Answer:
         """The new job, queued."""
@@ -196,7 +197,12 @@ class VideoRoutes:
         )
 
     @route(
-        "GET", "/v1/videos/{id}", "Get a film or its job", answer=VideoView, fails=(NotFound,), gives=(_POLL_HEADER,)
+        "GET",
+        "/v1/videos/{id}",
+        "Get a film or its job",
+        answer=VideoView,
+        fails=(NotFound,),
+        gives=(_POLL_HEADER, TASK_HEADER),
     )
     async def get_video(self, call: Call[Empty, Empty]) -> Answer:
         return await self._answer(call.request, await self._task(call))
@@ -249,7 +255,14 @@ class VideoRoutes:
         await self._service.delete(task.id, owner=call.caller.sees)
         return VideoDeleted(id=call.id)
 
-    @route("POST", "/v1/videos/{id}/cancel", "Cancel the job of a film", answer=VideoView, fails=(NotFound, Conflict))
+    @route(
+        "POST",
+        "/v1/videos/{id}/cancel",
+        "Cancel the job of a film",
+        answer=VideoView,
+        fails=(NotFound, Conflict),
+        gives=(TASK_HEADER,),
+    )
     async def cancel_video(self, call: Call[Empty, Empty]) -> Answer:
         task = await self._task(call)
         return await self._answer(call.request, await self._service.cancel(task.id, owner=call.caller.sees))
@@ -260,6 +273,7 @@ class VideoRoutes:
         "Try the ended job of a film again",
         answer=VideoView,
         fails=(NotFound, Conflict, AttemptsExhausted, QueueFull),
+        gives=(_POLL_HEADER, TASK_HEADER),
     )
     async def retry_video(self, call: Call[Empty, Empty]) -> Answer:
         task = await self._task(call)
@@ -302,7 +316,9 @@ class VideoRoutes:
 
     async def _answer(self, request: web.Request, task: Task) -> Answer:
         seconds = poll_after_seconds(task, utc_now())
-        headers = {} if seconds is None else {_POLL_HEADER: str(int(seconds * 1000))}
+        headers = {TASK_HEADER: task.id}
+        if seconds is not None:
+            headers[_POLL_HEADER] = str(int(seconds * 1000))
         return Answer(await self._view(request, task), headers=headers)
 
     async def _view(self, request: web.Request, task: Task) -> VideoView:
