@@ -30,7 +30,8 @@ from mediagen.web import (
     videos,
     webhooks,
 )
-from mediagen.web.problems import OPENAI_PREFIXES, STATUS, answer, status_of
+from mediagen.web.problems import DO_NOT_RETRY, OPENAI_PREFIXES, STATUS, answer, status_of
+from mediagen.web.rates import RATE_HEADERS
 from mediagen.web.routing import declarations
 from tests.web.conftest import House, Start
 
@@ -319,6 +320,41 @@ async def test_listed_pages_may_read(start: Start) -> None:
     assert (seen["Access-Control-Allow-Origin"], seen["Vary"]) == ("https://app.example", "Origin")
     assert "Access-Control-Allow-Origin" not in hidden
     assert hidden["Vary"] == "Origin"
+
+
+async def preflight(house: House, origin: str, asked: str | None) -> tuple[int, Any]:
+    headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+    if asked is not None:
+        headers["Access-Control-Request-Headers"] = asked
+    async with house.client.options(f"{house.url}/v1/images/generations", headers=headers) as answer:
+        return answer.status, answer.headers
+
+
+async def test_a_listed_page_may_send_any_header(start: Start) -> None:
+    house = await start(server={"cors_origins": ["https://app.example"]})
+    stainless = "authorization,content-type,x-stainless-arch,x-stainless-retry-count,x_odd.name"
+
+    status, said = await preflight(house, "https://app.example", stainless)
+    assert (status, said["Access-Control-Allow-Headers"]) == (204, stainless)
+    _, said = await preflight(house, "https://app.example", None)
+    assert said["Access-Control-Allow-Headers"] == "Authorization, Content-Type"
+    _, said = await preflight(house, "https://app.example", "a: b")
+    assert said["Access-Control-Allow-Headers"] == "Authorization, Content-Type"
+    status, said = await preflight(house, "https://evil.example", stainless)
+    assert "Access-Control-Allow-Headers" not in said
+    assert status >= 400
+
+
+async def test_a_listed_page_may_read_what_we_say(start: Start) -> None:
+    """All that a route declares, in answers and in errors."""
+    house = await start(server={"cors_origins": ["https://app.example"]})
+    declared = {name for owner in OWNERS for _, route in declarations(owner) for name in route.gives}
+    declared |= {*RATE_HEADERS, "x-request-id", "Retry-After", *DO_NOT_RETRY}
+
+    for path in ("/v1/models", "/v1/models/none"):
+        _, _, headers = await house.ask("GET", path, headers={"Origin": "https://app.example"})
+        shown = {name.strip().lower() for name in headers["Access-Control-Expose-Headers"].split(",")}
+        assert {name.lower() for name in declared} <= shown
 
 
 async def test_links_follow_the_name_that_the_caller_uses(start: Start) -> None:

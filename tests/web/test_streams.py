@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from mediagen.core.errors import InvalidRequest
 from mediagen.web import streams
 from tests.web.conftest import House
 
@@ -19,7 +20,7 @@ from tests.web.conftest import House
 async def streaming(house: House, task_id: str, after: int | None = None) -> AsyncIterator[aiohttp.ClientResponse]:
     headers = {} if after is None else {"Last-Event-ID": str(after)}
     async with house.client.get(f"{house.url}/v1/tasks/{task_id}/events", headers=headers) as answer:
-        assert answer.status == 200
+        assert answer.status in {200, 204}
         yield answer
 
 
@@ -96,6 +97,44 @@ async def test_an_ended_task_gives_its_snapshot_alone(house: House) -> None:
         events = await rest(answer)
 
     assert [(kind, data["tasks"][0]["status"]) for _, kind, data in events] == [("snapshot", "completed")]
+
+
+async def test_who_knows_the_end_is_told_to_stay_away(house: House) -> None:
+    """An EventSource comes back after each end of its stream; 204 stops it."""
+    task_id = await house.submit()
+    stage = await house.pipeline.stage(task_id)
+    async with streaming(house, task_id) as answer:
+        first = await event(answer)
+        stage.succeed()
+        last = (await rest(answer))[-1]
+    assert first is not None
+
+    async with streaming(house, task_id, after=last[0]) as answer:
+        assert (answer.status, await answer.read()) == (204, b"")
+    async with streaming(house, task_id, after=first[0]) as answer:
+        assert (await rest(answer))[-1][0] == last[0]
+    async with streaming(house, task_id) as answer:  # a new one, which knows nothing
+        snapshot = (await rest(answer))[-1]
+    async with streaming(house, task_id, after=snapshot[0]) as answer:
+        assert answer.status == 204
+    async with streaming(house, task_id, after=1) as answer:  # of an earlier life of the server, or made up
+        events = await rest(answer)
+    async with streaming(house, task_id, after=events[-1][0]) as answer:
+        assert answer.status == 204
+
+
+async def test_a_task_that_is_tried_again_is_told_again(house: House) -> None:
+    task_id = await house.submit()
+    (await house.pipeline.stage(task_id)).fail(InvalidRequest("no"))
+    await house.ended(task_id)
+    async with streaming(house, task_id) as answer:
+        known = (await rest(answer))[-1][0]
+
+    await house.ask("POST", f"/v1/tasks/{task_id}/retry")
+    async with streaming(house, task_id, after=known) as answer:
+        (await house.pipeline.stage(task_id, attempt=2)).succeed()
+        assert answer.status == 200
+        assert (await rest(answer))[-1][2]["task"]["status"] == "completed"
 
 
 async def test_an_unknown_task_has_no_stream(house: House) -> None:

@@ -291,6 +291,10 @@ class Hub:
             reader.release(frames)
         self._watch(reader)
 
+    def told(self, task_id: str, after: int) -> bool:
+        """Whether nothing has happened to the task since the event ``after``; False also when that is forgotten."""
+        return self._bus.replay(after, frozenset((task_id,))) == []
+
     def unfollow(self, reader: Reader, task_ids: list[str] | None) -> None:
         """Stop telling ``reader`` of these tasks (None: of any)."""
         if task_ids is None:

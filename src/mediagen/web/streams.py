@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import Final
 
 from aiohttp import HttpVersion11, web
@@ -11,7 +12,7 @@ from mediagen.core.errors import InvalidRequest, NotFound, Unavailable
 from mediagen.web import frames
 from mediagen.web.feed import Hub, Reader
 from mediagen.web.origins import Origins
-from mediagen.web.routing import Call, Empty, route
+from mediagen.web.routing import Call, Empty, Reply, route
 from mediagen.web.schemas import EventView, SnapshotView
 from mediagen.web.views import Tasks
 
@@ -38,13 +39,20 @@ class StreamRoutes:
         media_type="text/event-stream",
         streamed=True,
         takes=("Last-Event-ID",),
+        also=(Reply(HTTPStatus.NO_CONTENT, "the task has ended, and `Last-Event-ID` knows it: do not come back"),),
         events=(SnapshotView, EventView),
     )
     async def events(self, call: Call[Empty, Empty]) -> web.StreamResponse:
-        """Snapshot, what was missed since ``Last-Event-ID``, then what happens; ends when the task ends."""
+        """Snapshot, what was missed since ``Last-Event-ID``, then what happens; ends when the task ends.
+
+        An EventSource comes back whenever its stream ends, unless it is answered 204 (HTML standard, section 9.2.3): so
+        that is the answer to one that knows the end already.
+        """
         request = call.request
         after = _last_event_id(request)
-        await self._tasks.get(call.id, owner=call.caller.sees)
+        task = await self._tasks.get(call.id, owner=call.caller.sees)
+        if task.ended and after is not None and self._hub.told(call.id, after):
+            return web.Response(status=HTTPStatus.NO_CONTENT)
         if self._hub.stopping:
             raise Unavailable("the server is stopping", retry_after=5)
         response = web.StreamResponse(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
