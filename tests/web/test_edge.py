@@ -80,7 +80,9 @@ async def test_unknown_ids_fields_and_methods_get_the_shape_of_their_surface(
 ) -> None:
     here = path.replace("{id}", "task_" + "0" * 32)
     asked: list[tuple[str, str, dict[str, Any]]] = [("TRACE", here, {})]
-    asked.append((method, f"{here}?surprise=1", {"json": {"surprise": 1}} if method in {"POST", "PATCH"} else {}))
+    asked.append((method, here, {"headers": {"Content-Encoding": "gzip"}}))
+    if "{id}" in path:
+        asked.append((method, here, {"json": {"surprise": 1}} if method in {"POST", "PATCH"} else {}))
 
     for verb, where, options in asked:
         status, problem, headers = await house.ask(verb, where, **options)
@@ -96,7 +98,7 @@ async def test_unknown_ids_fields_and_methods_get_the_shape_of_their_surface(
         assert headers["Content-Type"].startswith("application/problem+json")
 
 
-@pytest.mark.parametrize("path", ["/v1/images/nothing", "/v1/videos/x/nothing", "/v1/models/x/y"])
+@pytest.mark.parametrize("path", ["/v1/images/nothing", "/v1/videos/x/nothing"])
 async def test_the_openai_surface_gets_the_openai_shape(house: House, path: str) -> None:
     status, body, _ = await house.ask("GET", path)
 

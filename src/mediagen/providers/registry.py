@@ -91,6 +91,10 @@ class Providers:
         """Providers that are not asked for now."""
         return sum(turns.circuit.state is not CircuitState.CLOSED for turns in self.turns.values())
 
+    def named(self, model: str) -> Offer | None:
+        """The offer of that name or ``provider/model``, whatever it makes; None: there is none."""
+        return self._by_name.get(model)
+
     def offer(self, model: str | None, making: Making) -> Offer:
         """Who makes it: the first provider with a model of that name (``provider/model`` names one), without a name the
         first that makes such a thing.

@@ -133,9 +133,11 @@ class Authenticator:
 
 
 def _bearer(request: web.Request) -> str | None:
-    """The key of the request (RFC 6750 section 2.1)."""
+    """The key of the request (RFC 6750 section 2.1); without one, what Azure's clients send in ``api-key``."""
     scheme, _, text = request.headers.get(hdrs.AUTHORIZATION, "").strip().partition(" ")
-    return text.strip() if scheme.lower() == "bearer" and text.strip() else None
+    if scheme.lower() == "bearer" and text.strip():
+        return text.strip()
+    return request.headers.get("api-key", "").strip() or None
 
 
 def _challenged(detail: str, error: str) -> Unauthorized:

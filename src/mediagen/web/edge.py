@@ -18,6 +18,7 @@ from mediagen.web import problems
 from mediagen.web.documents import missing_page
 from mediagen.web.gate import answered
 from mediagen.web.origins import WATCHED_PATHS, Origins
+from mediagen.web.paths import usual
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -87,7 +88,7 @@ class Edge:
         if request.writer.output_size > 0:
             # the answer has begun: cutting the connection is the only way left to say that it is not whole
             return _to_nobody(request)
-        path = request.path.removeprefix(self._base_path) or "/"
+        path = usual(request.path, self._base_path)[0].removeprefix(self._base_path) or "/"
         response = problems.answer(error, path=path, request_id=request_id)
         if not request.content.is_eof():
             # the rest of the body is not wanted, and one that was not invited never comes (RFC 9110 section 10.1.1)

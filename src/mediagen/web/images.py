@@ -31,6 +31,7 @@ from mediagen.web.generations import Generations, extras
 from mediagen.web.image_answers import ImageAnswers
 from mediagen.web.image_shapes import ImageCreate, ImageEdit, ImagesAnswer
 from mediagen.web.origins import Origins
+from mediagen.web.paths import DEPLOYMENT
 from mediagen.web.problems import BodyStalled
 from mediagen.web.routing import Answer, Call, Empty, Reply, route, validate
 from mediagen.web.schemas import TaskView
@@ -91,8 +92,9 @@ class ImageRoutes:
 
     async def generated(self, call: Call[Empty, ImageCreate]) -> Answer | web.StreamResponse:
         """The pictures, once they are in the store."""
-        task = await self._submit(call, call.body)
-        return await self._answer(call, call.body, task, "image_generation")
+        body = _with_model(call, call.body)
+        task = await self._submit(call, body)
+        return await self._answer(call, body, task, "image_generation")
 
     @route(
         "POST",
@@ -107,7 +109,7 @@ class ImageRoutes:
     )
     async def generate_images_later(self, call: Call[Empty, ImageCreate]) -> Answer:
         """The queued task."""
-        return await self._accepted(call, await self._submit(call, call.body))
+        return await self._accepted(call, await self._submit(call, _with_model(call, call.body)))
 
     @route(
         "POST",
@@ -132,7 +134,7 @@ class ImageRoutes:
     async def edit_images(self, call: Call[Empty, ImageEdit]) -> Answer | web.StreamResponse:
         """The edited pictures, once they are in the store."""
         async with self._bodies.taken(call.request, call.caller, _SLOTS) as taken:
-            body = validate(ImageEdit, taken.fields)
+            body = _with_model(call, validate(ImageEdit, taken.fields))
             task = await self._submit(call, body, taken)
         return await self._answer(call, body, task, "image_edit")
 
@@ -176,3 +178,9 @@ class ImageRoutes:
         answer = task_answer(task, view, status=HTTPStatus.ACCEPTED)
         location = self._views.path(f"/v1/tasks/{task.id}")
         return Answer(view, HTTPStatus.ACCEPTED, {**answer.headers, "Location": location})
+
+
+def _with_model(call: Call[Any, Any], body: ImageCreate) -> ImageCreate:
+    """The body; its model is the deployment that the path names, unless it names one itself."""
+    deployment = call.request.match_info.get(DEPLOYMENT)
+    return body if body.model or deployment is None else body.model_copy(update={"model": deployment})

@@ -9,6 +9,7 @@ from pydantic import Field
 from mediagen.core.errors import NotFound
 from mediagen.providers.base import ImageAbilities, VideoAbilities
 from mediagen.providers.registry import Offer, Providers
+from mediagen.web.paths import plain
 from mediagen.web.routing import Call, Empty, route
 from mediagen.web.schemas import Said
 
@@ -43,12 +44,13 @@ class ModelRoutes:
     async def list_models(self, _call: Call[Empty, Empty]) -> ModelList:
         return ModelList(data=[view_of(offer) for offer in self._providers.offers])
 
-    @route("GET", "/v1/models/{id}", "Get a model", answer=ModelView, fails=(NotFound,))
+    @route("GET", "/v1/models/{id}", "Get a model", answer=ModelView, fails=(NotFound,), slashes=True)
     async def get_model(self, call: Call[Empty, Empty]) -> ModelView:
-        for offer in self._providers.offers:
-            if offer.name == call.id:
-                return view_of(offer)
-        raise NotFound(f"there is no model {call.id[:100]}", field="model")
+        """By each name that calls take: also ``provider/model``."""
+        offer = self._providers.named(plain(call.id))
+        if offer is None:
+            raise NotFound(f"there is no model {call.id[:100]}", field="model")
+        return view_of(offer)
 
 
 def view_of(offer: Offer) -> ModelView:

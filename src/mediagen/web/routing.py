@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mediagen.core.errors import InvalidRequest, MediagenError
 from mediagen.core.keys import ANYBODY, Caller, Scope
 from mediagen.web.bodies import BodyLimits, not_yet, read_json, refuse_encoded
+from mediagen.web.paths import OtherSpellings
 from mediagen.web.problems import OPENAI_PREFIXES
 
 QueryT = TypeVar("QueryT", bound=BaseModel)
@@ -78,7 +79,7 @@ class Declaration:
     ``events``: what the data of a stream of events can be. ``file_field``: the body is a file, raw or in this field of
     a form. ``older``: a path by which earlier clients know the call. ``public``: no key is needed, ever. ``needs``: the
     scope that the caller's key must have; None: ``read`` to look, ``write`` for all else. ``ticket``: a one-use ticket
-    in the query does as well. ``handler``: name of the method.
+    in the query does as well. ``slashes``: the ``{id}`` may hold some, escaped or not. ``handler``: name of the method.
     """
 
     method: str
@@ -101,6 +102,7 @@ class Declaration:
     public: bool = False
     needs: Scope | None = None
     ticket: bool = False
+    slashes: bool = False
     handler: str = ""
 
     @property
@@ -146,6 +148,7 @@ def route(
     public: bool = False,
     needs: Scope | None = None,
     ticket: bool = False,
+    slashes: bool = False,
 ) -> Callable[[Method[SelfT, QueryT, BodyT, ResultT]], Method[SelfT, QueryT, BodyT, ResultT]]:
     """Declare the method below as the handler of ``method path``."""
     declaration = Declaration(
@@ -169,6 +172,7 @@ def route(
         public=public,
         needs=needs,
         ticket=ticket,
+        slashes=slashes,
     )
 
     def declare(handler: Method[SelfT, QueryT, BodyT, ResultT]) -> Method[SelfT, QueryT, BodyT, ResultT]:
@@ -207,7 +211,8 @@ def register(
 ) -> None:
     """Add the routes of all handlers of ``owners`` to ``app``. GET routes answer HEAD as well.
 
-    Those in the shapes of OpenAI are there without ``/v1`` too, for clients whose base URL lacks it.
+    Those in the shapes of OpenAI are there without ``/v1`` too, for clients whose base URL lacks it. Other spellings
+    of a path are found where there is none as it is (``paths``).
     """
     for owner in owners:
         for _, declaration in declarations(type(owner)):
@@ -217,8 +222,11 @@ def register(
             if declaration.path.startswith(OPENAI_PREFIXES):
                 paths.append(declaration.path.removeprefix("/v1"))
             for path in paths:
+                if declaration.slashes:
+                    path = path.replace("{id}", "{id:.+}")
                 for method in declaration.methods:
                     app.router.add_route(method, base_path + path, serve, expect_handler=not_yet)
+    app.router.register_resource(OtherSpellings(app, base_path=base_path))
 
 
 def _dispatcher(
@@ -263,8 +271,12 @@ def json_response(answer: Answer, status: int = HTTPStatus.OK) -> web.Response:
 
 
 def _parse_query(request: web.Request, model: type[QueryT]) -> QueryT:
+    """What the call knows of the query. The rest is left out, as OpenAI does: clients add ``api-version``, browsers
+    something against caches."""
     values: dict[str, str] = {}
     for name, value in request.query.items():
+        if name not in model.model_fields:
+            continue
         if name in values:
             raise InvalidRequest(f"{name[:60]} is given twice", field=name[:60])
         values[name] = value
