@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,6 +14,8 @@ from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.web_protocol import RequestPayloadError
 
 from mediagen.core.errors import InvalidRequest, TooLarge, UnsupportedMedia
+from mediagen.streams.base import Source
+from mediagen.streams.embedded import chunks_of
 from mediagen.web.problems import BodyStalled, EncodedBody
 from mediagen.web.settings import ServerSettings
 
@@ -110,6 +113,21 @@ async def chunks(request: web.Request, limits: BodyLimits) -> AsyncIterator[byte
             return
 
 
+async def json_chunks(source: Source) -> AsyncIterator[bytes]:
+    """A JSON document as it comes in, without a byte order mark (RFC 8259 section 8.1)."""
+    start: bytes | None = b""
+    async for chunk in chunks_of(source):
+        if start is None:
+            yield chunk
+            continue
+        start += chunk
+        if len(start) >= len(codecs.BOM_UTF8):
+            yield start.removeprefix(codecs.BOM_UTF8)
+            start = None
+    if start:
+        yield start
+
+
 async def not_yet(request: web.Request) -> None:
     """Answers ``Expect: 100-continue`` in aiohttp's place, by nothing: it would invite a body that is then refused."""
 
@@ -150,7 +168,7 @@ def require_json(request: web.Request) -> None:
 def parse_json(data: bytes) -> object:
     """A JSON document (RFC 8259), strictly: no NaN, no repeated names, nesting bounded."""
     try:
-        text = data.decode()
+        text = data.removeprefix(codecs.BOM_UTF8).decode()  # a parser may ignore it (RFC 8259 section 8.1)
     except UnicodeDecodeError:
         raise InvalidRequest("the body is not UTF-8") from None
     try:

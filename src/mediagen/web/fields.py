@@ -7,10 +7,11 @@ a file; in either a URL, the id of a file, a ``data:`` URI or base64, alone or a
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from aiohttp import web
 
@@ -21,11 +22,10 @@ from mediagen.net.download import Fetcher
 from mediagen.pipelines.inputs import MAX_INPUTS, Arrivals, InputRef, Inputs, Shelf, is_name
 from mediagen.pipelines.reception import Reception
 from mediagen.providers.base import Input, Role
-from mediagen.streams.base import KIB
-from mediagen.streams.embedded import chunks_of
+from mediagen.streams.base import KIB, Source
 from mediagen.streams.embedded_many import EmbeddedFields
 from mediagen.streams.jsonfield import Pointer
-from mediagen.web.bodies import BodyLimits, parse_json, require_json
+from mediagen.web.bodies import BodyLimits, json_chunks, parse_json, require_json
 from mediagen.web.forms import parts_of
 from mediagen.web.incoming import Incoming, incoming
 from mediagen.web.multipart import Part
@@ -37,6 +37,12 @@ _MAX_VALUE: Final = 256 * KIB
 _URL: Final = "image_url"
 """What OpenAI's API calls the URL in an object that stands for a picture."""
 _WORDS: Final = frozenset({_URL, "url", "file_id"})
+_MAX_BESIDE: Final = 200
+"""Characters of a text that stands beside a picture in an object, and says nothing to us."""
+_OPEN: Final = frozenset({"metadata"})
+"""Fields whose names inside are the caller's own, numbers among them."""
+_MAX_INDEX: Final = 4
+_HEAD: Final = 512
 _NAME_HEAD: Final = 8
 """Characters that tell a name of content from content."""
 
@@ -130,12 +136,14 @@ class Bodies:
             raise TooLarge(f"the body has {body.size} bytes, which is more than any")
         places = [place for slot in slots for place in slot.places]
         found: list[tuple[Pointer, File | str]] = []
-        embedded = EmbeddedFields(chunks_of(body), places, max_rest=most)
+        embedded = EmbeddedFields(json_chunks(body), places, max_rest=most)
         try:
             async for field in embedded.fields():
                 if len(field.place) > 1 and not field.place[-1].isdigit() and field.place[-1] not in _WORDS:
-                    raise _no_picture(field.place[0])
-                if is_name(await field.peek(_NAME_HEAD)):
+                    if len(await field.peek(_MAX_BESIDE + 1)) > _MAX_BESIDE:
+                        raise _no_picture(field.place[0])
+                    found.append((field.place, await field.text()))  # "type", "detail" and the like beside the picture
+                elif is_name(await field.peek(_NAME_HEAD)):
                     found.append((field.place, await field.text()))
                 elif await field.peek(1):
                     with _named(field.place[0]):
@@ -162,27 +170,38 @@ class Bodies:
             if not part.name:
                 raise InvalidRequest("every part of a form is a field with a name in its Content-Disposition")
             slot = slots.get(part.name.partition("[")[0])
-            if part.filename is None:
-                _put(fields, part.name, await _text(part.name, part), many=slot is not None and slot.most > 1)
-                continue
+            begun = await _Begun.of(part)
+            if not part.filename:  # as RFC 7578 has it, that is no file; some clients send one so all the same
+                if not begun.start and part.filename is not None:
+                    continue  # an input of a browser's form that was left empty
+                if slot is None or not begun.is_content:
+                    _put(fields, part.name, await _text(part.name, begun), many=slot is not None and slot.most > 1)
+                    continue
             if slot is None:
                 raise UnsupportedMedia(f"{part.name[:60]}: this call takes no file here", field=part.name[:60])
             with _named(slot.name):
                 file = await arrivals.take(
-                    part, filename=form_name(part.filename), declared=part.headers.get("Content-Type")
+                    begun, filename=form_name(part.filename or ""), declared=part.headers.get("Content-Type")
                 )
             _put(fields, part.name, file, many=slot.most > 1)
         await parts.finish()
-        return fields
+        return {name: value if name in _OPEN else _listed(value) for name, value in fields.items()}
 
 
 def _values(fields: dict[str, Any], slot: Slot) -> list[Any]:
     """Take the slot's field out; what stands there, one by one. Raises InvalidRequest."""
     value = fields.pop(slot.name, None)
-    values = [each for each in (value if isinstance(value, list) else [value]) if each is not None and each != ""]
+    values = [each for each in (value if isinstance(value, list) else [value]) if not _is_empty(each)]
     if len(values) > slot.most:
         raise InvalidRequest(f"{slot.name}: at most {slot.most} is taken", field=slot.name)
     return values
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether a field was left empty: null, no text, or an object that names nothing."""
+    if isinstance(value, dict):
+        return all(_is_empty(value.get(word)) for word in (*_WORDS, "url"))
+    return value is None or value == ""
 
 
 @contextmanager
@@ -218,7 +237,57 @@ def _no_picture(name: str) -> InvalidRequest:
     )
 
 
-async def _text(name: str, part: Part) -> str:
+class _Begun:
+    """A part of a form of which the first bytes have been read; as a source it gives them again."""
+
+    size: int | None = None
+
+    def __init__(self, part: Part, start: bytes) -> None:
+        self.start = start
+        self._part = part
+        self._left = memoryview(start)
+
+    @classmethod
+    async def of(cls, part: Part) -> Self:
+        buffer = memoryview(bytearray(_HEAD))
+        return cls(part, bytes(buffer[: await part.read_into(buffer)]))
+
+    @property
+    def is_content(self) -> bool:
+        """Whether these are bytes of a file, and no text that names one: by what the part says, then by the bytes."""
+        declared = self._part.headers.get("Content-Type", "").partition("/")[0].strip().lower()
+        if self.start and declared in {"image", "video"}:
+            return not (is_name(self.start[:_NAME_HEAD]) or self.start.startswith(b"data:"))
+        try:
+            # a character can be cut at the end
+            codecs.getincrementaldecoder("utf-8")().decode(self.start)
+        except UnicodeDecodeError:
+            return True
+        return b"\0" in self.start
+
+    async def read_into(self, buffer: memoryview, /) -> int:
+        if not self._left:
+            return await self._part.read_into(buffer)
+        count = min(len(buffer), len(self._left))
+        buffer[:count] = self._left[:count]
+        self._left = self._left[count:]
+        return count
+
+    def take(self, buffer: memoryview, /, *, within: float) -> int:
+        return 0 if self._left else self._part.take(buffer, within=within)
+
+
+def _listed(value: Any) -> Any:
+    """``{"0": a, "1": b}``, which is what ``name[0]`` and ``name[1]`` have become, as a list; at every level."""
+    if not isinstance(value, dict):
+        return value
+    inner = {key: _listed(each) for key, each in value.items()}
+    if not inner or not all(key.isdecimal() and len(key) <= _MAX_INDEX for key in inner):
+        return inner
+    return [inner[key] for key in sorted(inner, key=int)]
+
+
+async def _text(name: str, part: Source) -> str:
     buffer = memoryview(bytearray(_MAX_VALUE + 1))
     filled = 0
     while count := await part.read_into(buffer[filled:]):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from mediagen.pipelines.metadata import Metadata
-from mediagen.web.schemas import Priority, Said
+from mediagen.web.schemas import Priority, Said, without_empty
 from mediagen.web.webhooks import Notified
 
 
@@ -39,6 +39,11 @@ class ImageCreate(Notified):
     metadata: Metadata | None = None
     priority: Priority | None = None
     timeout_seconds: float | None = Field(None, gt=0, description="limit of one attempt")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_empty(cls, fields: Any) -> Any:
+        return without_empty(fields, "prompt")
 
 
 class ImageEdit(ImageCreate):

@@ -13,15 +13,14 @@ from mediagen.core.files import File, FileKind, new_id
 from mediagen.core.tasks import Task
 from mediagen.core.webhooks import Webhook
 from mediagen.pipelines.intake import BodyIntake, Received
-from mediagen.streams.embedded import chunks_of
 from mediagen.tasks.requests import asked_of_webhook, fingerprint_of
 from mediagen.tasks.service import TaskService
-from mediagen.web.bodies import BodyLimits, require_json
+from mediagen.web.bodies import BodyLimits, json_chunks, require_json
 from mediagen.web.incoming import incoming
 from mediagen.web.origins import Origins, network_of
 from mediagen.web.problems import BodyStalled
 from mediagen.web.routing import Answer, Call, Empty, route, validate
-from mediagen.web.schemas import Priority, TaskView
+from mediagen.web.schemas import Priority, TaskView, without_empty
 from mediagen.web.settings import ServerSettings
 from mediagen.web.tasks import TASK_HEADER, task_answer
 from mediagen.web.views import Views
@@ -60,6 +59,11 @@ class IngestRequest(Notified):
     filename: str | None = Field(None, min_length=1, max_length=255, description="the name to keep it by")
     priority: Priority = 50
     timeout_seconds: float | None = Field(None, gt=0, description="limit of one attempt")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_empty(cls, fields: Any) -> Any:
+        return without_empty(fields, "url", "data")
 
     @model_validator(mode="after")
     def _one_source(self) -> IngestRequest:
@@ -119,7 +123,7 @@ class IngestRoutes:
         try:
             with incoming(request, BodyLimits.of(self._settings)) as body:
                 async with self._intake.receive(
-                    chunks_of(body),
+                    json_chunks(body),
                     task_id=task_id,
                     max_rest=max_rest,
                     network=network_of(self._origins.client(request)),

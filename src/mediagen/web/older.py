@@ -162,7 +162,7 @@ class OlderRoutes:
     )
     async def older_videos(self, call: Call[Empty, AnyFields]) -> Answer:
         fields = in_our_spelling(call.body)
-        if fields.pop("n", 1) not in {1, None}:
+        if fields.pop("n", 1) not in {1, None, ""}:
             raise InvalidRequest("one film is made at a time", field="n")
         fields.pop("response_format", None)  # a film is always a link
         task = await self._videos.begun(call, fields)

@@ -271,11 +271,13 @@ def json_response(answer: Answer, status: int = HTTPStatus.OK) -> web.Response:
 
 
 def _parse_query(request: web.Request, model: type[QueryT]) -> QueryT:
-    """What the call knows of the query. The rest is left out, as OpenAI does: clients add ``api-version``, browsers
-    something against caches."""
+    """What the call knows of the query, and is not empty.
+
+    The rest is left out, as OpenAI does: clients add ``api-version``, browsers something against caches.
+    """
     values: dict[str, str] = {}
     for name, value in request.query.items():
-        if name not in model.model_fields:
+        if name not in model.model_fields or value == "":
             continue
         if name in values:
             raise InvalidRequest(f"{name[:60]} is given twice", field=name[:60])

@@ -26,6 +26,14 @@ class Given(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def without_empty(fields: Any, *kept: str) -> Any:
+    """``fields`` without those that are an empty text, ``kept`` ones excepted: forms and settings left blank send them,
+    and mean nothing by it."""
+    if not isinstance(fields, dict):
+        return fields
+    return {name: value for name, value in fields.items() if value != "" or name in kept}
+
+
 class Said(BaseModel):
     """What we answer. Fields that are not known are null, never left out."""
 

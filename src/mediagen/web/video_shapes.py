@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mediagen.core.tasks import Task, TaskStatus
 from mediagen.pipelines.metadata import Metadata
-from mediagen.web.schemas import Given, Order, PageSize, Priority, Said
+from mediagen.web.schemas import Given, Order, PageSize, Priority, Said, without_empty
 from mediagen.web.webhooks import Notified
 
 _PREFIX: Final = "video_"
@@ -47,6 +47,11 @@ class VideoCreate(Notified):
     metadata: Metadata | None = None
     priority: Priority | None = None
     timeout_seconds: float | None = Field(None, gt=0, description="limit of one attempt")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_empty(cls, fields: Any) -> Any:
+        return without_empty(fields, "prompt")
 
 
 class Remix(BaseModel):
