@@ -266,7 +266,15 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         targets = WebhookTargets(policy_of(settings.fetch), origins)
         generations = Generations(service)
         bodies = Bodies(reception, fetcher, files, origins, BodyLimits.of(settings.server))
-        answers = ImageAnswers(generations, files, storage, views, origins, previews)
+        answers = ImageAnswers(
+            generations,
+            files,
+            storage,
+            views,
+            origins,
+            previews,
+            inline_bytes=settings.limits.inline_image_bytes,
+        )
         images = ImageRoutes(generations, providers, bodies, answers, views, origins, targets)
         videos = VideoRoutes(
             generations, service, providers, bodies, files, storage, content, films, origins, targets, variants

@@ -91,7 +91,17 @@ async def test_what_cannot_be_made_is_refused_before_it_is_a_task(real: House, f
     assert (await real.ask("GET", "/v1/tasks"))[1]["data"] == []
 
 
-@pytest.mark.parametrize(("usual", "said", "in_text"), [("b64_json", None, True), ("b64_json", "url", False)])
+@pytest.mark.parametrize(
+    ("usual", "said", "in_text"),
+    [
+        ("b64_json", None, True),
+        ("b64_json", "url", False),
+        ("url", None, False),
+        ("url", "b64_json", True),
+        ("both", None, True),
+        ("both", "url", False),
+    ],
+)
 async def test_how_a_picture_is_answered_is_the_providers_setting(
     start: Start, vendor: VendorServer, usual: str, said: str | None, in_text: bool
 ) -> None:
@@ -102,6 +112,22 @@ async def test_how_a_picture_is_answered_is_the_providers_setting(
 
     (made,) = answer["data"]
     assert (made["b64_json"] is not None, made["url"] is not None) == (in_text, True)
+
+
+@pytest.mark.parametrize(("inline", "in_text"), [(len(PNG), True), (len(PNG) - 1, False), (0, False)])
+async def test_a_large_picture_is_a_url_unless_base64_is_asked_for(
+    start: Start, vendor: VendorServer, inline: int, in_text: bool
+) -> None:
+    account = {"type": "openai", "engine": "generic", "base_url": f"{vendor.url}/v1", "models": ["m"]}
+    house = await start(real=True, providers={"paid": account}, limits={"inline_image_bytes": inline})
+    vendor.on("POST", PATH, Say({"data": [picture()]}))
+
+    _, answer, _ = await house.ask("POST", PATH, json={"model": "m", "prompt": "A fox"})
+    _, asked, _ = await house.ask("POST", PATH, json={"model": "m", "prompt": "A fox", "response_format": "b64_json"})
+
+    assert answer["data"][0]["b64_json"] == (picture()["b64_json"] if in_text else None)
+    assert answer["data"][0]["url"].startswith(house.url)
+    assert asked["data"][0]["b64_json"] == picture()["b64_json"]
 
 
 async def test_a_client_whose_base_url_lacks_v1_is_served(real: House) -> None:

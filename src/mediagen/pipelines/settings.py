@@ -16,6 +16,12 @@ class LimitsSettings(BaseModel):
     image_bytes: int = Field(50 * MIB, ge=1, description="bytes of one image")
     video_bytes: int = Field(5 * GIB, ge=1, description="bytes of one video")
     file_bytes: int = Field(10 * GIB, ge=1, description="bytes of one file of any other kind")
+    inline_image_bytes: int = Field(
+        4 * MIB,
+        ge=0,
+        description="largest picture that an answer holds as base64 beside its URL, "
+        "where the caller did not say which; 0: none",
+    )
     store_bytes: int = Field(
         0, ge=0, description="bytes of all files together, those on their way included; 0: no limit"
     )

@@ -50,7 +50,7 @@ class Offer:
     name: str
     provider: Provider
     model: Model
-    response_format: Literal["url", "b64_json"] = "url"
+    response_format: Literal["both", "url", "b64_json"] = "both"
     """How its pictures are answered to callers that do not say how."""
 
 

@@ -30,8 +30,8 @@ class ProviderSettings(BaseModel):
         default=600.0, gt=0, description="limit for the answer to a call that makes something"
     )
     stall_seconds: float = Field(default=60.0, gt=0, description="longest silence in the middle of an answer")
-    response_format: Literal["url", "b64_json"] = Field(
-        default="url", description="how pictures of its models are answered to callers that do not say how"
+    response_format: Literal["both", "url", "b64_json"] = Field(
+        default="both", description="how pictures of its models are answered to callers that do not say how"
     )
     max_parallel: int = Field(
         default=16,

@@ -38,7 +38,11 @@ class ImageAnswers:
         views: Views,
         origins: Origins,
         previews: Previews,
+        *,
+        inline_bytes: int,
     ) -> None:
+        """``inline_bytes``: the largest picture that is answered both ways to a caller that did not say which."""
+        self._inline_bytes = inline_bytes
         self._generations = generations
         self._files = files
         self._storage = storage
@@ -54,7 +58,7 @@ class ImageAnswers:
         files = await self._made(task)
         document = self._document(call.request, body, task, files)
         headers = {TASK_HEADER: task.id}
-        if body.response_format == "b64_json":
+        if any(self._in_text(body, file) for file in files):
             return await encoded.respond(call.request, document, encoded.stored(files, self._storage), headers)
         return Answer(ImagesAnswer(**document), headers=headers)
 
@@ -146,6 +150,12 @@ class ImageAnswers:
         await encoded.write(document, media, response)
         await response.write(b"\n\n")
 
+    def _in_text(self, body: ImageCreate, file: File) -> bool:
+        """Whether the picture is in the answer as base64: some clients read that alone, others the URL alone."""
+        if body.response_format is None:
+            return file.bytes <= self._inline_bytes
+        return body.response_format == "b64_json"
+
     async def _made(self, task: Task) -> list[File]:
         """The files of a completed task. Raises NotFound: one was deleted meanwhile."""
         files = [await self._files.get(file_id) for file_id in (task.result or {}).get("files", ())]
@@ -158,11 +168,11 @@ class ImageAnswers:
         result = task.result or {}
         reported = result.get("reported", {})
         base = self._origins.base(request)
-        in_text = body.response_format == "b64_json"
         data = []
         for index, file in enumerate(files):
             view = self._views.file(file, base)
-            picture = {"url": view.url, "file_id": file.id, "b64_json": encoded.mark(index) if in_text else None}
+            in_text = encoded.mark(index) if self._in_text(body, file) else None
+            picture = {"url": view.url, "file_id": file.id, "b64_json": in_text}
             data.append({**picture, "revised_prompt": result.get("revised_prompts", {}).get(str(index))})
         return {
             "created": int(task.created_at.timestamp()),

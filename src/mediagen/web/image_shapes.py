@@ -28,7 +28,7 @@ class ImageCreate(Notified):
     moderation: str | None = Field(None, max_length=40)
     user: str | None = Field(None, max_length=512)
     response_format: Literal["url", "b64_json"] | None = Field(
-        None, description="null: as the provider's settings say, which is url"
+        None, description="null: as the provider's settings say, which is both, a large picture as a URL alone"
     )
     stream: bool | None = Field(None, description="server-sent events: heartbeats, then each picture")
     partial_images: int | None = Field(

@@ -170,7 +170,7 @@ class ImageRoutes:
             return await self._answers.streamed(call, body, task, event)
         if body.response_format is None:
             usual = self._providers.offer(body.model, Making.IMAGE).response_format
-            body = body.model_copy(update={"response_format": usual})
+            body = body.model_copy(update={"response_format": None if usual == "both" else usual})
         return await self._answers.whole(call, body, task)
 
     async def _accepted(self, call: Call[Any, Any], task: Task) -> Answer:
