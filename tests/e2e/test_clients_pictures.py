@@ -50,8 +50,15 @@ def test_a_base_url_without_its_version(client: Client, house: House) -> None:
     assert (unknown.raised.name, unknown.raised.code) == ("NotFoundError", "not_found")
 
 
+def test_who_does_not_say_how_gets_both(client: Client, house: House) -> None:
+    (picture,) = poster(client, house, prompt="A fox").value["data"]
+
+    with urllib.request.urlopen(picture["url"], timeout=10) as shown:
+        assert shown.read() == base64.b64decode(picture["b64_json"])
+
+
 def test_three_pictures_by_url(client: Client, house: House) -> None:
-    done = poster(client, house, prompt="A fox", n=3)
+    done = poster(client, house, prompt="A fox", n=3, response_format="url")
 
     assert done.exchanges[0].json
     assert [picture["b64_json"] for picture in done.value["data"]] == [None] * 3
