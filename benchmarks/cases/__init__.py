@@ -22,6 +22,7 @@ from benchmarks.cases import (
     progress,
     remote,
     slow,
+    slow_rounds,
     tls,
     to_s3,
     upload,
@@ -47,6 +48,7 @@ CASES: Final[Mapping[str, Case]] = {
     "websocket": websocket.run,
     "cancel": cancel.run,
     "slow": slow.run,
+    "slow-rounds": slow_rounds.run,
     "busy": busy.run,
     "streamed-vs-buffered": buffered.run,
 }

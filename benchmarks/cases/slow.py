@@ -24,16 +24,10 @@ GROWTH_MB = 150.0
 async def run(bench: Bench) -> Report:
     """All kinds at once, for longer than any of them may keep the server waiting; limits at their defaults."""
     report = Report("slow", f"an ordinary request among {EACH} slow connections of each kind")
-    _raise_open_files()
+    raise_open_files()
     seconds = 15 if bench.quick else 60
     async with bench.server() as server, AsyncExitStack() as stack:
-        kinds: dict[str, tuple[Act, int]] = {
-            "head that never ends": (slow_head, EACH),
-            "JSON, a byte a second": (slow_json, EACH // 2),
-            "upload, a byte a second": (slow_upload, EACH - EACH // 2),
-            "reader of a file": (slow_reader(await _stored(server)), EACH // 2),
-            "reader of JSON": (slow_reader("/openapi.json"), EACH - EACH // 2),
-        }
+        kinds = await kinds_of_slow(server, EACH)
         watch = Watch(server.pid)
         crowds = {
             name: await stack.enter_async_context(crowded(server.port, act, count))
@@ -55,6 +49,17 @@ async def run(bench: Bench) -> Report:
     return report
 
 
+async def kinds_of_slow(server: Server, each: int) -> dict[str, tuple[Act, int]]:
+    """What slow clients do, and how many do it: ``each`` of heads, of bodies, of readers."""
+    return {
+        "head that never ends": (slow_head, each),
+        "JSON, a byte a second": (slow_json, each // 2),
+        "upload, a byte a second": (slow_upload, each - each // 2),
+        "reader of a file": (slow_reader(await _stored(server)), each // 2),
+        "reader of JSON": (slow_reader("/openapi.json"), each - each // 2),
+    }
+
+
 async def _watched(crowds: dict[str, Crowd], seconds: int) -> dict[str, int]:
     """The most that were open at once, of each kind."""
     most = dict.fromkeys(crowds, 0)
@@ -73,6 +78,7 @@ async def _stored(server: Server) -> str:
         return f"/v1/files/{(await reply.json())['id']}/content"
 
 
-def _raise_open_files() -> None:
+def raise_open_files() -> None:
+    """As many sockets as this process may have at most."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

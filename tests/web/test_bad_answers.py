@@ -196,7 +196,7 @@ async def test_a_look_in_vain_loses_no_film(house: House, shop: Shop) -> None:
     """What begins is paid for; a page of somebody in between, while it is looked after, is no end of it."""
     vain = (Say("<html>busy", media_type="text/html"), Say(""), Say("busy", 503))
     for vendor in VENDORS:
-        shop.hang(f"{vendor}-polled", "poll", *vain)
+        shop.hang(f"{vendor}-polled", "poll", *vain, Say({}))
     for vendor in ("minimax", "fal"):
         shop.hang(f"{vendor}-fetched", "link", *vain)
 

@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from mediagen.core.errors import ProviderUnavailable
 from mediagen.providers.base import Phase
 
 log = structlog.get_logger(__name__)
@@ -32,6 +33,14 @@ class Words:
         self._said: set[str] = set()
 
     def phase(self, word: object) -> Phase:
+        """How far a job is.
+
+        Raises:
+            ProviderUnavailable: there is no word. One such answer is odd, and the job is asked about again; a row of
+                them must not look like a job that runs until its deadline.
+        """
+        if word is None or word == "":
+            raise ProviderUnavailable(f"{self._provider} does not say how far the job is: its answers have no status")
         plain = str(word).strip().lower().replace(" ", "_").replace("-", "_")[:64]
         phase = _PHASES.get(plain)
         if phase is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -11,7 +12,7 @@ from aiohttp import web
 from pydantic import Field, StringConstraints
 
 from mediagen.core.deliveries import Delivery, DeliveryAttempt, DeliveryQuery, DeliveryStatus
-from mediagen.core.errors import Conflict, InvalidRequest, NotFound
+from mediagen.core.errors import Conflict, InvalidRequest, NotFound, UrlNotAllowed
 from mediagen.core.keys import Scope
 from mediagen.core.redaction import redact_text
 from mediagen.core.webhooks import TASK_EVENTS, Webhook, WebhookEvent
@@ -26,6 +27,8 @@ from mediagen.web.schemas import Given, Page, PageSize, Said, TaskId
 DAY_SECONDS: Final = 86_400
 MAX_OVERLAP: Final = 30 * DAY_SECONDS
 
+_USER: Final = re.compile(r"[^/]*//[^/?#\\]*@")
+"""A URL with something before its host."""
 DeliveryId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^evt_[0-9a-f]{32}$")]
 
 
@@ -63,6 +66,12 @@ class WebhookTargets:
             if wanted.webhook_events is not None:
                 raise InvalidRequest("webhook_events goes with webhook_url", field="webhook_events")
             return None
+        if _USER.match(wanted.webhook_url):
+            raise UrlNotAllowed(
+                "webhook_url: a user and password in the URL are not taken, since they would rest with the task; "
+                "let the receiver check the signature of Standard Webhooks instead",
+                field="webhook_url",
+            )
         try:
             self._policy.check(wanted.webhook_url)
         except InvalidRequest as exc:
