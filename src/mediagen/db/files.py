@@ -10,7 +10,7 @@ from typing import Any, Final
 from mediagen.core.errors import Conflict, IdempotencyMismatch
 from mediagen.core.files import Checksum, File, FileKind, FileQuery
 from mediagen.db.connection import Database
-from mediagen.db.paging import page
+from mediagen.db.paging import Shown, page
 from mediagen.db.rows import json_of, json_text, time_of, time_text
 
 COLUMNS: Final = (
@@ -24,6 +24,7 @@ class SqliteFiles:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._shown = Shown()
 
     async def get(self, file_id: str, *, owner: str | None = None) -> File | None:
         """The file, or None, also when it is another owner's; ``owner`` None: whosever it is."""
@@ -53,6 +54,7 @@ class SqliteFiles:
                 filters,
                 only="variant_of IS NULL",
                 after=query.after,
+                shown=self._shown,
                 limit=query.limit,
                 descending=query.descending,
             )

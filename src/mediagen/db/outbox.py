@@ -12,7 +12,7 @@ from mediagen.core.deliveries import Delivery, DeliveryAttempt, DeliveryQuery, D
 from mediagen.core.webhooks import WebhookEvent
 from mediagen.db.connection import Database
 from mediagen.db.endings import is_disabled
-from mediagen.db.paging import page
+from mediagen.db.paging import Shown, page
 from mediagen.db.rows import optional_time, time_of, time_text
 from mediagen.db.tasks import task_of_snapshot
 
@@ -26,6 +26,7 @@ class SqliteOutbox:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._shown = Shown()
 
     # -- for the courier
 
@@ -149,6 +150,7 @@ class SqliteOutbox:
                 COLUMNS,
                 filters,
                 after=query.after,
+                shown=self._shown,
                 limit=query.limit,
                 descending=True,
                 narrow="task_id",

@@ -3,10 +3,44 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
-from typing import Any, Literal
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, TypeAlias
 
 from mediagen.core.errors import InvalidRequest
+
+MAX_SHOWN: Final = 20_000
+"""Rows of pages whose places are remembered; some 5 MB."""
+
+Mark: TypeAlias = tuple[Any, str]
+"""The place of a row in its list: when it was made, and its id."""
+
+
+class Shown:
+    """Where the rows of the latest pages stood: who deletes what a page holds, and goes on after it, names rows that
+    are gone. Kept in memory, so that after a restart such a caller begins anew."""
+
+    def __init__(self, most: int = MAX_SHOWN) -> None:
+        self._most = most
+        self._places: OrderedDict[str, tuple[Mark, str | None]] = OrderedDict()
+        self._lock = threading.Lock()  # pages are read in several threads
+
+    def remember(self, rows: Sequence[tuple[Any, ...]], columns: str) -> None:
+        names = [name.strip() for name in columns.split(",")]
+        made, owner = names.index("created_at"), names.index("owner")
+        with self._lock:
+            for row in rows:
+                self._places[row[0]] = ((row[made], row[0]), row[owner])
+                self._places.move_to_end(row[0])
+            while len(self._places) > self._most:
+                self._places.popitem(last=False)
+
+    def place(self, row_id: str, owner: str | None) -> Mark | None:
+        """Of a row that was shown, to callers who may see it; None: not known."""
+        with self._lock:
+            mark, whose = self._places.get(row_id, (None, None))
+        return mark if owner is None or whose == owner else None
 
 
 def page(
@@ -21,6 +55,7 @@ def page(
     only: str = "",
     merged: str = "",
     narrow: str = "",
+    shown: Shown,
 ) -> tuple[list[tuple[Any, ...]], bool]:
     """At most ``limit`` rows after the one with id ``after``, by creation time, then id; and whether there are more.
 
@@ -28,10 +63,11 @@ def page(
         filters: columns and the values they must have; None does not filter.
         only: one condition more, in SQL.
         merged: a column by which the index is ordered before time: the page is merged from those of its few values.
+        shown: where rows stood that are deleted by now; ``after`` may be one of them.
         narrow: a filter that leaves so few rows that they are sorted; the index of no other one is used then.
 
     Raises:
-        InvalidRequest: there is no row ``after``, or it is another owner's.
+        InvalidRequest: there is and was no row ``after``, or it is another owner's.
     """
     given = {name: value for name, value in filters.items() if value is not None}
     sorted_here = narrow in given
@@ -43,7 +79,7 @@ def page(
         mark = connection.execute(
             f"SELECT created_at, id FROM {table} WHERE id = ?1 AND (?2 IS NULL OR owner = ?2)",  # noqa: S608 - our names
             (after, filters.get("owner")),
-        ).fetchone()
+        ).fetchone() or shown.place(after, filters.get("owner"))
         if mark is None:
             raise InvalidRequest(f"there is no {after} to go on after", field="after")
         conditions.append(f"(created_at, id) {'<' if descending else '>'} (?, ?)")
@@ -60,6 +96,7 @@ def page(
     rows = connection.execute(
         f"{select} ORDER BY created_at {direction}, id {direction} LIMIT ?", (*values, limit + 1)
     ).fetchall()
+    shown.remember(rows[:limit], columns)
     return rows[:limit], len(rows) > limit
 
 

@@ -16,7 +16,7 @@ from mediagen.core.webhooks import Webhook, WebhookEvent
 from mediagen.db.connection import Database
 from mediagen.db.endings import note_end
 from mediagen.db.files import insert_file, used_for_another
-from mediagen.db.paging import page
+from mediagen.db.paging import Shown, page
 from mediagen.db.rows import json_of, json_text, optional_time, time_of, time_text
 
 COLUMNS: Final = (
@@ -30,6 +30,7 @@ class SqliteJournal:
 
     def __init__(self, database: Database, *, first_delivery_seconds: float = 0) -> None:
         self._database = database
+        self._shown = Shown()
         self._first_delivery_seconds = first_delivery_seconds
 
     async def insert(
@@ -84,6 +85,7 @@ class SqliteJournal:
                 COLUMNS,
                 filters,
                 after=query.after,
+                shown=self._shown,
                 limit=query.limit,
                 descending=query.descending,
                 merged="kind" if every_kind else "",
