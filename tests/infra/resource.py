@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tests.infra.content import content, content_bytes
+
+if TYPE_CHECKING:
+    from tests.infra.source import Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,8 @@ class Resource:
     """Given to the first GET requests, in order; then the content."""
     always: Answer | None = None
     """Given to every request."""
+    raw: Callable[[Request], bytes] | None = None
+    """Makes the whole answer, head and framing included, as bytes that are sent as they are; then the connection ends."""
     breaks: Sequence[Break] = ()
     delay: float = 0.0
     """Seconds before the head of each answer."""

@@ -145,6 +145,9 @@ class _Reply:
         if place is None:
             await self._canned(Answer(404))
             return
+        if place.resource.raw is not None:
+            await send(self.writer, place.resource.raw(self.request))
+            raise HangUp
         version, canned = place.version, self._instead(place)
         await asyncio.sleep(place.resource.delay)
         if canned is not None:

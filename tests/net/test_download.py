@@ -148,7 +148,7 @@ async def test_a_part_that_was_not_asked_for_is_refused(fetcher: Fetcher, source
 
     with pytest.raises(FetchRefused, match="part"):
         await downloaded(fetcher, url)
-    assert len(source.log) == 1
+    assert [request.range for request in source.log] == [(0, None), None]
 
 
 async def test_the_first_half_that_nobody_asked_for_is_not_taken_for_the_whole(
@@ -335,8 +335,21 @@ async def test_a_slow_drip_is_no_silence(open_fetcher: OpenFetcher, source: Sour
 # -- refusals
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 451])
-async def test_a_refusal_for_good_is_not_tried_again(fetcher: Fetcher, source: SourceServer, status: int) -> None:
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 406, 410, 501])
+async def test_a_refusal_for_good_is_tried_once_more_without_a_range(
+    fetcher: Fetcher, source: SourceServer, status: int
+) -> None:
+    url = source.add("/x", Resource(always=Answer(status, {}, b"<html>no</html>")))
+
+    with pytest.raises(FetchRefused, match=str(status)):
+        await downloaded(fetcher, url)
+    assert [request.range for request in source.log] == [(0, None), None]
+
+
+@pytest.mark.parametrize("status", [401, 402, 407, 451])
+async def test_a_refusal_that_no_range_can_be_the_reason_of_is_not_tried_again(
+    fetcher: Fetcher, source: SourceServer, status: int
+) -> None:
     url = source.add("/x", Resource(always=Answer(status, {}, b"<html>no</html>")))
 
     with pytest.raises(FetchRefused, match=str(status)):
@@ -357,7 +370,7 @@ async def test_tries_end(fetcher: Fetcher, source: SourceServer) -> None:
 
     with pytest.raises(FetchFailed, match="503"):
         await downloaded(fetcher, url)
-    assert len(source.log) == 3
+    assert [request.range for request in source.log] == [(0, None)] * 3 + [None]
 
 
 @pytest.mark.parametrize("asked", ["1", "in an hour"])

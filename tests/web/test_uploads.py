@@ -122,6 +122,28 @@ async def test_whatever_is_in_a_form_comes_out_of_it(house: House, content: byte
 
 
 @pytest.mark.parametrize(
+    ("disposition", "name"),
+    [
+        (b'name="file"; filename="na\xefve \x80.txt"', "naïve €.txt"),
+        ('name="file"; filename="naïve €.txt"'.encode(), "naïve €.txt"),
+        (b"name=file; filename=my holiday film.txt", "my holiday film.txt"),
+        (b"name=file; filename=my film.txt; size=3", "my film.txt"),
+        (b'name="file"; filename="C:\\Users\\me\\a.txt"', "a.txt"),
+        (b'name="file"; filename="say "hi".txt"', 'say "hi".txt'),
+        (b'name="file"; x; filename*=UTF-8\'\'%E2%82%AC.txt; filename="plain.txt"', "€.txt"),
+        (b'name="file"; filename*=nonsense; filename="a%22b.txt"', "nonsense"),
+        (b'name="file"; filename="' + "\u06cc\u200c\u062e.txt".encode() + b'"', "\u06cc\u200c\u062e.txt"),
+    ],
+)
+async def test_names_of_forms_as_clients_write_them(house: House, disposition: bytes, name: str) -> None:
+    body = form(part(b"abc", "DISPOSITION")).replace(b"DISPOSITION", disposition)
+
+    status, file, _ = await upload(house, io.BytesIO(body), **FORM)
+
+    assert (status, file["filename"]) == (201, name)
+
+
+@pytest.mark.parametrize(
     ("data", "headers", "media_type", "kind", "name"),
     [
         (png(), {"Content-Type": "text/html", "X-Filename": "a.txt"}, "image/png", "image", "a.txt"),

@@ -8,7 +8,8 @@ later without anything being changed. Which HTTP status a class gets is decided 
     ├── InvalidRequest ─ InvalidBase64, UnsupportedMedia, UrlNotAllowed, UnknownModel, IdempotencyMismatch
     ├── Unauthorized · NotFound · Conflict ─ AttemptsExhausted
     ├── TooLarge
-    ├── FetchFailed ─ FetchRefused, ConnectTimeout, SourceTruncated, SourceStalled (FirstByteTimeout), SourceChanged
+    ├── FetchFailed ─ FetchRefused, ConnectTimeout, SourceTruncated, SourceStalled (FirstByteTimeout),
+    │                SourceChanged (RangesUnreliable)
     ├── StorageUnavailable ─ StorageRefused, StorageFull, UploadLost
     ├── ProviderError ─ ProviderUnavailable, ProviderRateLimited, ProviderKeyRefused, ProviderBudgetSpent,
     │                   ContentRefused, OutcomeUnknown
@@ -146,6 +147,10 @@ class FirstByteTimeout(SourceStalled):
 
 class SourceChanged(FetchFailed):
     """The source is not the one that the transfer began with (its validator differs)."""
+
+
+class RangesUnreliable(SourceChanged):
+    """What the source answers to ranges contradicts itself: it has to be asked for the whole, without ranges."""
 
 
 class StorageUnavailable(MediagenError):

@@ -2,7 +2,8 @@
 
 ``Fetcher.open`` asks once for everything (``Range: bytes=0-``) and reads the first bytes. What the answer shows decides
 what the download can do: with a length, ranges and a strong validator it can be resumed and read in parallel; without
-them its one answer is all there is.
+them its one answer is all there is. A source that refuses the range, or answers it with something that contradicts
+itself, is asked once for the whole.
 """
 
 from __future__ import annotations
@@ -19,23 +20,25 @@ import aiohttp
 import structlog
 from yarl import URL
 
-from mediagen.core.errors import FetchFailed, SourceChanged, SourceTruncated
+from mediagen.core.errors import FetchFailed, FetchRefused, RangesUnreliable
 from mediagen.net.body import BodyReader, open_body
+from mediagen.net.coding import is_of_the_file
 from mediagen.net.exchange import GONE, get
 from mediagen.net.policy import check_text
-from mediagen.net.resource import Resource, check_part, describe
+from mediagen.net.range_reader import HttpRangeReader
+from mediagen.net.resource import Part, Resource, check_part, describe
 from mediagen.net.retry import RetryPolicy
 from mediagen.net.settings import FetchSettings
 from mediagen.net.trust import TrustedOrigin
-from mediagen.streams.base import MIB, Source
+from mediagen.streams.base import Source
 from mediagen.streams.sniff import SNIFF_BYTES
-from mediagen.streams.sources import Decompressed, Exact, Peeked
+from mediagen.streams.sources import Decompressed, Exact, Peeked, holds_gzip
 from mediagen.streams.turnstile import Turnstile
 
 log = structlog.get_logger()
 
-_FORGIVEN_AFTER: Final = MIB
-"""Bytes of progress after which earlier failures no longer count."""
+_NOT_OF_RANGES: Final = frozenset({401, 402, 407, 451})
+"""Statuses that have other reasons than a range."""
 
 
 class Fetcher:
@@ -62,8 +65,10 @@ class Fetcher:
         return self._retry
 
     @asynccontextmanager
-    async def open(self, url: str) -> AsyncIterator[Download]:
+    async def open(self, url: str, *, ranges: bool = True) -> AsyncIterator[Download]:
         """The download of ``url``, its first bytes read. Failures before that are tried again as the settings say.
+
+        ``ranges`` False: ask for the whole alone, of a source whose answers to ranges are not to be believed.
 
         Raises:
             UrlNotAllowed, InvalidRequest, FetchFailed and its children.
@@ -71,7 +76,7 @@ class Fetcher:
         host = check_text(url).host or ""
         self._transfers[host] += 1
         try:
-            download = await self._begin(url)
+            download = await self._begin(url, ranges=ranges)
             try:
                 yield download
             finally:
@@ -86,21 +91,32 @@ class Fetcher:
         sharing = max(1, self._transfers[URL(resource.url).host or ""])
         return max(1, min(wanted, self.settings.connections_per_host // sharing))
 
-    async def _begin(self, url: str) -> Download:
+    async def _begin(self, url: str, *, ranges: bool) -> Download:
         failures = 0
         while True:
             try:
-                download = await self._first(url)
+                download = await self._first(url, ranges=ranges)
                 if not download.resource.resumable:
                     await self._read_head(download)
                 break
             except FetchFailed as exc:
                 failures += 1
-                if not exc.retryable or failures >= self._retry.attempts:
+                if isinstance(exc, RangesUnreliable) and ranges:
+                    ranges = False
+                    continue
+                given_up = not exc.retryable or failures >= self._retry.attempts
+                if given_up and ranges and _may_be_of_ranges(exc):
+                    ranges = False
+                    log.info("fetched_without_range", detail=exc.detail, **exc.context)
+                elif given_up:
                     raise
-                await self.pause(failures, exc)
+                else:
+                    await self.pause(failures, exc)
         if download.resource.resumable:  # has tries of its own
-            await self._read_head(download)
+            try:
+                await self._read_head(download)
+            except RangesUnreliable:
+                return await self._begin(url, ranges=False)
         return download
 
     async def _read_head(self, download: Download) -> None:
@@ -118,27 +134,61 @@ class Fetcher:
     async def _get(self, url: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         return await get(self._session, url, self.settings, headers, self._trusted)
 
-    async def _first(self, url: str) -> Download:
+    async def _first(self, url: str, *, ranges: bool) -> Download:
+        """The download of one answer; of the answer to another request where the first is not to be believed."""
         await self._turnstile.pass_through()
-        response = await self._get(url, {"Range": "bytes=0-"})
-        if response.status == 416:  # how some servers put it that the thing is empty, or that they know no ranges
+        response = await self._get(url, {"Range": "bytes=0-"} if ranges else {})
+        if ranges and response.status == 416:  # how some servers put it that the thing is empty, or they know no ranges
             response.close()
-            response = await self._get(url, {})
+            return await self._first(url, ranges=False)
         try:
-            resource = describe(url, response)
+            download = self._opened(url, response, asked=ranges)
+        except RangesUnreliable as exc:
+            log.info("fetched_without_range", detail=exc.detail, **exc.context)
+            whole = await self._first(url, ranges=False)
+            total, size = exc.context.get("total"), whole.resource.size
+            if None not in (total, size) and total != size:
+                whole.close()
+                raise FetchRefused(f"the source says both {total} and {size} of its length") from None
+            return whole
+        if download.gives_less and download.resource.validator is None:
+            return await self._whole_instead(url, download)
+        return download
+
+    def _opened(self, url: str, response: aiohttp.ClientResponse, *, asked: bool) -> Download:
+        try:
+            resource, part = describe(url, response, asked=asked)
             body = open_body(response, stall=self.settings.stall_seconds)
         except BaseException:
             response.close()
             raise
-        return Download(self, resource, body)
+        return Download(self, resource, body, part)
 
-    async def open_range(self, resource: Resource, start: int, end: int) -> tuple[BodyReader, Resource]:
-        """The body of the bytes from ``start`` up to ``end``, and the resource with the link that gave it.
+    async def _whole_instead(self, url: str, part: Download) -> Download:
+        """The whole in one answer, in place of a first part that no validator ties to the others; if there is one."""
+        try:
+            whole = self._opened(url, await self._get(url, {}), asked=False)
+        except FetchFailed as exc:
+            log.info("fetched_in_parts", detail=exc.detail, **exc.context)
+            return part
+        except BaseException:
+            part.close()
+            raise
+        if whole.resource.coding is None and whole.resource.size not in (None, part.resource.size):
+            whole.close()
+            return part
+        part.close()
+        return whole
+
+    async def open_range(self, resource: Resource, start: int, end: int | None) -> tuple[BodyReader, Part, Resource]:
+        """The answer to the bytes from ``start`` up to ``end`` (None: to the last), and what part it carries; and the
+        resource with the link that gave it.
 
         Raises:
             SourceChanged: the resource is no longer the one that the transfer began with.
+            RangesUnreliable: the answer contradicts itself.
         """
-        headers = {"Range": f"bytes={start}-{end - 1}"}
+        headers = {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
         if resource.validator is not None:
             headers["If-Range"] = resource.validator
         await self._turnstile.pass_through()
@@ -148,123 +198,41 @@ class Fetcher:
             response = await self._get(resource.url, headers)
             resource = replace(resource, final_url=str(response.url))
         try:
-            check_part(response, resource, start)
-            return open_body(response, stall=self.settings.stall_seconds), resource
+            part = check_part(response, resource, start)
+            return open_body(response, stall=self.settings.stall_seconds), part, resource
         except BaseException:
             response.close()
             raise
 
 
-class HttpRangeReader:
-    """A ``streams.base.RangeReader`` over HTTP: one connection at a time, re-opened where it broke."""
+def _may_be_of_ranges(exc: FetchFailed) -> bool:
+    """Whether the source answered with a status that it may not give to a request for the whole."""
+    status = exc.context.get("status")
+    return isinstance(status, int) and status not in _NOT_OF_RANGES
 
-    def __init__(
-        self, fetcher: Fetcher, resource: Resource, *, body: BodyReader | None = None, head: bytes = b""
-    ) -> None:
-        if resource.size is None:
-            raise ValueError("a range reader needs a length")
-        self._fetcher = fetcher
-        self._resource = resource
-        self._size = resource.size
-        self._body = body
-        self._head = head
-        self._position = 0
-        self._end = self._size
-        self._failures = 0
-        self._progress = 0
 
-    def expect(self, start: int, end: int, /) -> None:
-        self._end = min(end, self._size)
-
-    async def seek(self, offset: int, /) -> None:
-        if offset != self._position:
-            self._drop()
-            self._head = b""
-            self._position = offset
-
-    async def connect(self) -> None:
-        """Open the connection now, without a second try: whether the source lets us have one more is told at once."""
-        self._body, self._resource = await self._fetcher.open_range(self._resource, self._position, self._end)
-
-    async def read_into(self, buffer: memoryview, /) -> int:
-        if self._head:
-            count = min(len(buffer), len(self._head))
-            buffer[:count] = self._head[:count]
-            self._head = self._head[count:]
-            self._position += count
-            return count
-        if self._position >= self._size:
-            return 0
-        while True:
-            try:
-                return await self._read(buffer)
-            except SourceChanged:
-                self._drop()
-                raise
-            except FetchFailed as exc:
-                self._drop()
-                self._failures += 1
-                if not exc.retryable or self._failures >= self._fetcher.retry.attempts:
-                    raise
-                await self._fetcher.pause(self._failures, exc)
-
-    async def _read(self, buffer: memoryview) -> int:
-        if self._position >= self._end:
-            self._drop()  # a thread has read what was asked for
-        if self._body is None:
-            end = self._end if self._position < self._end else self._size
-            self._body, self._resource = await self._fetcher.open_range(self._resource, self._position, end)
-        count = await self._body.read_into(buffer[: self._size - self._position])
-        if count == 0:  # the end of a range that the server cut short, or of one that we asked for
-            self._drop()
-            raise SourceTruncated(f"the answer ended at byte {self._position} of {self._size}")
-        self._came(count)
-        if self._position >= self._end:
-            self._drop()
-        return count
-
-    def take(self, buffer: memoryview, /, *, within: float) -> int:
-        if self._head or self._body is None or self._position >= self._end:
-            return 0
-        count = self._body.take(buffer[: self._size - self._position], within=within)
-        self._came(count)
-        return count
-
-    def _came(self, count: int) -> None:
-        self._position += count
-        self._progress += count
-        if self._failures and self._progress >= _FORGIVEN_AFTER:
-            self._failures = 0
-
-    def _drop(self) -> None:
-        self._progress = 0
-        if self._body is not None:
-            self._body.close()
-            self._body = None
-
-    async def aclose(self) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._drop()
-
-    def hand_over(self) -> BodyReader | None:
-        """The open answer; from now on somebody else's."""
-        body, self._body = self._body, None
-        return body
+def refuses_ranges(exc: FetchFailed) -> bool:
+    """Whether a source that has given a part seems to refuse the others because they are parts."""
+    return not exc.retryable and _may_be_of_ranges(exc) and exc.context["status"] not in GONE
 
 
 class Download:
     """An answer that has begun. Either ``sequential`` or ``readers`` takes its bytes, once."""
 
-    def __init__(self, fetcher: Fetcher, resource: Resource, body: BodyReader) -> None:
+    def __init__(self, fetcher: Fetcher, resource: Resource, body: BodyReader, part: Part | None) -> None:
         self.resource = resource
         self._fetcher = fetcher
         self._body = body
+        self._part = part
         self._reader: HttpRangeReader | None = None
         self._peeked: Peeked | None = None
         self._handed_out: list[HttpRangeReader] = []
         self.head = b""
+
+    @property
+    def gives_less(self) -> bool:
+        """Whether the answer carries the first part only of what was asked for."""
+        return self._part is not None and self.resource.size is not None and self._part.end < self.resource.size
 
     @property
     def size(self) -> int:
@@ -276,15 +244,25 @@ class Download:
     async def read_head(self) -> None:
         """Read what sniffing needs."""
         resource = self.resource
-        if resource.resumable:
-            self._reader = HttpRangeReader(self._fetcher, resource, body=self._body)
-            source: Source = Exact(_Sequential(self._reader, self.size))
-        elif resource.coding is not None:
-            source = Decompressed(Exact(_OneShot(self._body, resource.size)), resource.coding)
+        source: Source
+        if resource.coding is not None:
+            source = await self._decoded(resource.coding)
+        elif self._part is not None and resource.size is not None:
+            self._reader = HttpRangeReader(self._fetcher, resource, strict=False, opened=(self._body, self._part))
+            source = Exact(_Sequential(self._reader, resource.size))
         else:
             source = Exact(_OneShot(self._body, resource.size))
         self._peeked = Peeked(source)
         self.head = await self._peeked.peek(SNIFF_BYTES)
+
+    async def _decoded(self, coding: str) -> Source:
+        """The content without its coding; with it, where that is the file's own."""
+        raw = Peeked(Exact(_OneShot(self._body, self.resource.length)))
+        if is_of_the_file(coding, self.resource.media_type, self.resource.filename):
+            if not holds_gzip(await raw.peek(SNIFF_BYTES)):
+                self.resource = replace(self.resource, coding=None, size=self.resource.length, ranges=False)
+                return raw
+        return Decompressed(raw, coding, may_be_empty=self.resource.end_proven)
 
     def sequential(self) -> Source:
         """All bytes from the first; resumed by itself when the resource allows it."""
@@ -296,20 +274,24 @@ class Download:
 
         The first is the answer that has begun, at byte 0; the second was opened to find out. The rest may follow.
         """
-        second = HttpRangeReader(self._fetcher, self.resource)
+        assert self._reader is not None
+        if not self._reader.sized:
+            return None
+        second = HttpRangeReader(self._fetcher, self.resource, strict=True)
         await second.seek(self.size // 2)
         try:
             await second.connect()
         except FetchFailed as exc:
+            second.close()
             log.info("ranges_refused", reason=exc.detail)
             return None
-        assert self._reader is not None
-        first = HttpRangeReader(self._fetcher, self.resource, body=self._reader.hand_over(), head=self.head)
+        opened = self._reader.hand_over()
+        first = HttpRangeReader(self._fetcher, self.resource, strict=True, opened=opened, head=self.head)
         self._handed_out = [first, second]
         return [first, second]
 
     def open_reader(self) -> HttpRangeReader:
-        return HttpRangeReader(self._fetcher, self.resource)
+        return HttpRangeReader(self._fetcher, self.resource, strict=True)
 
     def close(self) -> None:
         """Close what is open, readers that nobody took over among it."""

@@ -1,4 +1,8 @@
-"""What a source says of the thing behind a URL, and whether it says the same later."""
+"""What a source says of the thing behind a URL, whether it says the same later, and what of that is believed.
+
+The bytes of an answer are believed only when its status, ``Content-Range``, length and validator agree. An answer that
+contradicts itself raises RangesUnreliable: the source is then asked for the whole, without a range.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,24 @@ import re
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Final
+from unicodedata import category
+from urllib.parse import unquote_to_bytes
 
 import aiohttp
 
-from mediagen.core.errors import FetchFailed, FetchRefused, SourceChanged
+from mediagen.core.errors import FetchFailed, FetchRefused, RangesUnreliable, SourceChanged
+from mediagen.net.coding import content_coding
+from mediagen.net.disposition import decoded, filename_of
 from mediagen.net.exchange import refuse
 
-_CONTENT_RANGE: Final = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", re.IGNORECASE)
+_CONTENT_RANGE: Final = re.compile(
+    r"(?:bytes?\b)?[ \t=:]*([0-9]{1,19})[ \t]*-[ \t]*([0-9]{1,19})[ \t]*/[ \t]*([0-9]{1,19}|\*)", re.IGNORECASE
+)
+"""With another separator or without the unit it says the same, and some servers write it so."""
+_WHOLE: Final = frozenset({200, 203})
+_NO_RANGE: Final = frozenset({*_WHOLE, 412, 416})
+_JOINERS: Final = "\u200c\u200d"
+"""Joiners are invisible and yet letters: Persian, Indic scripts and emoji are spelled with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,43 +46,107 @@ class Resource:
     filename: str
     coding: str | None
     """Content coding that came although identity was asked for."""
+    length: int | None = None
+    """Bytes of the answer as it comes, coded or not."""
+    end_proven: bool = True
+    """Whether the end of the answer shows by itself; otherwise it is where the connection ends, for whatever reason."""
+    etag: str | None = None
+    modified: str | None = None
+    """``ETag`` and ``Last-Modified`` as they came, strong or not."""
 
     @property
     def resumable(self) -> bool:
         return self.ranges and self.size is not None and self.validator is not None and self.coding is None
 
 
-def describe(url: str, response: aiohttp.ClientResponse) -> Resource:
-    """What the first answer says.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Which bytes of the resource an answer carries: from ``start`` up to ``end``."""
+
+    start: int
+    end: int
+    sized: bool
+    """The length of the answer says the same. Otherwise it names no length, or a longer one (that of the whole, as some
+    programs do), and only its end shows whether it held no more than it said."""
+
+
+def describe(url: str, response: aiohttp.ClientResponse, *, asked: bool) -> tuple[Resource, Part | None]:
+    """What the first answer says, and which part of the resource it carries; None: the whole.
+
+    ``asked``: the request had ``Range: bytes=0-``.
 
     Raises:
-        FetchFailed: no success, or a part that was not asked for.
+        RangesUnreliable: ``asked``, and the answer contradicts itself, or says too little to be believed.
+        FetchRefused: no success, or a part that was not asked for.
     """
     headers = response.headers
-    coding = headers.get("Content-Encoding", "identity").strip().lower()
+    coding = content_coding(headers)
     size: int | None = response.content_length
+    part: Part | None = None
     ranges = False
     if response.status == 206:
-        match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
-        if match is None or match[1] != "0":
-            raise FetchRefused("the source answered with a part that was not asked for")
-        ranges = match[3] != "*"
-        if ranges:
-            size = int(match[3])
-        elif size != int(match[2]) + 1:
-            raise FetchRefused("the source answered with a part of unknown place")
-    elif response.status != 200:
+        try:
+            part, total = _first_part(response, coding, asked=asked)
+        except RangesUnreliable as exc:
+            if asked:
+                raise
+            raise FetchRefused(exc.detail) from None
+        ranges = asked and total is not None
+        size = part.end if total is None else total
+    elif response.status not in _WHOLE:
         raise refuse(response)
+    validator = _validator(response)
     return Resource(
         url=url,
         final_url=str(response.url),
-        size=None if coding != "identity" else size,
-        validator=_validator(response),
+        size=None if coding else size,
+        validator=validator,
         ranges=ranges,
         media_type=headers.get("Content-Type"),
         filename=_filename(response),
-        coding=None if coding == "identity" else coding,
-    )
+        coding=coding,
+        length=size,
+        end_proven=part is not None or framing_proves_end(response),
+        etag=headers.get("ETag", "").strip() or None,
+        modified=headers.get("Last-Modified", "").strip() or None,
+    ), part
+
+
+def framing_proves_end(response: aiohttp.ClientResponse) -> bool:
+    """Whether a body that ended early can be told from a whole one: by its length, or by its last chunk."""
+    return response.content_length is not None or "chunked" in response.headers.get("Transfer-Encoding", "").lower()
+
+
+def _first_part(response: aiohttp.ClientResponse, coding: str | None, *, asked: bool) -> tuple[Part, int | None]:
+    start, end, total = _content_range(response)
+    if start != 0:
+        raise RangesUnreliable("the source answered with a part that was not asked for")
+    part = _part(response, start, end, total)
+    if total is None and (asked or not part.sized):
+        raise RangesUnreliable("the source answered with a part of unknown place")
+    if total is not None and end < total and (coding or not asked):
+        raise RangesUnreliable("the source answered with a part that was not asked for")
+    return part, total
+
+
+def _content_range(response: aiohttp.ClientResponse) -> tuple[int, int, int | None]:
+    """First byte, the one after the last, and the total. Raises RangesUnreliable."""
+    values = {value.strip() for value in response.headers.getall("Content-Range", ())}
+    match = _CONTENT_RANGE.fullmatch(values.pop()) if len(values) == 1 else None
+    if match is None or response.headers.get("Content-Type", "").lower().startswith("multipart/byteranges"):
+        raise RangesUnreliable("the source answered with a part and did not say which")
+    return int(match[1]), int(match[2]) + 1, None if match[3] == "*" else int(match[3])
+
+
+def _part(response: aiohttp.ClientResponse, start: int, end: int, total: int | None) -> Part:
+    """Raises RangesUnreliable when the range, its total and the length of the answer contradict each other."""
+    length = response.content_length
+    if end <= start or (total is not None and end > total):
+        raise RangesUnreliable("the source answered with a part that ends beyond its own total")
+    if length is not None and length < end - start:
+        detail = f"the source answered with a part of {end - start} bytes and announced {length}"
+        raise RangesUnreliable(detail, total=total)
+    return Part(start, end, length == end - start)
 
 
 def _validator(response: aiohttp.ClientResponse) -> str | None:
@@ -85,40 +164,58 @@ def _validator(response: aiohttp.ClientResponse) -> str | None:
     return modified if strong else None
 
 
-def check_part(response: aiohttp.ClientResponse, resource: Resource, start: int) -> None:
-    """Whether the answer is the part of the resource that begins at ``start``.
+class AnotherRange(FetchFailed):
+    """A range that does not hold the byte that was asked for."""
+
+
+def check_part(response: aiohttp.ClientResponse, resource: Resource, start: int) -> Part:
+    """The part that the answer to a range carries, the byte at ``start`` in it.
 
     Raises:
         SourceChanged: the resource is no longer the one that the transfer began with.
+        RangesUnreliable: the answer contradicts itself.
         FetchFailed: no success, or another part.
     """
-    if response.status in (200, 412, 416):
+    if response.status in _NO_RANGE:
         raise SourceChanged("the source has changed since the transfer began, or no longer serves ranges")
     if response.status != 206:
         raise refuse(response)
-    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
-    if match is None or int(match[1]) != start:
-        raise FetchFailed("the source answered with another range than asked for")
-    if match[3] not in ("*", str(resource.size)) or _has_changed(response, resource.validator):
+    first, end, total = _content_range(response)
+    if not first <= start < end:
+        raise AnotherRange("the source answered with another range than asked for")
+    if total not in (None, resource.size) or _has_changed(response, resource):
         raise SourceChanged("the source has changed since the transfer began")
-    if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+    if content_coding(response.headers):
         raise FetchFailed("the source compressed a range")
+    return _part(response, first, end, resource.size)
 
 
-def _has_changed(response: aiohttp.ClientResponse, validator: str | None) -> bool:
+def _has_changed(response: aiohttp.ClientResponse, resource: Resource) -> bool:
     """Whether an answer shows another validator of the same kind; some sources ignore If-Range."""
-    tagged = validator is not None and validator.startswith('"')
-    shown = response.headers.get("ETag" if tagged else "Last-Modified", "").strip()
-    return bool(shown) and validator is not None and shown != validator
+    etag = response.headers.get("ETag", "").strip()
+    if resource.validator is not None and resource.validator.startswith('"'):
+        return bool(etag) and etag != resource.validator
+    if resource.validator is None and etag and resource.etag:
+        return etag.removeprefix("W/") != resource.etag.removeprefix("W/")
+    modified = response.headers.get("Last-Modified", "").strip()
+    return bool(modified) and resource.modified is not None and modified != resource.modified
 
 
 def _filename(response: aiohttp.ClientResponse) -> str:
     """A name for people: of Content-Disposition, else the path's last piece. Never used as a path."""
-    disposition = response.content_disposition
-    return clean_filename((disposition.filename if disposition else None) or response.url.name)
+    given = filename_of(response.headers.get("Content-Disposition", ""))
+    return clean_filename(given or decoded(unquote_to_bytes(response.url.raw_name)))
 
 
 def clean_filename(name: str) -> str:
     """Without folders, control characters and excess length; may be empty."""
     base = name.replace("\\", "/").rpartition("/")[2]
-    return "".join(char for char in base if char.isprintable()).strip(". ")[:200].rstrip(". ")
+    return "".join(char for char in base if _is_letter(char)).strip(". \u00a0")[:200].rstrip(". \u00a0")
+
+
+def _is_letter(char: str) -> bool:
+    """What a name may be spelled with: all that shows, spaces of every width, joiners, and characters that are newer
+    than the tables of this Python."""
+    if char.isprintable() or char in _JOINERS or category(char) == "Zs":
+        return True
+    return category(char) == "Cn" and ord(char) & 0xFFFE != 0xFFFE and not 0xFDD0 <= ord(char) <= 0xFDEF

@@ -19,13 +19,15 @@ from mediagen.core.errors import (
     DeadlineExceeded,
     FetchFailed,
     MediagenError,
+    RangesUnreliable,
     SourceChanged,
     TooLarge,
     UploadLost,
 )
 from mediagen.core.files import FileKind
 from mediagen.core.progress import Progress, Transfer
-from mediagen.net.download import Download, Fetcher, HttpRangeReader
+from mediagen.net.download import Download, Fetcher, refuses_ranges
+from mediagen.net.range_reader import HttpRangeReader
 from mediagen.net.resource import clean_filename
 from mediagen.net.trust import TrustedOrigin
 from mediagen.pipelines.base import Outcome, Run
@@ -112,12 +114,13 @@ class Bringer:
 
     async def _until_done(self, url: str, wanted: Wanted, run: Run) -> Outcome:
         saved: Mapping[str, Any] = run.resume
-        failures = 0
+        failures, ranges = 0, True
         while True:
             try:
-                return await self._once(url, wanted, run, saved)
+                return await self._once(url, wanted, run, saved, ranges=ranges)
             except _StartOver as again:
                 failures += 1
+                ranges = ranges and not isinstance(again.cause, RangesUnreliable)
                 if failures >= self._fetcher.retry.attempts:
                     raise again.cause from None
                 delay = self._fetcher.retry.delay(failures, again.cause.retry_after)
@@ -126,9 +129,9 @@ class Bringer:
                 await remove(self._keep.storage, saved)  # what this attempt stored itself is gone already
                 saved = {}
 
-    async def _once(self, url: str, wanted: Wanted, run: Run, saved: Mapping[str, Any]) -> Outcome:
+    async def _once(self, url: str, wanted: Wanted, run: Run, saved: Mapping[str, Any], *, ranges: bool) -> Outcome:
         run.report(Progress("connecting"))
-        async with self._fetcher.open(url) as download:
+        async with self._fetcher.open(url, ranges=ranges) as download:
             try:
                 if wanted.field is not None:
                     return await self._field(wanted, run, download, saved)
@@ -139,13 +142,15 @@ class Bringer:
                     wanted=wanted.kind,
                 )
                 self._check_size(plan, download.resource.size)
-                ranges = download.resource.resumable and self._keep.storage.takes_ranges
-                if not ranges or download.size < RANGES_FROM:
+                parallel = download.resource.resumable and self._keep.storage.takes_ranges
+                if not parallel or download.size < RANGES_FROM:
                     return await self._sequential(run, plan, download, saved)
                 return await self._ranges(run, plan, download, saved)
             except UploadLost as exc:
                 raise _StartOver(exc) from None
             except FetchFailed as exc:
+                if download.resource.ranges and refuses_ranges(exc):
+                    raise _StartOver(RangesUnreliable(exc.detail, **exc.context)) from None
                 # what can be resumed has been tried again where it broke
                 if not exc.retryable or (download.resource.resumable and not isinstance(exc, SourceChanged)):
                     raise
@@ -240,7 +245,7 @@ class Bringer:
 
     async def _sequential(self, run: Run, plan: Plan, download: Download, saved: Mapping[str, Any]) -> Outcome:
         source: Source = download.sequential()
-        if source.size is None:
+        if source.size is None and not download.resource.end_proven and download.resource.coding is None:
             source = Whole(source, plan.media_type)
         await self._begin_anew(run, plan, saved)
         return await self._buffered(run, plan, source)

@@ -176,7 +176,7 @@ class Arrivals:
             async with asyncio.timeout(FETCH_SECONDS) as limit, self._fetcher.open(url) as download:
                 source: Source = download.sequential()
                 about = download.resource
-                if source.size is None:
+                if source.size is None and not about.end_proven and about.coding is None:
                     source = Whole(source, about.media_type or "")
                 return await self.take(source, filename=about.filename, declared=about.media_type)
         except FetchFailed as exc:

@@ -107,6 +107,17 @@ class Peeked:
 
 _WINDOW_BITS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 _PIECE: Final = 64 * KIB
+_GZIP: Final = b"\x1f\x8b"
+_PADDING: Final = b"\0\r\n \t"
+"""What programs leave behind the end of a compressed stream: blocks of a tape, a line's end of a script."""
+
+
+def holds_gzip(head: bytes) -> bool:
+    """Whether a gzip stream that begins so holds another one."""
+    try:
+        return zlib.decompressobj(_WINDOW_BITS["gzip"]).decompress(head, 2) == _GZIP
+    except zlib.error:
+        return False
 
 
 class Decompressed:
@@ -114,12 +125,14 @@ class Decompressed:
 
     Works in pieces of 64 KiB, so that a small input cannot become a large memory. The length is not known, and a
     stream that ends before its own end marker is an error. A gzip stream may have several members (RFC 1952 section
-    2.2); ``deflate`` is taken with its wrapper and, as some servers send it, without.
+    2.2), and padding behind the last one; ``deflate`` is taken with its wrapper and, as some servers send it, without.
+
+    ``may_be_empty``: nothing at all is taken for an empty stream, since the framing shows that it is all.
     """
 
     size: int | None = None
 
-    def __init__(self, source: Source, coding: str) -> None:
+    def __init__(self, source: Source, coding: str, *, may_be_empty: bool = False) -> None:
         bits = _WINDOW_BITS.get(coding.strip().lower())
         if bits is None:
             raise UnsupportedMedia(f"the source insists on content coding {coding!r}; gzip and deflate are understood")
@@ -130,6 +143,7 @@ class Decompressed:
         self._left: View = b""
         self._first = b""
         self._ended = False
+        self._may_be_empty = may_be_empty
 
     async def read_into(self, buffer: memoryview, /) -> int:
         while True:
@@ -137,9 +151,15 @@ class Decompressed:
                 count = await self._source.read_into(memoryview(self._scratch))
                 self._ended = count == 0
                 self._left = memoryview(self._scratch)[:count]
+                self._may_be_empty = self._may_be_empty and self._ended
+            if self._ended and self._may_be_empty:
+                return 0
             if self._inflate.eof:
+                self._left = bytes(self._left).lstrip(_PADDING)
                 if not self._left:
-                    return 0
+                    if self._ended:
+                        return 0
+                    continue
                 if self._bits == 15:
                     raise SourceTruncated("bytes after the end of the compressed stream")
                 self._inflate = zlib.decompressobj(self._bits)

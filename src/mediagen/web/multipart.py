@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from aiohttp import content_disposition_filename, parse_content_disposition
 from multidict import CIMultiDict
 
 from mediagen.core.errors import InvalidRequest, TooLarge
+from mediagen.net.disposition import decoded, filename_in, parameters_of
 from mediagen.streams.base import KIB, Source, take_from
 
 _PIECE: Final = 256 * KIB
@@ -32,12 +32,9 @@ class Part:
     def __init__(self, parts: Parts, headers: CIMultiDict[str]) -> None:
         self._parts = parts
         self.headers = headers
-        try:
-            _, parameters = parse_content_disposition(headers.get("Content-Disposition"))
-        except Warning as exc:  # where warnings are errors; elsewhere it finds nothing
-            raise _no_form("a part has a Content-Disposition that is none") from exc
-        self.name = content_disposition_filename(parameters, "name")
-        self.filename = content_disposition_filename(parameters)
+        parameters = parameters_of(headers.get("Content-Disposition", ""))
+        self.name = parameters.get("name")
+        self.filename = filename_in(parameters)
 
     async def read_into(self, buffer: memoryview, /) -> int:
         return await self._parts.content_into(buffer)
@@ -183,7 +180,7 @@ class Parts:
             name, colon, value = line.partition(b":")
             if not colon or not name or name != name.strip() or len(headers) >= _MAX_HEADERS:
                 raise _no_form("a part has headers that are none, or too many")
-            headers.add(_text(name), _text(value.strip(b" \t")))
+            headers.add(decoded(name), decoded(value.strip(b" \t")))
         return headers
 
     async def _line(self) -> bytes:
@@ -222,10 +219,6 @@ class Parts:
         self._rest_left -= count
         if self._rest_left < 0:
             raise TooLarge(f"the form has more than {self._max_rest} bytes beside its file")
-
-
-def _text(value: bytes) -> str:
-    return value.decode("utf-8", "surrogateescape")
 
 
 def _no_form(reason: str) -> InvalidRequest:
