@@ -84,7 +84,7 @@ class Resource:
     always: Answer | None = None
     """Given to every request."""
     raw: Callable[[Request], bytes] | None = None
-    """Makes the whole answer, head and framing included, as bytes that are sent as they are; then the connection ends."""
+    """Makes whole answers, head and framing included, which are sent as they are; then the connection ends."""
     breaks: Sequence[Break] = ()
     delay: float = 0.0
     """Seconds before the head of each answer."""

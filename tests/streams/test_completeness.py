@@ -1,15 +1,26 @@
 from __future__ import annotations
 
 import random
+import struct
 from collections.abc import AsyncIterator
 
 import pytest
 
 from mediagen.core.errors import SourceTruncated
 from mediagen.streams.completeness import Completeness, Whole
+from mediagen.streams.sniff import SNIFF_BYTES, media_type_of
 from mediagen.streams.sources import ChunkSource
+from tests.infra.process import need
 from tests.streams.files import avif, box, fragmented_mp4, gif, jpeg, mp4, png, riff, webp
+from tests.streams.made import RECIPES, made
 from tests.streams.splitting import split_at
+
+
+def unfilled(riff_size: int, data_size: int) -> bytes:
+    """A WAV whose program could not fill in its lengths."""
+    form = b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, 24_000, 48_000, 2, 16)
+    return b"RIFF" + struct.pack("<I", riff_size) + form + b"data" + struct.pack("<I", data_size) + bytes(999)
+
 
 WHOLE = {
     "png": ("image/png", png()),
@@ -27,6 +38,10 @@ WHOLE = {
     "mov": ("video/quicktime", mp4(moov_first=False, wide=True)),
     "avif": ("image/avif", avif()),
     "fragmented mp4": ("video/mp4", fragmented_mp4()),
+}
+ENOUGH = {
+    # the padding of the last chunk may be missing
+    "wav": {len(WHOLE["wav"][1]) - 1},
 }
 UNDECIDED = {
     # where these end, nothing shows that more had been meant to follow
@@ -57,7 +72,7 @@ def test_a_file_is_whole_at_its_end_and_nowhere_before(name: str) -> None:
     assert verdict(media_type, [data]) is True
     assert verdict(media_type, [data[at : at + 1] for at in range(len(data))]) is True
     for end in range(len(data)):
-        wanted = None if end in UNDECIDED.get(name, ()) else False
+        wanted = None if end in UNDECIDED.get(name, ()) else end in ENOUGH.get(name, ())
         assert verdict(media_type, [data[:end]]) is wanted, f"cut at {end} of {len(data)}"
         assert verdict(media_type, any_split(data[:end], end)) is wanted, f"cut at {end} of {len(data)}"
 
@@ -98,7 +113,14 @@ def test_a_long_avi_is_several_riff_files() -> None:
     ("media_type", "data"),
     [
         ("application/octet-stream", b"abc"),
-        ("video/webm", b"\x1a\x45\xdf\xa3"),
+        ("video/webm", b"\x1a\x45\xdf\xa3\xff" + bytes(99)),
+        ("audio/wav", unfilled(36 + 0x7FFFFFFF, 0x7FFFFFFF)),
+        ("audio/wav", unfilled(0x7FFFF024, 0x7FFFF000)),
+        ("audio/wav", unfilled(2_000_000_036, 2_000_000_000)),
+        ("audio/wav", unfilled(0x80000024, 0x80000000)),
+        ("audio/wav", unfilled(5_000, 0xFFFFFFFF)),
+        ("image/bmp", b"BM" + bytes(99)),
+        ("audio/ogg", b"nothing of Ogg, whatever was declared"),
         ("text/html", b"<html>"),
         ("audio/wav", b"RIFF\x00\x00\x00\x00WAVE" + bytes(50)),
         ("audio/wav", b"RIFF\xff\xff\xff\xffWAVE" + bytes(50)),
@@ -123,6 +145,51 @@ def test_any_bytes_have_a_verdict(media_type: str) -> None:
             for _ in range(dice.randrange(4)):
                 broken[dice.randrange(len(broken))] = dice.randrange(256)
             assert verdict(media_type, [bytes(broken)]) in (True, False, None)
+
+
+LIVE = {"film.flv", "pipe/film.flv", "pipe/film.webm", "pipe/film.mkv", "pipe/live.mkv"}
+"""Between two of their elements these may end, or not."""
+SAYS_NOTHING = {
+    *("film.ts", "film.m2ts", "film.mpg", "film.mxf", "film.rm", "film.ivf", "sound.mp3", "sound.flac", "sound.w64"),
+    *("sound.aac", "sound.ac3", "picture.tiff", "picture.jxl"),
+    *("pipe/sound.wav", "pipe/sound.aiff", "pipe/sound.caf", "pipe/sound.au", "pipe/sound.flac", "pipe/film.wmv"),
+    "pipe/film.avi",
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_files_of_a_real_program_are_whole_at_their_end_and_nowhere_before(name: str) -> None:
+    need("ffmpeg")
+    data = made(name)
+    media_type = media_type_of(data[:SNIFF_BYTES], filename=name)
+    dice = random.Random(name)
+
+    whole = verdict(media_type, any_split(data, 1))
+    cut = {verdict(media_type, [data[: dice.randrange(20, len(data) - 1)]]) for _ in range(40)}
+
+    if name in SAYS_NOTHING:
+        assert (whole, cut - {False}) == (None, {None})
+    elif name in LIVE:
+        assert whole is None
+        assert cut <= {False, None}
+        assert False in cut
+    else:
+        assert whole is True
+        pages = "fragments" in name or name.endswith((".ogv", ".ogg", ".opus"))  # between two of them nothing shows
+        assert cut <= ({False, None} if pages else {False})
+
+
+@pytest.mark.parametrize("second", [12, 40, 124])
+@pytest.mark.parametrize("file_size", [0, 5, 999_999])
+def test_a_bitmap_has_the_rows_that_it_says_whatever_its_length(second: int, file_size: int) -> None:
+    width, height, offset = 3, 2, 14 + second
+    size = struct.pack("<HH", width, height) if second == 12 else struct.pack("<ii", width, -height)
+    head = struct.pack("<2sIII", b"BM", file_size, 0, offset) + struct.pack("<I", second) + size
+    head += struct.pack("<HH", 1, 24)
+    data = head.ljust(offset, b"\0") + bytes(12 * height)
+
+    assert verdict("image/bmp", [data]) is True
+    assert all(verdict("image/bmp", [data[:end]]) is False for end in range(len(data)))
 
 
 async def chunks(*pieces: bytes) -> AsyncIterator[bytes]:

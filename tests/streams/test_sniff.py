@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediagen.core.files import FileKind
-from mediagen.streams.sniff import SNIFF_BYTES, extension_of, kind_of, media_type_of, sniff
-from tests.streams.files import avif, gif, jpeg, mp4, png, webp
+from mediagen.streams.sniff import SNIFF_BYTES, extension_of, kind_of, media_type_of, possible, sniff
+from tests.infra.process import need
+from tests.streams.files import avif, box, gif, jpeg, mp4, png, webp
+from tests.streams.made import made
 
 MAGIC = [
     (png(), "image/png"),
@@ -31,8 +33,8 @@ MAGIC = [
     (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "image/jxl"),
     (b"RIFF\x00\x10\x00\x00WAVEfmt ", "audio/wav"),
     (b"RIFF\x00\x10\x00\x00AVI LIST", "video/x-msvideo"),
-    (b"OggS\x00\x02" + bytes(22) + b"\x01\x1e\x01vorbis", "audio/ogg"),
-    (b"OggS\x00\x02" + bytes(22) + b"\x01\x2a\x80theora", "video/ogg"),
+    (b"OggS\x00\x02" + bytes(20) + b"\x01\x1e\x01vorbis", "audio/ogg"),
+    (b"OggS\x00\x02" + bytes(20) + b"\x01\x2a\x80theora", "video/ogg"),
     (b"fLaC\x00\x00\x00\x22", "audio/flac"),
     (b"ID3\x04\x00\x00", "audio/mpeg"),
     (b"\xff\xfb\x90\x64\x00", "audio/mpeg"),
@@ -50,6 +52,131 @@ MAGIC = [
     (b"PK\x03\x04\x14\x00", "application/zip"),
     (b"\x1f\x8b\x08\x00", "application/gzip"),
 ]
+MADE = {
+    "film.mp4": "video/mp4",
+    "first.mp4": "video/mp4",
+    "fragments.mp4": "video/mp4",
+    "film.mov": "video/quicktime",
+    "film.3gp": "video/mp4",
+    "sound.m4a": "audio/mp4",
+    "sound.mp4": "audio/mp4",
+    "fragments.m4a": "audio/mp4",
+    "film.webm": "video/webm",
+    "both.webm": "video/webm",
+    "sound.webm": "audio/webm",
+    "film.mkv": "video/x-matroska",
+    "sound.mka": "audio/x-matroska",
+    "pipe/film.webm": "video/webm",
+    "pipe/live.mkv": "video/x-matroska",
+    "film.avi": "video/x-msvideo",
+    "film.flv": "video/x-flv",
+    "film.wmv": "video/x-ms-asf",
+    "sound.wma": "audio/x-ms-wma",
+    "film.ts": "video/mp2t",
+    "film.m2ts": "video/mp2t",
+    "film.mpg": "video/mpeg",
+    "film.mxf": "application/mxf",
+    "film.rm": "application/vnd.rn-realmedia",
+    "film.ogv": "video/ogg",
+    "film.ivf": "video/x-ivf",
+    "sound.ogg": "audio/ogg",
+    "sound.opus": "audio/ogg",
+    "sound.mp3": "audio/mpeg",
+    "sound.flac": "audio/flac",
+    "sound.wav": "audio/wav",
+    "sound.w64": "audio/x-w64",
+    "long.wav": "audio/wav",
+    "sound.aiff": "audio/aiff",
+    "sound.caf": "audio/x-caf",
+    "sound.au": "audio/basic",
+    "sound.aac": "audio/aac",
+    "sound.ac3": "audio/ac3",
+    "picture.tiff": "image/tiff",
+    "picture.avif": "image/avif",
+    "picture.jp2": "image/jp2",
+    "picture.jxl": "image/jxl",
+    "picture.ico": "image/x-icon",
+}
+KINDS = {"film": FileKind.VIDEO, "sound": FileKind.AUDIO, "picture": FileKind.IMAGE}
+RARER = [
+    (box(b"ftyp", b"heim\0\0\0\0mif1heic"), "image/heic", FileKind.IMAGE),
+    (box(b"ftyp", b"hevs\0\0\0\0"), "image/heic", FileKind.IMAGE),
+    (box(b"ftyp", b"mif1\0\0\0\0mif1avifmiaf"), "image/avif", FileKind.IMAGE),
+    (box(b"ftyp", b"mif1\0\0\0\0miafheic"), "image/heic", FileKind.IMAGE),
+    (box(b"ftyp", b"msf1\0\0\0\0hevc"), "image/heic", FileKind.IMAGE),
+    (box(b"ftyp", b"jpeg\0\0\0\0mif1"), "image/heif", FileKind.IMAGE),
+    (box(b"ftyp", b"crx \0\0\0\1crx isom") + box(b"moov"), "image/x-canon-cr3", FileKind.IMAGE),
+    (box(b"ftyp", b"M4B \0\0\0\0"), "audio/mp4", FileKind.AUDIO),
+    (box(b"styp", b"msdh\0\0\0\0msdh") + box(b"moof", bytes(80)), "video/mp4", FileKind.VIDEO),
+    (box(b"sidx", bytes(40)) + box(b"moof"), "video/mp4", FileKind.VIDEO),
+    (box(b"moov", box(b"mvhd", bytes(100))), "video/quicktime", FileKind.VIDEO),
+    (box(b"wide") + box(b"mdat", bytes(9)), "video/quicktime", FileKind.VIDEO),
+    (bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c") + bytes(500), "video/x-ms-asf", FileKind.VIDEO),
+    (b"#!AMR\n\x3c", "audio/amr", FileKind.AUDIO),
+    (b"#!AMR-WB\n\x04", "audio/amr-wb", FileKind.AUDIO),
+    (b"BW64\xff\xff\xff\xffWAVEds64", "audio/wav", FileKind.AUDIO),
+    (b"FORM\0\0\1\0AIFCFVER", "audio/aiff", FileKind.AUDIO),
+    (b"8BPS\0\1", "image/vnd.adobe.photoshop", FileKind.IMAGE),
+    (b"II+\0\x08\0\0\0", "image/tiff", FileKind.IMAGE),
+    (b"MM\0+\0\x08\0\0", "image/tiff", FileKind.IMAGE),
+    (b"II*\0\x10\0\0\0CR\2\0", "image/x-canon-cr2", FileKind.IMAGE),
+    (b"\xff\x4f\xff\x51\0", "image/x-j2c", FileKind.IMAGE),
+    (b".ra\xfd\0\3", "audio/x-pn-realaudio", FileKind.AUDIO),
+    ((b"G" + bytes(203)) * 3, "video/mp2t", FileKind.VIDEO),
+]
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_files_of_a_real_program_are_told(name: str) -> None:
+    need("ffmpeg")
+    head = made(name)[:SNIFF_BYTES]
+
+    assert media_type_of(head) == MADE[name]
+    if (stem := name.removeprefix("pipe/").partition(".")[0]) in KINDS:
+        assert kind_of(MADE[name]) is KINDS[stem]
+
+
+@pytest.mark.parametrize(("head", "media_type", "kind"), RARER)
+def test_rarer_brands_and_formats(head: bytes, media_type: str, kind: FileKind) -> None:
+    assert sniff(head) == media_type
+    assert kind_of(media_type) is kind
+
+
+def _trak(handler: bytes) -> bytes:
+    return box(b"trak", box(b"tkhd", bytes(84)) + box(b"mdia", box(b"hdlr", bytes(8) + handler + bytes(13))))
+
+
+ISOM = box(b"ftyp", b"isom\0\0\2\0isomiso2mp41")
+
+
+@pytest.mark.parametrize(
+    ("head", "declared", "filename", "wanted", "media_type"),
+    [
+        # the tracks are there: nothing is left to decide
+        (ISOM + box(b"moov", _trak(b"soun")), "video/mp4", "a.mp4", FileKind.VIDEO, "audio/mp4"),
+        (ISOM + box(b"moov", _trak(b"soun") + _trak(b"vide")), "audio/mp4", "a.m4a", FileKind.AUDIO, "video/mp4"),
+        # they come later, or are cut off: a claim decides between what the bytes allow
+        (ISOM + box(b"mdat", bytes(99)), "audio/mp4", "", None, "audio/mp4"),
+        (ISOM + box(b"mdat", bytes(99)), "audio/x-m4a; x=y", "", None, "audio/mp4"),
+        (ISOM + box(b"mdat", bytes(99)), "application/octet-stream", "song.m4a", None, "audio/mp4"),
+        (ISOM + box(b"mdat", bytes(99)), None, "", FileKind.AUDIO, "audio/mp4"),
+        (ISOM + box(b"mdat", bytes(99)), "image/png", "a.png", FileKind.IMAGE, "video/mp4"),
+        (ISOM + box(b"mdat", bytes(99)), None, "", None, "video/mp4"),
+        (ISOM + box(b"moov", _trak(b"soun") + bytes(99))[:-50], None, "", None, "video/mp4"),
+        (ISOM + box(b"moov", _trak(b"soun") + bytes(99))[:-50], "audio/mp4", "", None, "audio/mp4"),
+        (b"\x1a\x45\xdf\xa3\x87\x42\x82\x84webm" + bytes(30), "audio/webm;codecs=opus", "", None, "audio/webm"),
+        (b"\x1a\x45\xdf\xa3\x87\x42\x82\x84webm" + bytes(30), None, "a.weba", None, "audio/webm"),
+        (b"\x1a\x45\xdf\xa3\x8b\x42\x82\x88matroska", "audio/x-matroska", "", None, "audio/x-matroska"),
+        (b"\x1a\x45\xdf\xa3\x8b\x42\x82\x88matroska", "text/html", "", None, "video/x-matroska"),
+    ],
+)
+def test_what_is_declared_decides_between_what_the_bytes_allow(
+    head: bytes, declared: str | None, filename: str, wanted: FileKind | None, media_type: str
+) -> None:
+    assert media_type_of(head, declared=declared, filename=filename, wanted=wanted) == media_type
+    assert media_type in possible(head)
+
+
 HTML = [
     b"<!DOCTYPE html><html></html>",
     b"\n\t <HTML lang=en>",
@@ -68,6 +195,9 @@ SVG = [
     b"<?xml version='1.0' encoding='UTF-8'?>\n<!-- made by hand -->\n<svg>",
     b"\xef\xbb\xbf<!DOCTYPE svg PUBLIC '-//W3C//DTD SVG 1.1//EN' 'svg11.dtd'><svg onload=alert(1)>",
     b"<svg/onload=alert(1)>",
+    b"<!DOCTYPE svg PUBLIC '-//W3C//DTD SVG 1.1//EN' 'x.dtd' [ <!ENTITY ns '>]'> <!ATTLIST svg a CDATA 'b'> ]>\n<svg>",
+    b"<?xml version='1.0'?><?xml-stylesheet href='a.css'?><!-- a --><!DOCTYPE svg><!-- b --><svg xmlns=''>",
+    b"<?xml version='1.0'?><svg:svg xmlns:svg='http://www.w3.org/2000/svg'>",
 ]
 SAYS_NOTHING = [
     b"",
@@ -145,6 +275,10 @@ def test_any_bytes_give_a_media_type_that_can_be_a_header(head: bytes, declared:
         b"<?xml " * 680,
         b"<?xml>" + b"<!DOCTYPE svg" * 300,
         b"1" * SNIFF_BYTES,
+        b"<!DOCTYPE svg [" + b"'x'" * 1300,
+        b"<?x>" * 1000,
+        b"\x1a\x45\xdf\xa3\x80" * 800,
+        b"\0\0\0\x08ftyp" * 500,
         b"<!--" * 1024,
     ],
 )

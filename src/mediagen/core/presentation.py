@@ -19,7 +19,7 @@ _SHOWN: Final = frozenset(
     {
         *(f"image/{name}" for name in ("png", "jpeg", "gif", "webp", "avif", "bmp", "heic", "heif")),
         *(f"video/{name}" for name in ("mp4", "webm", "ogg", "quicktime", "x-matroska", "x-msvideo", "mpeg", "mp2t")),
-        *(f"audio/{name}" for name in ("mpeg", "ogg", "flac", "wav", "mp4", "aac", "webm")),
+        *(f"audio/{name}" for name in ("mpeg", "ogg", "flac", "wav", "mp4", "aac", "webm", "x-matroska")),
     }
 )
 _NOT_PLAIN: Final = re.compile(r'[^ -~]|["\\%]')

@@ -62,7 +62,7 @@ def filename_in(parameters: Mapping[str, str]) -> str | None:
 
 
 def filename_of(value: str) -> str | None:
-    """The file name in the header of an answer, or None; percent-encoding and encoded words are undone, as browsers do."""
+    """The file name in the header of an answer; percent-encoding and encoded words are undone, as browsers do."""
     parameters = parameters_of(value)
     name = filename_in(parameters)
     if name is None or name != parameters.get("filename"):

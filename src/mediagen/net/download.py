@@ -258,10 +258,10 @@ class Download:
     async def _decoded(self, coding: str) -> Source:
         """The content without its coding; with it, where that is the file's own."""
         raw = Peeked(Exact(_OneShot(self._body, self.resource.length)))
-        if is_of_the_file(coding, self.resource.media_type, self.resource.filename):
-            if not holds_gzip(await raw.peek(SNIFF_BYTES)):
-                self.resource = replace(self.resource, coding=None, size=self.resource.length, ranges=False)
-                return raw
+        own = is_of_the_file(coding, self.resource.media_type, self.resource.filename)
+        if own and not holds_gzip(await raw.peek(SNIFF_BYTES)):
+            self.resource = replace(self.resource, coding=None, size=self.resource.length, ranges=False)
+            return raw
         return Decompressed(raw, coding, may_be_empty=self.resource.end_proven)
 
     def sequential(self) -> Source:

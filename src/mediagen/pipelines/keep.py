@@ -17,7 +17,7 @@ from mediagen.storage.base import Storage
 from mediagen.streams.digest import Sha256Mode, crc32_checksum
 from mediagen.streams.meter import Tally
 from mediagen.streams.pool import BufferPool
-from mediagen.streams.sniff import extension_of, kind_of, media_type_of, sniff
+from mediagen.streams.sniff import extension_of, kind_of, media_type_of, possible
 from mediagen.streams.transfer import Moved
 
 _FOLDERS: Final[Mapping[FileKind, str]] = {
@@ -68,7 +68,7 @@ class Plan:
         Raises:
             UnsupportedMedia: the bytes are of another kind than ``wanted``.
         """
-        media_type = media_type_of(head, declared=declared, filename=filename)
+        media_type = media_type_of(head, declared=declared, filename=filename, wanted=wanted)
         kind = kind_of(media_type)
         if wanted is not None and wanted is not kind:
             raise UnsupportedMedia(f"a file of kind {wanted} was asked for, this is {media_type}")
@@ -80,7 +80,7 @@ class Plan:
             filename=filename or f"{file_id}{extension}",
             media_type=media_type,
             kind=kind,
-            proven=sniff(head) == media_type,
+            proven=media_type in possible(head),
         )
 
     @property
