@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mediagen.core.errors import InvalidBase64, UnsupportedMedia
+from mediagen.core.errors import InvalidBase64
 from mediagen.streams.base64 import Base64Decoder, DataUriDecoder
 from tests.streams.splitting import split_at, splits
 
@@ -190,10 +190,45 @@ def test_text_that_only_begins_like_a_data_uri_is_base64(plain: str) -> None:
     assert outcome(pieces, DataUriDecoder()) == outcome([plain.encode()], DataUriDecoder()) == expected(plain)
 
 
-@pytest.mark.parametrize("text", ["data:image/png,QUJD", "data:,QUJD", "data:text/plain;charset=utf-8,hello"])
-def test_a_data_uri_that_is_not_base64_is_refused(text: str) -> None:
-    with pytest.raises(UnsupportedMedia, match="base64"):
+@pytest.mark.parametrize(
+    ("text", "media_type", "content"),
+    [
+        ("data:image/png;base64,Q%55J%44", "image/png", b"ABC"),
+        ("data:image%2Fpng;base64,%20QUJDQQ%3D%3D", "image/png", b"ABCA"),
+        ("data:;base64,%2B%2Fv7%0A", None, b"\xfb\xfb\xfb"),
+        ("data:,QUJD", None, b"QUJD"),
+        ("data:text/plain;charset=utf-8,hello%20w%C3%B6rld", "text/plain", "hello wörld".encode()),
+        ("data:image/svg+xml,%3Csvg%20fill=%22%23fff%22/%3E", "image/svg+xml", b'<svg fill="#fff"/>'),
+        ("data:image/svg+xml;utf8,<svg>100%</svg>", "image/svg+xml", b"<svg>100%</svg>"),
+        ("data:,a%2", None, b"a%2"),
+        ("data:,%ZZ%%41", None, b"%ZZ%A"),
+        ("data:,", None, b""),
+        ("data:;base64,", None, b""),
+    ],
+)
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_percent_encoding_is_undone_wherever_it_is_split(
+    text: str, media_type: str | None, content: bytes, draw: st.DataObject
+) -> None:
+    decoder = DataUriDecoder()
+
+    assert decoded(draw.draw(splits(text.encode())), decoder) == content
+    assert decoder.media_type == media_type
+
+
+@pytest.mark.parametrize("text", ["data:;base64,QUJ%ZZ", "data:;base64,QUJD%", "data:;base64,QUJD%2"])
+def test_a_percent_sign_that_begins_no_escape_is_no_base64(text: str) -> None:
+    with pytest.raises(InvalidBase64):
         decoded([text.encode()], DataUriDecoder())
+
+
+def test_clean_text_is_not_taken_while_an_escape_waits_for_its_end() -> None:
+    decoder = DataUriDecoder()
+    first = decoder.feed(b"data:;base64,QUJD%5")
+
+    assert decoder.feed_clean(b"1UJD") is None
+    assert first + decoder.feed(b"1UJD") + decoder.finish() == b"ABCABC"
 
 
 @pytest.mark.parametrize("text", ["data:", "data:image/png", "data:image/png;base64"])

@@ -26,6 +26,7 @@ from mediagen.core.errors import (
     UnsupportedMedia,
 )
 from mediagen.net.body import open_body
+from mediagen.net.coding import content_coding
 from mediagen.net.trust import TrustedOrigin
 from mediagen.providers.bodies import Body, json_body
 from mediagen.providers.faults import refusal
@@ -149,7 +150,7 @@ class Endpoint:
         try:
             sized = _Sized(response, self._patience.stall)
             source: Source = Exact(sized)
-            if (coding := response.headers.get("Content-Encoding", "identity").strip().lower()) != "identity":
+            if (coding := content_coding(response.headers)) is not None:
                 try:
                     source = Decompressed(source, coding)
                 except UnsupportedMedia as exc:
@@ -235,7 +236,7 @@ class _Sized:
     """The body of an answer as a source."""
 
     def __init__(self, response: aiohttp.ClientResponse, stall: float) -> None:
-        self.size = response.content_length if "Content-Encoding" not in response.headers else None
+        self.size = response.content_length if content_coding(response.headers) is None else None
         self._body = open_body(response, stall=stall)
 
     async def read_into(self, buffer: memoryview, /) -> int:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import binascii
 import re
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 import pybase64
 
-from mediagen.core.errors import InvalidBase64, UnsupportedMedia
+from mediagen.core.errors import InvalidBase64
 from mediagen.streams.base import View
 
 _SPACE: Final = b" \t\r\n"
@@ -157,18 +158,45 @@ def _refuse_strange(text: bytes) -> None:
         raise binascii.Error("not in the standard alphabet")
 
 
+class PercentDecoder:
+    """Undoes percent-encoding (RFC 3986 section 2.1) while it arrives; what only looks like it stays as it is."""
+
+    def __init__(self) -> None:
+        self._carry = b""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the beginning of an escape waits for its end."""
+        return bool(self._carry)
+
+    def feed(self, text: View) -> bytes:
+        data = self._carry + bytes(text)
+        begun = data.find(b"%", max(0, len(data) - 2))
+        data, self._carry = (data, b"") if begun < 0 else (data[:begun], data[begun:])
+        return unquote_to_bytes(data)
+
+    def finish(self) -> bytes:
+        left, self._carry = self._carry, b""
+        return left
+
+
 class DataUriDecoder:
-    """As ``Base64Decoder``, for text that may begin with ``data:<media type>;base64,``."""
+    """As ``Base64Decoder``, for text that may begin with ``data:<media type>;base64,``, or ``data:<media type>,``.
+
+    What follows the comma of either may be percent-encoded (RFC 2397); without ``;base64`` it is the content itself.
+    Offsets of errors behind an escape count characters that are left once it is undone.
+    """
 
     def __init__(self) -> None:
         self.media_type: str | None = None
         self._skipped = 0
         self._head: bytes | None = b""
-        self._decoder = Base64Decoder()
+        self._decoder: Base64Decoder | None = Base64Decoder()
+        self._escapes: PercentDecoder | None = None
 
     def feed(self, text: View) -> bytes:
         if self._head is None:
-            return self._decoder.feed(text)
+            return self._decoded(text)
         head = self._head + bytes(text)
         if not self._head:  # no more than the head itself is kept, however much space comes before it
             head = head.lstrip(_SPACE)
@@ -183,24 +211,38 @@ class DataUriDecoder:
             if len(head) >= _MAX_PREFIX:
                 raise InvalidBase64(f"no comma in the first {_MAX_PREFIX} characters of a data: URI")
             return b""
-        media_type, *parameters = head[5:comma].decode("latin-1").split(";")
-        if not parameters or parameters[-1].strip().lower() != "base64":
-            raise UnsupportedMedia("a data: URI must be base64 (end its head with ;base64)")
+        media_type, *parameters = unquote_to_bytes(head[5:comma]).decode("latin-1").split(";")
         self.media_type = media_type.strip().lower() or None
-        return self._begin(comma + 1)
+        self._escapes = PercentDecoder()
+        is_base64 = bool(parameters) and parameters[-1].strip().lower() == "base64"
+        return self._begin(comma + 1, is_base64=is_base64)
 
     def feed_clean(self, text: View) -> tuple[bytes, bytes] | None:
-        """As ``Base64Decoder.feed_clean``; None before the text itself has begun."""
-        return self._decoder.feed_clean(text) if self._head is None else None
+        """As ``Base64Decoder.feed_clean``; None before the text itself has begun, and of text that is no base64."""
+        if self._head is not None or self._decoder is None or (self._escapes is not None and self._escapes.holds):
+            return None
+        return self._decoder.feed_clean(text)
 
     def finish(self) -> bytes:
         if self._head is None:
-            return self._decoder.finish()
+            left = b"" if self._escapes is None else self._escapes.finish()
+            if self._decoder is None:
+                return left
+            return (self._decoder.feed(left) if left else b"") + self._decoder.finish()
         if self._head[:5].lower() == b"data:":
             raise InvalidBase64("a data: URI without a comma")
+        assert self._decoder is not None
         return self._begin(0) + self._decoder.finish()
 
-    def _begin(self, start: int) -> bytes:
+    def _begin(self, start: int, *, is_base64: bool = True) -> bytes:
         text, self._head = (self._head or b"")[start:], None
-        self._decoder = Base64Decoder(offset=self._skipped + start)
-        return self._decoder.feed(text)
+        self._decoder = Base64Decoder(offset=self._skipped + start) if is_base64 else None
+        return self._decoded(text)
+
+    def _decoded(self, text: View) -> bytes:
+        if self._escapes is not None:
+            if (clean := self.feed_clean(text)) is not None:
+                return clean[0] + clean[1] if clean[0] else clean[1]
+            if self._decoder is None or self._escapes.holds or b"%" in bytes(text):
+                text = self._escapes.feed(text)
+        return bytes(text) if self._decoder is None else self._decoder.feed(text)
