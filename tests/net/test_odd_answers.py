@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import pytest
@@ -230,7 +230,10 @@ ODD: Final = {
 
 @pytest.mark.parametrize("name", ODD)
 async def test_no_answer_to_a_range_makes_wrong_bytes(fetcher: Fetcher, source: SourceServer, name: str) -> None:
-    url = source.add("/x", Resource(raw=ODD[name]))
+    answers = ODD[name]
+    if isinstance(answers, Cut):
+        answers = replace(answers, begun=False)
+    url = source.add("/x", Resource(raw=answers))
 
     try:
         got = await downloaded(fetcher, url)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mediagen.core.errors import InvalidBase64, InvalidRequest, TooLarge, UnsupportedMedia
+from mediagen.core.errors import InvalidBase64, InvalidRequest, TooLarge
 from mediagen.streams.embedded import EmbeddedMedia, chunks_of
 from mediagen.streams.sources import ChunkSource
 from tests.infra.content import content_bytes
