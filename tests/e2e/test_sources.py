@@ -32,6 +32,10 @@ def _said(status: str, *fields: str, body: bytes) -> bytes:
     return "\r\n".join(lines).encode("latin-1") + body
 
 
+def _given(answer: bytes, request: Request) -> bytes:
+    return answer
+
+
 async def test_a_file_whose_source_turns_into_a_liar_after_a_kill_has_the_right_bytes(
     tmp_path: Path, source: SourceServer, chance: random.Random
 ) -> None:
@@ -87,7 +91,7 @@ async def test_what_files_are_and_what_they_are_called(tmp_path: Path, source: S
     }
     async with Server(tmp_path) as server, Api(server.url) as api:
         for path, (answer, body) in answers.items():
-            url = source.add(path, Resource(raw=lambda request, answer=answer: answer))
+            url = source.add(path, Resource(raw=partial(_given, answer)))
             file = await api.completed((await api.ingest(url))["id"])
             content = await api.content(file)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import pytest
@@ -193,7 +194,7 @@ def _named(*names: str, body: bytes | None = None, length: int | None = -1) -> A
     return answer
 
 
-ODD: Final = {
+ODD: Final[dict[str, Answers]] = {
     "whole file": Cut(_whole_file()),
     "whole file, chunked": Cut(_whole_file(length=False)),
     "a range that ends later, whole file": Cut(_whole_file(longer=True)),
@@ -326,6 +327,10 @@ async def test_a_source_that_begins_far_too_early_is_not_read_in_parallel(
 # -- codings
 
 
+def _given(answer: bytes, request: Request) -> bytes:
+    return answer
+
+
 @pytest.mark.parametrize(
     ("field", "compressed"),
     [
@@ -415,7 +420,7 @@ async def test_an_empty_body_is_an_empty_compressed_one_where_its_framing_shows_
 ) -> None:
     for path, length in (("/length", -1), ("/chunked", None)):
         empty = said("200 OK", "Content-Encoding: gzip", length=length)
-        assert await downloaded(fetcher, source.add(path, Resource(raw=lambda request, answer=empty: answer))) == b""
+        assert await downloaded(fetcher, source.add(path, Resource(raw=partial(_given, empty)))) == b""
 
     cut = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n"
     with pytest.raises(FetchFailed):
