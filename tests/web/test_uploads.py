@@ -82,6 +82,13 @@ async def test_a_raw_body_becomes_a_file(house: House, announced: bool, path: st
     assert len(in_store(house)) == 1
 
 
+async def test_a_picture_says_its_size(house: House) -> None:
+    for body, headers in ((png(), {}), (form(part(png())), FORM)):
+        status, file, _ = await upload(house, io.BytesIO(body), **headers)
+
+        assert (status, file["width"], file["height"], file["duration_seconds"]) == (201, 1, 1, None)
+
+
 async def test_a_form_becomes_a_file(house: House) -> None:
     data = content_bytes(SIZE, 4)
     filled = aiohttp.FormData({"purpose": "test", "note": "x" * 100_000})

@@ -37,7 +37,7 @@ from mediagen.streams.turnstile import Turnstile
 
 log = structlog.get_logger()
 
-_NOT_OF_RANGES: Final = frozenset({401, 402, 407, 451})
+_NOT_OF_RANGES: Final = frozenset({401, 402, 407, 408, 425, 429, 451})
 """Statuses that have other reasons than a range."""
 
 
@@ -206,9 +206,12 @@ class Fetcher:
 
 
 def _may_be_of_ranges(exc: FetchFailed) -> bool:
-    """Whether the source answered with a status that it may not give to a request for the whole."""
+    """Whether the source answered with a status that it may not give to a request for the whole.
+
+    One that says when to come back is busy.
+    """
     status = exc.context.get("status")
-    return isinstance(status, int) and status not in _NOT_OF_RANGES
+    return isinstance(status, int) and status not in _NOT_OF_RANGES and exc.retry_after is None
 
 
 def refuses_ranges(exc: FetchFailed) -> bool:

@@ -40,6 +40,7 @@ from mediagen.streams.embedded import EmbeddedMedia, chunks_of
 from mediagen.streams.jsonfield import parse_pointer
 from mediagen.streams.meter import Meter
 from mediagen.streams.pool import Lender
+from mediagen.streams.probe import Probe, Probed
 from mediagen.streams.sniff import SNIFF_BYTES
 from mediagen.streams.sources import ChunkSource, Limited, Peeked
 from mediagen.streams.transfer import Moved, move_buffered, move_ranges, still_stored
@@ -196,6 +197,8 @@ class Bringer:
         else:
             await self._begin_anew(run, plan, saved)
         recorded = await run.parts() if resumes else []
+        probe = plan.probe()
+        probe.feed(0, download.head)
         async with self._keep.storage.open_sink(
             plan.key,
             media_type=plan.stored_type,
@@ -211,19 +214,25 @@ class Bringer:
                     if sum(part.size for part in recorded) != download.size:
                         raise UploadLost("the stored object is not the one that was recorded")
                     moved = Moved(download.size, combined_crc32(recorded), None, recorded)
-                    return self._outcome(run, plan, moved)
+                    return self._outcome(run, plan, moved, probe)
                 await sink.begin()
                 plan = Plan.from_checkpoint({**plan.as_checkpoint(), "upload": dict(sink.state), "source": about})
                 await run.checkpoint(plan.as_checkpoint())
-                moved = await self._move_ranges(run, download, sink, readers, resumes)
-                return await self._commit(run, plan, sink, moved)
+                moved = await self._move_ranges(run, download, sink, readers, resumes, probe)
+                return await self._commit(run, plan, sink, moved, probe)
             except asyncio.CancelledError:
                 if run.stopping:  # the next start goes on from the parts that are there
                     sink.detach()
                 raise
 
     async def _move_ranges(
-        self, run: Run, download: Download, sink: Sink, readers: list[HttpRangeReader], resumes: bool
+        self,
+        run: Run,
+        download: Download,
+        sink: Sink,
+        readers: list[HttpRangeReader],
+        resumes: bool,
+        probe: Probe,
     ) -> Moved:
         done = still_stored(await run.parts(), sink) if resumes else []
         already = sum(part.size for part in done)
@@ -239,6 +248,7 @@ class Bringer:
             record=run.record_part,
             workers=self._fetcher.workers(download.resource, sink.parts_in_flight),
             threads=self._keep.threads,
+            watch=probe.feed,
         )
 
     # -- buffer lane
@@ -269,7 +279,7 @@ class Bringer:
         return await self._with_room(source.size, lambda room: self._by_buffers(run, plan, source, room, made_here))
 
     async def _by_buffers(self, run: Run, plan: Plan, source: Source, room: Reservation, made_here: bool) -> Outcome:
-        keep = self._keep
+        keep, probe = self._keep, plan.probe()
         async with keep.storage.open_sink(
             plan.key, media_type=plan.stored_type, filename=plan.filename, token=plan.token, size=source.size
         ) as sink:
@@ -278,7 +288,7 @@ class Bringer:
                 await run.checkpoint(plan.with_upload(sink.state).as_checkpoint())
 
             moved = await move_buffered(
-                room.around(Limited(source, keep.limits.for_kind(plan.kind))),
+                room.around(Limited(Probed(source, probe), keep.limits.for_kind(plan.kind))),
                 sink,
                 pool=self._buffers,
                 meter=Meter(_reporter(run), total=source.size, tally=keep.tally),
@@ -287,7 +297,7 @@ class Bringer:
                 made_here=made_here,
                 on_begin=begun,
             )
-            return await self._commit(run, plan, sink, moved)
+            return await self._commit(run, plan, sink, moved, probe)
 
     # -- both
 
@@ -296,12 +306,12 @@ class Bringer:
         await remove(self._keep.storage, saved)
         await run.checkpoint(plan.as_checkpoint())
 
-    async def _commit(self, run: Run, plan: Plan, sink: Sink, moved: Moved) -> Outcome:
+    async def _commit(self, run: Run, plan: Plan, sink: Sink, moved: Moved, probe: Probe) -> Outcome:
         await sink.commit(moved.parts, size=moved.size, crc32=moved.crc32)
-        return self._outcome(run, plan, moved)
+        return self._outcome(run, plan, moved, probe)
 
-    def _outcome(self, run: Run, plan: Plan, moved: Moved) -> Outcome:
-        file = plan.file(moved, task_id=run.task_id, owner=run.owner)
+    def _outcome(self, run: Run, plan: Plan, moved: Moved, probe: Probe) -> Outcome:
+        file = plan.file(moved, probe.finish(moved.size), task_id=run.task_id, owner=run.owner)
         return Outcome({"file": file.id}, (file,))
 
 

@@ -15,8 +15,10 @@ from mediagen.pipelines.quota import Quota
 from mediagen.pipelines.settings import LimitsSettings
 from mediagen.storage.base import Storage
 from mediagen.streams.digest import Sha256Mode, crc32_checksum
+from mediagen.streams.heads import Shape
 from mediagen.streams.meter import Tally
 from mediagen.streams.pool import BufferPool
+from mediagen.streams.probe import Probe
 from mediagen.streams.sniff import extension_of, kind_of, media_type_of, possible
 from mediagen.streams.transfer import Moved
 
@@ -112,7 +114,11 @@ class Plan:
     def with_upload(self, state: Mapping[str, Any]) -> Plan:
         return replace(self, upload=state)
 
-    def file(self, moved: Moved, *, task_id: str | None, owner: str | None) -> File:
+    def probe(self) -> Probe:
+        """Watches the bytes for what their heads say; for nothing where they do not show what they are."""
+        return Probe(self.media_type if self.proven else "")
+
+    def file(self, moved: Moved, shape: Shape, *, task_id: str | None, owner: str | None) -> File:
         """The row of the stored file."""
         return File(
             id=self.file_id,
@@ -125,6 +131,9 @@ class Plan:
             created_at=datetime.now(UTC),
             etag=f"{moved.crc32:08x}-{moved.size:x}-{self.file_id.removeprefix('file_')[:12]}",
             sha256=moved.sha256,
+            width=shape.width,
+            height=shape.height,
+            duration_seconds=shape.duration_seconds,
             task_id=task_id,
             owner=owner,
             metadata={} if self.proven else {TYPE_FROM: CLAIM},

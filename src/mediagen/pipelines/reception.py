@@ -23,6 +23,7 @@ from mediagen.pipelines.keep import Keeping, Plan, remove
 from mediagen.pipelines.quota import Reservation
 from mediagen.streams.base import Source
 from mediagen.streams.meter import Meter
+from mediagen.streams.probe import Probed
 from mediagen.streams.sniff import SNIFF_BYTES
 from mediagen.streams.sources import Limited, Peeked
 from mediagen.streams.transfer import move_buffered
@@ -157,12 +158,12 @@ class Reception:
     async def _store(
         self, plan: Plan, source: Source, task_id: str | None, owner: str | None, *, made_here: bool
     ) -> File:
-        keep = self._keep
+        keep, probe = self._keep, plan.probe()
         async with keep.storage.open_sink(
             plan.key, media_type=plan.stored_type, filename=plan.filename, token=plan.token, size=source.size
         ) as sink:
             moved = await move_buffered(
-                source,
+                Probed(source, probe),
                 sink,
                 pool=keep.pool.requests,
                 meter=Meter(_unseen, total=source.size, tally=keep.tally),
@@ -172,7 +173,7 @@ class Reception:
                 on_begin=_nothing,
             )
             await sink.commit(moved.parts, size=moved.size, crc32=moved.crc32)
-        return plan.file(moved, task_id=task_id, owner=owner)
+        return plan.file(moved, probe.finish(moved.size), task_id=task_id, owner=owner)
 
     async def _take_back(self, debt: int, state: Mapping[str, Any]) -> None:
         """Remove what was stored, now or, when the store fails at that too, later. Leaves the cause to be raised."""

@@ -86,6 +86,10 @@ class Body(Protocol):
     def crc32(self) -> int: ...
 
 
+Watch: TypeAlias = Callable[[int, memoryview], None]
+"""Sees bytes that pass: where in the resource the first of them stands, and the bytes. Called from any thread."""
+
+
 class RangeSource(Protocol):
     """A resource of known length whose every byte range can be asked for again, guarded by its validator."""
 

@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from typing import Final
 
 from mediagen.streams.aside import PAUSE, Aside, Stretch
-from mediagen.streams.base import KIB, MIB, RangeReader, Target
+from mediagen.streams.base import KIB, MIB, RangeReader, Target, Watch
 from mediagen.streams.digest import crc32
 from mediagen.streams.meter import Meter
 
@@ -130,7 +130,7 @@ class RangeBody(_Poured):
 
     While the source is as fast as we are, a thread moves the bytes from the one side to the other: copying them in and
     out of the kernel and counting their CRC need neither the event loop nor Python's lock. Whoever has to be waited
-    for is waited for by the loop.
+    for is waited for by the loop. ``watch`` sees the bytes as they pass, and where in the resource they stand.
     """
 
     def __init__(
@@ -143,8 +143,10 @@ class RangeBody(_Poured):
         threads: Executor | None = None,
         chunk_size: int = 256 * KIB,
         scratch: bytearray | None = None,
+        watch: Watch | None = None,
     ) -> None:
         super().__init__(threads)
+        self._watch = watch
         self._reader = reader
         self._start = start
         self._length = length
@@ -213,6 +215,8 @@ class RangeBody(_Poured):
     def _took(self, count: int) -> memoryview:
         view = self._scratch[:count]
         self._crc32 = crc32(view, self._crc32)
+        if self._watch is not None:
+            self._watch(self._start + self._received, view)
         self._received += count
         self._meter.count(count)
         return view

@@ -22,7 +22,18 @@ import structlog
 
 from mediagen.core.errors import FetchFailed, SourceChanged, SourceTruncated, first_cause
 from mediagen.streams.aside import PAUSE, Aside, Stretch
-from mediagen.streams.base import KIB, PartReceipt, RangeReader, RangeSource, Sink, Source, StoredPart, Takes, take_from
+from mediagen.streams.base import (
+    KIB,
+    PartReceipt,
+    RangeReader,
+    RangeSource,
+    Sink,
+    Source,
+    StoredPart,
+    Takes,
+    Watch,
+    take_from,
+)
 from mediagen.streams.digest import Sha256Line, Sha256Mode, Sha256Passing, combined_crc32, crc32
 from mediagen.streams.meter import Meter
 from mediagen.streams.parts import BufferBody, RangeBody
@@ -236,6 +247,7 @@ async def move_ranges(
     record: Callable[[StoredPart], Awaitable[None]],
     workers: int,
     threads: Executor,
+    watch: Watch | None = None,
 ) -> Moved:
     """Move a resource in parallel ranges, each part's body being its own download.
 
@@ -245,6 +257,7 @@ async def move_ranges(
         record: remembers a stored part over a crash; runs beside the transfer.
         workers: parts on their way at once.
         threads: where bytes are moved while both sides are quick.
+        watch: sees all bytes as they pass, in no order.
     """
     part_size = sink.part_size
     count = -(-source.size // part_size)
@@ -272,6 +285,7 @@ async def move_ranges(
             meter=meter,
             threads=threads,
             scratch=scratch,
+            watch=watch,
         )
         try:
             if number not in unrecorded:
