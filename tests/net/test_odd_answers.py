@@ -10,7 +10,14 @@ from typing import Final
 
 import pytest
 
-from mediagen.core.errors import FetchFailed, FetchRefused, RangesUnreliable, SourceChanged, UnsupportedMedia
+from mediagen.core.errors import (
+    FetchFailed,
+    FetchRefused,
+    RangesUnreliable,
+    SourceChanged,
+    SourceTruncated,
+    UnsupportedMedia,
+)
 from mediagen.net.download import Fetcher
 from mediagen.streams.base import MIB
 from tests.infra.content import content_bytes
@@ -135,6 +142,36 @@ async def test_a_first_block_that_nothing_ties_to_the_others_is_replaced_by_the_
 
     assert await downloaded(fetcher, url) == WHOLE
     assert [request.range for request in source.log] == [(0, None), None]
+
+
+async def test_a_part_that_is_refused_for_now_is_asked_for_again_with_or_without_a_validator(
+    fetcher: Fetcher, source: SourceServer
+) -> None:
+    blocks, count = _block(100_000, plain_status="400 Bad Request"), 0
+
+    def busy_now_and_then(request: Request) -> bytes:
+        nonlocal count
+        count += 1
+        return said("503 Busy") if count in (3, 4) else blocks(request)
+
+    assert await downloaded(fetcher, source.add("/x", Resource(raw=busy_now_and_then))) == WHOLE
+
+
+async def test_without_a_validator_a_part_that_breaks_off_is_not_gone_on_with(
+    fetcher: Fetcher, source: SourceServer
+) -> None:
+    def breaks(request: Request) -> bytes:
+        wanted = asked(request)
+        if wanted is None:
+            return said("400 Bad Request")
+        first = wanted[0]
+        return part(first, first + 99_999, body=WHOLE[first : first + (50_000 if first else 100_000)], length=100_000)
+
+    url = source.add("/x", Resource(raw=breaks))
+
+    with pytest.raises(SourceTruncated):
+        await downloaded(fetcher, url)
+    assert [request.range for request in source.log if request.range] == [(0, None), (100_000, None)]
 
 
 @pytest.mark.parametrize("fields", [("{}",), ('ETag: W/"{}"',), ("Last-Modified: Tue, 14 Nov 2023 22:13:2{} GMT",)])

@@ -42,7 +42,8 @@ async def test_a_film_in_parallel_parts_with_its_index_in_the_last_one(
     file = await recipe.run(source.add("/x", Resource(body=film)))
 
     assert file.sha256 is None  # its bytes came in no order
-    assert (file.width, file.height, file.duration_seconds) == (96, 64, pytest.approx(2.0, abs=0.05))
+    assert (file.width, file.height) == (96, 64)
+    assert file.duration_seconds == pytest.approx(2.0, abs=0.05)
 
 
 async def test_what_only_claims_to_be_a_picture_has_no_size(recipe: Recipe, source: SourceServer) -> None:

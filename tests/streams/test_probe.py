@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from mediagen.streams.heads import READINGS, Shape
-from mediagen.streams.probe import Probe, Probed
+from mediagen.streams.probe import READINGS, Probe, Probed
+from mediagen.streams.shape import Shape
 from mediagen.streams.sniff import SNIFF_BYTES, media_type_of
 from mediagen.streams.sources import ChunkSource
 from tests.infra.process import need

@@ -73,7 +73,7 @@ class HttpRangeReader:
         self._attempts = fetcher.retry.attempts if resource.validator is not None else 1
         self._failures = 0
         self._progress = 0
-        self._gives_less = False
+        self._gives_less = opened is not None and self._part.end < self._size
 
     @property
     def sized(self) -> bool:
@@ -109,9 +109,10 @@ class HttpRangeReader:
                 self._drop()
                 raise
             except FetchFailed as exc:
+                attempts = self._fetcher.retry.attempts if self._body is None else self._attempts
                 self._drop()
                 self._failures += 1
-                if not exc.retryable or self._failures >= self._attempts:
+                if not exc.retryable or self._failures >= attempts:
                     if isinstance(exc, AnotherRange):
                         raise RangesUnreliable(exc.detail) from None
                     raise

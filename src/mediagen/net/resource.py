@@ -186,7 +186,7 @@ def check_part(response: aiohttp.ClientResponse, resource: Resource, start: int)
     if total not in (None, resource.size) or _has_changed(response, resource):
         raise SourceChanged("the source has changed since the transfer began")
     if content_coding(response.headers):
-        raise FetchFailed("the source compressed a range")
+        raise RangesUnreliable("the source compressed a range")
     return _part(response, first, end, resource.size)
 
 

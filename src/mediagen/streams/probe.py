@@ -7,16 +7,36 @@ they have passed before it knew that it would want them, it knows no more, and n
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Final
 
+from mediagen.streams import film_heads, picture_heads, sound_heads
 from mediagen.streams.base import KIB, Source, View, take_from
-from mediagen.streams.heads import READINGS, Shape, Want
+from mediagen.streams.shape import Reading, Shape, Want
 
 _MAX_WANT: Final = 256 * KIB
 """Bytes that are kept at once; no reading needs more."""
 _RECENT: Final = 256
 _MAX_WANTS: Final = 20_000
 """Questions that a reading may ask of one file: a hostile one would ask for ever."""
+
+
+READINGS: Final[dict[str, Callable[[Shape], Reading]]] = {
+    "image/png": picture_heads.png,
+    "image/gif": picture_heads.gif,
+    "image/bmp": picture_heads.bmp,
+    "image/webp": picture_heads.webp,
+    "image/jpeg": picture_heads.jpeg,
+    **dict.fromkeys(("image/avif", "image/heic", "image/heif"), picture_heads.heif),
+    **dict.fromkeys(("video/mp4", "video/quicktime", "audio/mp4"), film_heads.mp4),
+    **dict.fromkeys(("video/webm", "audio/webm", "video/x-matroska", "audio/x-matroska"), film_heads.matroska),
+    "audio/wav": sound_heads.wav,
+    "audio/aiff": sound_heads.aiff,
+    "audio/flac": sound_heads.flac,
+    "audio/mpeg": sound_heads.mp3,
+    **dict.fromkeys(("audio/ogg", "video/ogg"), sound_heads.ogg),
+}
+"""Readings by media type, as ``streams.sniff`` names them."""
 
 
 class Probe:
