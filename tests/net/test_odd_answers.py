@@ -144,6 +144,24 @@ async def test_a_first_block_that_nothing_ties_to_the_others_is_replaced_by_the_
     assert [request.range for request in source.log] == [(0, None), None]
 
 
+async def test_the_total_of_a_first_block_holds_for_the_whole_that_replaces_it(
+    fetcher: Fetcher, source: SourceServer
+) -> None:
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
+    blocks = _block(100_000)
+    for path, body in (("/whole", WHOLE), ("/cut", WHOLE[:-1])):
+
+        def answer(request: Request, body: bytes = body) -> bytes:
+            return head + body if request.range is None else blocks(request)
+
+        url = source.add(path, Resource(raw=answer))
+        if body == WHOLE:
+            assert await downloaded(fetcher, url) == WHOLE
+        else:
+            with pytest.raises(SourceTruncated):
+                await downloaded(fetcher, url)
+
+
 async def test_a_part_that_is_refused_for_now_is_asked_for_again_with_or_without_a_validator(
     fetcher: Fetcher, source: SourceServer
 ) -> None:

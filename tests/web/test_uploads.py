@@ -133,6 +133,7 @@ async def test_whatever_is_in_a_form_comes_out_of_it(house: House, content: byte
     [
         (b'name="file"; filename="na\xefve \x80.txt"', "naïve €.txt"),
         ('name="file"; filename="naïve €.txt"'.encode(), "naïve €.txt"),
+        ('name="file"; filename="Ã© no accent.txt"'.encode(), "Ã© no accent.txt"),
         (b"name=file; filename=my holiday film.txt", "my holiday film.txt"),
         (b"name=file; filename=my film.txt; size=3", "my film.txt"),
         (b'name="file"; filename="C:\\Users\\me\\a.txt"', "a.txt"),

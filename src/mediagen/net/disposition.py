@@ -24,12 +24,9 @@ _NO_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _PIECE: Final = re.compile(r"(.+?)\*([0-9]{1,3})(\*?)")
 
 
-def parameters_of(value: str) -> dict[str, str]:
-    """The parameters by lower-case name, as they stand; of several of one name the first.
-
-    ``value`` may hold the raw bytes of a header, decoded as Latin-1 or as UTF-8 with surrogates; they become text.
-    """
-    text = text_of(value[:_MAX_VALUE])
+def parameters_of(text: str) -> dict[str, str]:
+    """The parameters by lower-case name, as they stand; of several of one name the first."""
+    text = text[:_MAX_VALUE]
     found: dict[str, str] = {}
     at = 0
     while (match := _NAME.match(text, at)) is not None:
@@ -62,8 +59,11 @@ def filename_in(parameters: Mapping[str, str]) -> str | None:
 
 
 def filename_of(value: str) -> str | None:
-    """The file name in the header of an answer; percent-encoding and encoded words are undone, as browsers do."""
-    parameters = parameters_of(value)
+    """The file name in the header of an answer; percent-encoding and encoded words are undone, as browsers do.
+
+    ``value`` holds the raw bytes of the header, decoded as Latin-1 or as UTF-8 with surrogates.
+    """
+    parameters = parameters_of(text_of(value[:_MAX_VALUE]))
     name = filename_in(parameters)
     if name is None or name != parameters.get("filename"):
         return name

@@ -174,9 +174,11 @@ class Fetcher:
         except BaseException:
             part.close()
             raise
-        if whole.resource.coding is None and whole.resource.size not in (None, part.resource.size):
-            whole.close()
-            return part
+        if whole.resource.coding is None:
+            if whole.resource.size not in (None, part.resource.size):
+                whole.close()
+                return part
+            whole.resource = replace(whole.resource, size=part.resource.size)  # where only its end would tell
         part.close()
         return whole
 
