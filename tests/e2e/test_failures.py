@@ -67,7 +67,7 @@ async def test_statuses_silence_and_nobody_there(tmp_path: Path, source: SourceS
     async with Server(tmp_path, {"fetch": limits}) as server, Api(server.url) as api:
         error = await failed(api, gone)
         assert (error["code"], error["retryable"]) == ("fetch_failed", False)
-        assert len(source.requests("/gone")) == 1
+        assert len(source.requests("/gone")) == 2  # by range, then without
 
         error = await failed(api, silent)
         assert (error["code"], error["retryable"]) == ("source_stalled", True)
