@@ -216,7 +216,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             links=links,
         )
         outbox, secrets = SqliteOutbox(database), await signing_secrets(database, settings)
-        films = VideoViews(files, views)
+        films = VideoViews(files, views, providers)
         notices = Notices(views, films, settings.server.public_url)
         courier = Courier(outbox, session, secrets, notices.body, settings.webhooks, settings.fetch)
         bus.listen(None, courier.told)

@@ -32,7 +32,12 @@ def fault_of(fault: Fault) -> Say:
             info = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "7s"}
             return google_error(429, "RESOURCE_EXHAUSTED", "Too many requests", info)
         case "budget":
-            return google_error(429, "RESOURCE_EXHAUSTED", "Please check your plan and billing details")
+            return google_error(
+                403,
+                "PERMISSION_DENIED",
+                "This API method requires billing to be enabled.",
+                {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "BILLING_DISABLED"},
+            )
         case "model":
             return google_error(404, "NOT_FOUND", "models/x is not found for API version v1beta, model not found")
         case "field":
@@ -243,8 +248,8 @@ OPERATION = Operation("vendor", "veo-3.1-generate-preview", Making.VIDEO, NAME)
             ContentRefused,
             "unsafe",
         ),
-        ({"response": {"raiMediaFilteredCount": 1}}, ContentRefused, "filtered"),
-        ({"response": {}}, ProviderError, "no film"),
+        ({"response": {"raiMediaFilteredCount": 1}}, ContentRefused, "Filtered"),
+        ({"response": {}}, ProviderError, "without a film"),
         ({"error": {"code": 13, "message": "internal"}}, ProviderError, "internal"),
         ({"error": {"code": 3, "message": "violates safety"}}, ContentRefused, "safety"),
     ],

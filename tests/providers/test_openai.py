@@ -332,7 +332,6 @@ async def test_nobody_there_is_surely_not_sent() -> None:
         ("canceled", Phase.FAILED),
         ("cancelled", Phase.FAILED),
         ("never-heard-of", Phase.RUNNING),
-        (None, Phase.RUNNING),
     ],
 )
 async def test_words_of_gateways_are_understood(

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from mediagen.core.errors import ProviderUnavailable
 from mediagen.providers.base import Phase
 from mediagen.providers.words import Words
 
 
-@pytest.mark.parametrize("word", [None, ""])
-def test_an_answer_without_a_status_is_no_job_that_runs(word: object) -> None:
-    with pytest.raises(ProviderUnavailable, match="no status") as odd:
-        Words("gateway").phase(word)
-
-    assert odd.value.retryable  # one is asked about again
+@pytest.mark.parametrize("word", [None, "", " ", True, {}, [], 1.5, "not_found", "Task not found"])
+def test_what_is_no_word_is_no_state(word: object) -> None:
+    assert Words("gateway").phase(word) is None
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ later without anything being changed. Which HTTP status a class gets is decided 
     ├── FetchFailed ─ FetchRefused, ConnectTimeout, SourceTruncated, SourceStalled (FirstByteTimeout),
     │                SourceChanged (RangesUnreliable)
     ├── StorageUnavailable ─ StorageRefused, StorageFull, UploadLost
-    ├── ProviderError ─ ProviderUnavailable, ProviderRateLimited, ProviderKeyRefused, ProviderBudgetSpent,
-    │                   ContentRefused, OutcomeUnknown
+    ├── ProviderError ─ ProviderUnavailable (StatusMissing), ProviderRateLimited, ProviderKeyRefused,
+    │                   ProviderBudgetSpent, ContentRefused, OutcomeUnknown
     ├── Overloaded ─ QueueFull, RateLimited
     ├── DeadlineExceeded
     ├── TaskCancelled
@@ -187,6 +187,10 @@ class ProviderUnavailable(ProviderError):
     """The provider could not be reached, or failed; surely nothing was begun, so trying again can help."""
 
     retryable = True
+
+
+class StatusMissing(ProviderUnavailable):
+    """The provider was asked how far a job is, and its answer has no status."""
 
 
 class ProviderRateLimited(ProviderError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -14,7 +15,7 @@ from mediagen.pipelines.inputs import MAX_INPUTS, InputRef, Inputs
 from mediagen.pipelines.metadata import Metadata
 from mediagen.pipelines.paid import IMAGE, Paid, abandon, described
 from mediagen.pipelines.previews import Previews
-from mediagen.providers.base import About, ImageRequest, Input, MakesImages, Making, RunsOperations, Size
+from mediagen.providers.base import About, ImageRequest, Input, MakesImages, Making, RunsOperations, Size, Told
 from mediagen.providers.registry import Offer, Providers
 
 MAX_PROMPT = 32_000
@@ -66,7 +67,13 @@ class ImagePipeline:
         else:
             outcome, about = await self._at_once(offer, request, paid)
         revised = {str(index): text for index, text in about.revised_prompts.items()}
-        said = {"model": offer.name, "provider": offer.provider.name, **described(about), "revised_prompts": revised}
+        told = told_of(spec, offer, request)
+        said = {
+            "model": offer.name,
+            "provider": offer.provider.name,
+            **described(about, told),
+            "revised_prompts": revised,
+        }
         return Outcome({**outcome.result, **said}, outcome.files, outcome.release)
 
     async def abandon(self, checkpoint: Mapping[str, Any], /) -> None:
@@ -88,6 +95,13 @@ class ImagePipeline:
         operation = paid.operation or await paid.begun(provider, offer.provider.name, request)
         status = await paid.until_made(provider, operation)
         return await paid.fetched(provider, status, IMAGE)
+
+
+def told_of(spec: ImageSpec, offer: Offer, request: ImageRequest) -> Told:
+    """What became of the wishes of a spec."""
+    told = offer.provider.told(request)
+    unseen = ("partial_images",) if spec.partial_images and request.partial_images is None else ()
+    return replace(told, ignored=(*told.ignored, *unseen))
 
 
 def asked_for(

@@ -14,7 +14,7 @@ The checkpoint of such an attempt:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
@@ -32,9 +32,9 @@ from mediagen.core.errors import (
 )
 from mediagen.core.files import FileKind
 from mediagen.core.progress import Progress
-from mediagen.net.retry import RetryPolicy
 from mediagen.pipelines.base import Outcome, Run
 from mediagen.pipelines.bring import Bringer, Wanted
+from mediagen.pipelines.patience import NOT_YET, Patience
 from mediagen.pipelines.previews import Previews
 from mediagen.providers.base import (
     About,
@@ -49,6 +49,7 @@ from mediagen.providers.base import (
     Request,
     RunsOperations,
     Status,
+    Told,
     Usage,
 )
 from mediagen.providers.registry import Providers
@@ -64,11 +65,9 @@ _RATE_LIMITED_ASKS: Final = 10
 _UNAVAILABLE_ASKS: Final = 5
 """How often it asks one that cannot be reached or is overloaded."""
 
-_EXPIRED: Final = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
+_EXPIRED: Final = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.GONE})
 _FETCHES: Final = 3
 """How often results are asked for, each time with fresh links."""
-_POLLS: Final = RetryPolicy(attempts=8, base=0.5, cap=15.0)
-"""Questions that may fail one after the other."""
 _FIRST_POLL: Final = 0.25
 _LAST_POLL: Final = 5.0
 _MAKING_PERCENT: Final = 90
@@ -172,16 +171,23 @@ class Paid:
             exc.context.update(usage=dict(usage.reported), cost_usd=usage.cost_usd)
 
     async def until_made(self, runner: RunsOperations, operation: Operation) -> Status:
-        """The last reading of a job that has completed. Raises what it failed with."""
-        failures, looks = 0, 0
+        """The last reading of a job that has completed. Raises what it failed with.
+
+        A job that is lost sight of is not stopped: it may be made all the same. Another attempt looks for it again.
+        """
+        looks, patience = 0, self._patience(operation)
         while True:
             try:
                 status = await runner.poll(operation)
             except ProviderError as exc:
-                failures += 1
-                await self._wait_to_look_again(exc, failures)
+                try:
+                    await patience.wait(exc)
+                except ProviderError:
+                    lost = {"operation": operation.as_checkpoint(), "over": True}
+                    await self._save(**lost, next=lost)
+                    raise
                 continue
-            failures = 0
+            patience.answered()
             if status.operation != operation:
                 operation = status.operation
                 await self._save(operation=operation.as_checkpoint())
@@ -203,13 +209,8 @@ class Paid:
             await asyncio.sleep(status.poll_after or min(_LAST_POLL, _FIRST_POLL * 1.4**looks))
             looks += 1
 
-    async def _wait_to_look_again(self, exc: ProviderError, failures: int) -> None:
-        """Raises ``exc`` when looking again does not help, or did not so often."""
-        if not exc.retryable or failures >= _POLLS.attempts:
-            raise exc
-        pause = _POLLS.delay(failures, exc.retry_after)
-        log.info("looked_in_vain", failures=failures, pause=round(pause, 1), reason=exc.detail)
-        await asyncio.sleep(pause)
+    def _patience(self, operation: Operation) -> Patience:
+        return Patience(self._run, self._providers.unsettled_seconds(operation.provider))
 
     async def fetched(self, runner: RunsOperations, status: Status, wanted: Wanted) -> tuple[Outcome, About]:
         """The results of a completed job, stored; asked for again when their links have expired, or nothing came.
@@ -218,19 +219,22 @@ class Paid:
         """
         if self._saved.get("kept"):  # an earlier run stored some of several: they are stored anew, all in one go
             await self._drop_kept()
-        expired, failures = 0, 0
+        expired, patience = 0, self._patience(status.operation)
         while True:
             try:
                 async with runner.fetch(status.operation) as answer:
                     outcome, about = await self.brought(answer, wanted), answer.about
             except FetchRefused as exc:
+                if exc.context.get("status") in NOT_YET:
+                    await patience.wait(exc)
+                    await self._drop_kept()
+                    continue
                 expired += 1
                 if exc.context.get("status") not in _EXPIRED or expired == _FETCHES:
                     raise
                 log.info("link_fetched_anew", fetches=expired, status=exc.context.get("status"))
             except ProviderError as exc:
-                failures += 1
-                await self._wait_to_look_again(exc, failures)
+                await patience.wait(exc)
             else:
                 if status.usage is None:
                     self._spent(status.operation.provider, about.usage)
@@ -240,19 +244,40 @@ class Paid:
 
     async def brought(self, answer: Answer, wanted: Wanted) -> Outcome:
         """The results of an answer, stored in their order. What was stored before one failed is removed."""
+        indexes: list[int] = []
         try:
             async for made in answer:
                 if isinstance(made, Content) and made.partial is not None:
-                    if self._previews is not None:
-                        await self._previews.show(self._run.task_id, made)
+                    await self._show(made)
                     continue
+                indexes.append(made.index)
                 self._outcomes.append(await self._bring(made, wanted))
                 # saved with the plan of the next one; until then the last plan says as much
                 self._saved["kept"] = [*self._saved.get("kept", ()), self._saved.pop("transfer", {})]
+            await self._drop_withdrawn(indexes, answer.about.withdrawn)
         except BaseException:
             await self._let_go()
             raise
         return self.outcome()
+
+    async def _show(self, made: Content) -> None:
+        """Show an earlier state of a picture. One that cannot be read costs no picture, a broken connection may."""
+        if self._previews is None:
+            return
+        try:
+            await self._previews.show(self._run.task_id, made)
+        except OutcomeUnknown:
+            raise
+        except ProviderError as exc:
+            log.info("preview_dropped", reason=exc.detail)
+
+    async def _drop_withdrawn(self, indexes: list[int], withdrawn: Collection[int]) -> None:
+        """Remove what came and turned out to be no result."""
+        for position in reversed(range(len(indexes))):
+            if indexes[position] in withdrawn:
+                await self._bringer.discard(self._outcomes[position])
+                self._outcomes.pop(position).release()
+                del self._saved["kept"][position]
 
     def outcome(self) -> Outcome:
         """All that was stored so far, in one."""
@@ -353,9 +378,13 @@ async def abandon(checkpoint: Mapping[str, Any], providers: Providers, bringer: 
         log.info("operation_cancelled", provider=operation.provider, stops=stops)
 
 
-def described(about: About) -> dict[str, Any]:
-    """What a task's result says of an answer."""
-    said: dict[str, Any] = {"reported": dict(about.reported)}
+def described(about: About, told: Told) -> dict[str, Any]:
+    """What a task's result says of an answer, and of what became of the wishes of its request."""
+    said: dict[str, Any] = {
+        "reported": dict(about.reported),
+        "ignored": list(told.ignored),
+        "adapted": {name: dict(instead) for name, instead in told.adapted.items()},
+    }
     if about.usage is not None:
         said["usage"] = dict(about.usage.reported)
         said["cost_usd"] = about.usage.cost_usd

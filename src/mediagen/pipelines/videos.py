@@ -71,7 +71,7 @@ class VideoPipeline:
             outcome.release()
             raise ProviderError(f"the provider gave {len(outcome.files)} films instead of one")
         said = {"model": offer.name, "provider": operation.provider, "operation": status.operation.id}
-        result = {"file": outcome.files[0].id, **said, **described(about)}
+        result = {"file": outcome.files[0].id, **said, **described(about, offer.provider.told(request))}
         return Outcome(result, outcome.files, outcome.release)
 
     async def abandon(self, checkpoint: Mapping[str, Any], /) -> None:

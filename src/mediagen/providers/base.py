@@ -204,6 +204,20 @@ class About:
     usage: Usage | None = None
     reported: dict[str, Any] = field(default_factory=dict)
     revised_prompts: dict[int, str] = field(default_factory=dict)
+    texts: list[str] = field(default_factory=list)
+    """Texts that stood where links were expected; a result they are not, but perhaps the reason for having none."""
+    withdrawn: set[int] = field(default_factory=set)
+    """Indexes of what came and turned out to be no result: drafts, inputs that are given back. It is not to be kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a provider makes of a request, so that nobody has to guess."""
+
+    ignored: tuple[str, ...] = ()
+    """Fields of the request that this model has no word for."""
+    adapted: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Fields that it has other words for, and what it is asked for instead: ``{"size": {"aspectRatio": "16:9"}}``."""
 
 
 class Answer:
@@ -280,6 +294,9 @@ class Provider(Protocol):
     def check(self, request: Request, /) -> None:
         """Whether this request can be made at all, as far as can be told without asking; for the edge, before a task
         is stored. Raises InvalidRequest, UnknownModel; ``context["param"]`` names the field."""
+
+    def told(self, request: Request, /) -> Told:
+        """What becomes of the fields of a request that ``check`` lets through."""
 
 
 @runtime_checkable

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from mediagen.core.errors import MediagenError, SourceTruncated
-from mediagen.providers.base import Input
+from mediagen.core.errors import InvalidRequest, MediagenError, SourceTruncated
+from mediagen.providers.base import ImageRequest, Input, Request, Role
 from mediagen.streams.base import KIB, Source, fill
 
 _CHUNK: Final = 192 * KIB
 """A multiple of 3, so that base64 of the pieces is that of the whole."""
+_ESCAPES: Final = ((b"\r", b"%0D"), (b"\n", b"%0A"), (b'"', b"%22"), (b"\0", b"%00"))
+_MEDIA_TYPE: Final = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,23 +107,82 @@ def json_body(document: Mapping[str, Any]) -> Body:
         found.append(value)
         return mark
 
-    parts = json.dumps(document, default=hold, ensure_ascii=False, separators=(",", ":")).encode().split(mark.encode())
+    text = json.dumps(document, default=hold, ensure_ascii=False, separators=(",", ":"))
+    parts = _encoded(text).split(mark.encode())
     pieces: list[_Piece] = [parts[0]]
     for value, part in zip(found, parts[1:], strict=True):
         pieces += [value, part]
     return Body(pieces, "application/json")
 
 
+def in_fields(
+    request: Request, own: Mapping[Role, str], single: str, several: str | None
+) -> dict[str, InBase64 | list[InBase64]]:
+    """The pictures of a request by fields: ``own`` has those of some roles, all others share one.
+
+    ``single`` is the field that takes one picture, ``several`` the one that takes a list; None: the model has none.
+
+    Raises:
+        InvalidRequest: more pictures than a field takes; none of them is left out in silence.
+    """
+    fields: dict[str, InBase64 | list[InBase64]] = {}
+    shared: list[InBase64] = []
+    for each in request.inputs:
+        field = own.get(each.role)
+        if field is None:
+            shared.append(InBase64(each))
+        elif field in fields:
+            raise _too_many(request, field)
+        else:
+            fields[field] = InBase64(each)
+    if several is not None and shared:
+        fields[several] = shared
+    elif len(shared) > 1:
+        raise _too_many(request, single)
+    elif shared:
+        fields[single] = shared[0]
+    return fields
+
+
+def _too_many(request: Request, field: str) -> InvalidRequest:
+    of_films = not isinstance(request, ImageRequest)
+    param = "input_reference" if of_films else "mask" if field.startswith("mask") else "image"
+    return InvalidRequest(
+        f"{request.model} takes one picture as {field}, as far as is known; if it takes several, name the field for "
+        "them in picture_fields of the provider's settings",
+        param=param,
+    )
+
+
 def form_body(fields: Mapping[str, object], files: Sequence[tuple[str, Input]] = ()) -> Body:
-    """A form (RFC 7578): fields as text, None left out, booleans as ``true`` and ``false``; then the files."""
+    """A form (RFC 7578): fields as text, None left out, booleans as ``true`` and ``false``; then the files.
+
+    Quotes and line ends in names are escaped as browsers do (HTML standard, multipart form data), so that a name cannot
+    write headers of its own. Raises InvalidRequest for text that no UTF-8 can hold.
+    """
     boundary = secrets.token_hex(16)
     pieces: list[_Piece] = []
     for name, value in fields.items():
         if value is not None:
             text = json.dumps(value) if isinstance(value, bool | dict | list) else str(value)
-            pieces.append(f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{text}\r\n'.encode())
+            pieces.append(_part(boundary, _encoded(name), b"") + _encoded(text, name) + b"\r\n")
     for name, file in files:
         filename = "".join(char for char in file.filename if char.isalnum() or char in "._-") or "input"
-        disposition = f'Content-Disposition: form-data; name="{name}"; filename="{filename}"'
-        pieces += [f"--{boundary}\r\n{disposition}\r\nContent-Type: {file.media_type}\r\n\r\n".encode(), file, b"\r\n"]
+        media_type = file.media_type if _MEDIA_TYPE.fullmatch(file.media_type) else "application/octet-stream"
+        about = b'; filename="' + _encoded(filename) + b'"\r\nContent-Type: ' + media_type.encode()
+        pieces += [_part(boundary, _encoded(name), about), file, b"\r\n"]
     return Body([*pieces, f"--{boundary}--\r\n".encode()], f"multipart/form-data; boundary={boundary}")
+
+
+def _part(boundary: str, name: bytes, about: bytes) -> bytes:
+    """The head of a part."""
+    for char, escape in _ESCAPES:
+        name = name.replace(char, escape)
+    return f"--{boundary}\r\n".encode() + b'Content-Disposition: form-data; name="' + name + b'"' + about + b"\r\n\r\n"
+
+
+def _encoded(text: str, field: str | None = None) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest("a text with half a surrogate pair, which no UTF-8 can hold", param=field) from None

@@ -30,7 +30,10 @@ def _check_images(request: ImageRequest, model: Model) -> None:
         raise InvalidRequest(f"{model.id} does not edit pictures", param="image")
     if len(pictures) > able.max_inputs:
         raise InvalidRequest(f"{model.id} takes at most {able.max_inputs} pictures", param="image")
-    if len(pictures) < len(request.inputs) and not able.masks:
+    masks = len(request.inputs) - len(pictures)
+    if masks > 1:
+        raise InvalidRequest("at most one mask goes with a request", param="mask")
+    if masks and not able.masks:
         raise InvalidRequest(f"{model.id} takes no mask", param="mask")
 
 
@@ -48,6 +51,9 @@ def _check_video(request: VideoRequest, model: Model) -> None:
         if each.role not in able.inputs:
             taken = ", ".join(sorted(able.inputs)) or "none"
             raise InvalidRequest(f"{model.id} takes no {each.role} (but: {taken})", param="input_reference")
+    for role in ("first_frame", "last_frame"):
+        if sum(each.role == role for each in request.inputs) > 1:
+            raise InvalidRequest(f"at most one {role} goes with a film", param="input_reference")
 
 
 def _one_of(value: object, known: tuple[object, ...], param: str, model: Model) -> None:

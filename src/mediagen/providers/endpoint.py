@@ -90,16 +90,26 @@ class Reply:
 
     async def check_json(self) -> None:
         """Look whether it can be JSON at all. Raises ProviderError."""
-        try:
-            head = await self._body.peek(1)
-        except FetchFailed as exc:
-            raise self._endpoint.lost(exc.detail, paid=self.paid) from None
-        except TooLarge as exc:
-            raise self._endpoint.unreadable(exc.detail) from None
+        head = await self._peek(1)
         if not head:
             raise self._endpoint.no_json(self, "it is empty")
         if self.media_type == "text/html" or head == b"<":
             raise self._endpoint.no_json(self, "it is a page")
+
+    async def is_stream_of_events(self) -> bool:
+        """Whether the body is server-sent events, by its first bytes where they tell, else by its type."""
+        head = (await self._peek(8)).removeprefix(b"\xef\xbb\xbf").lstrip()
+        if head.startswith((b"{", b"[", b"<")):
+            return False
+        return self.media_type == "text/event-stream" or head.startswith((b"data:", b"event:", b"id:", b":"))
+
+    async def _peek(self, count: int) -> bytes:
+        try:
+            return await self._body.peek(count)
+        except FetchFailed as exc:
+            raise self._endpoint.lost(exc.detail, paid=self.paid) from None
+        except TooLarge as exc:
+            raise self._endpoint.unreadable(exc.detail) from None
 
 
 class Endpoint:
@@ -130,7 +140,7 @@ class Endpoint:
         async with self.open(method, path, body, paid=paid, query=query, headers=headers) as reply:
             answer = await reply.document()
         if not isinstance(answer, dict):
-            raise ProviderError(f"{self.name} answered something else than a JSON object")
+            raise self.no_object(paid=paid)
         return answer
 
     @asynccontextmanager
@@ -143,8 +153,12 @@ class Endpoint:
         paid: bool = False,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
+        about_request: bool | None = None,
     ) -> AsyncIterator[Reply]:
-        """A call whose answer is read while it arrives; raises as ``call``."""
+        """A call whose answer is read while it arrives; raises as ``call``.
+
+        ``about_request``: as ``faults.refusal``.
+        """
         response = await self._request(method, self.url(path, query), body, headers or {}, paid=paid)
         sized: _Sized | None = None
         try:
@@ -158,7 +172,7 @@ class Endpoint:
                         raise self.unreadable(exc.detail) from None
                     raise refusal(self.name, response.status, response.headers, b"", paid=paid) from None
             if response.status >= 300:
-                raise await self._refused(response, source, paid=paid)
+                raise await self._refused(response, source, paid=paid, about_request=about_request)
             yield Reply(self, response, Peeked(Limited(source, _MAX_ANSWER)), paid=paid)
         finally:
             if sized is not None:
@@ -172,8 +186,12 @@ class Endpoint:
         if "://" not in path:
             url = URL(f"{str(self.origin.base_url).rstrip('/')}/{path.lstrip('/')}")
         else:
-            url = URL(path, encoded=True)
-            if not self.origin.covers(url):
+            try:
+                url = URL(path, encoded=True)
+                covered = self.origin.covers(url)
+            except ValueError as exc:
+                raise ProviderError(f"{self.name} names an address that is no URL: {exc}", provider=self.name) from None
+            if not covered:
                 raise ProviderError(f"{self.name} names a foreign address for its own API: {url.host}")
         return url.update_query(query) if query else url
 
@@ -191,6 +209,11 @@ class Endpoint:
         kind = reply.media_type
         hint = "" if kind.endswith("json") else f" (it is called {kind}; is base_url right?)"
         return self.unreadable(f"no JSON, {reason}{hint}", ProviderError if reply.paid else ProviderUnavailable)
+
+    def no_object(self, *, paid: bool) -> ProviderError:
+        """The answer is JSON of another kind: of a call that only looks, the next answer may be right."""
+        error = ProviderError if paid else ProviderUnavailable
+        return error(f"{self.name} answered something else than a JSON object", provider=self.name)
 
     def unreadable(self, reason: str, error: type[ProviderError] = ProviderError) -> ProviderError:
         """The answer is not what it should be."""
@@ -215,14 +238,18 @@ class Endpoint:
                 raise body.failure from None
             raise self.lost(repr(exc), paid=paid) from None
 
-    async def _refused(self, response: aiohttp.ClientResponse, source: Source, *, paid: bool) -> MediagenError:
+    async def _refused(
+        self, response: aiohttp.ClientResponse, source: Source, *, paid: bool, about_request: bool | None
+    ) -> MediagenError:
         body = bytearray()
         try:
             async for chunk in chunks_of(Limited(source, _MAX_COMPLAINT)):
                 body += chunk
         except (FetchFailed, TooLarge):
             body.clear()  # the status says enough
-        return refusal(self.name, response.status, response.headers, bytes(body), paid=paid)
+        return refusal(
+            self.name, response.status, response.headers, bytes(body), paid=paid, about_request=about_request
+        )
 
 
 def quoted(text: str) -> str:

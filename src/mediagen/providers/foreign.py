@@ -2,7 +2,8 @@
 
 What JSON does not have, but writers put into it all the same (NaN, Infinity), and numbers that are beyond a double
 become None; halves of surrogate pairs, which no UTF-8 can hold, become question marks. A paid result is not thrown away
-for what stands beside it.
+for what stands beside it: null, or a value of another type, where an object, a list or a text should be, reads as an
+empty one (``as_object``, ``as_list``, ``as_text``).
 """
 
 from __future__ import annotations
@@ -36,3 +37,30 @@ def plain(value: Any) -> Any:
     if isinstance(value, int):
         return value if -_MOST < value < _MOST else None
     return value
+
+
+def as_object(value: object) -> dict[str, Any]:
+    """``value`` if it is an object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: object) -> list[Any]:
+    """``value`` if it is a list, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def as_text(value: object) -> str:
+    """``value`` if it is a text, else an empty one."""
+    return value if isinstance(value, str) else ""
+
+
+def as_whole(value: object) -> int | None:
+    """``value`` if it is a whole number, else None."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def as_id(value: object) -> str | None:
+    """The id of a job, which some write as a number; None where there is none."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) and value.strip() else None

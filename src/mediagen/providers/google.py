@@ -12,11 +12,13 @@ the requests of its own client library.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, ClassVar, Final
 
-from mediagen.core.errors import ContentRefused, InvalidRequest, MediagenError, OutcomeUnknown, ProviderError
+from mediagen.core.errors import InvalidRequest, MediagenError, OutcomeUnknown, ProviderError
 from mediagen.providers.base import (
     About,
     Answer,
@@ -36,8 +38,10 @@ from mediagen.providers.base import (
     VideoRequest,
 )
 from mediagen.providers.bodies import InBase64, json_body
+from mediagen.providers.complaints import Complaint, reasons_in, said_in
 from mediagen.providers.endpoint import quoted
-from mediagen.providers.faults import Complaint, failure, said_in
+from mediagen.providers.faults import failure, nothing_made
+from mediagen.providers.foreign import as_id, as_list, as_object, as_whole
 from mediagen.providers.shapes import ratio_of, resolution_of, whole_seconds
 from mediagen.providers.vendor import Vendor
 from mediagen.providers.words import percent_of
@@ -47,10 +51,17 @@ _INTERACTIONS: Final = "interactions:"
 _IMAGE_RATIOS: Final = ("1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9")
 _VIDEO_RATIOS: Final = ("16:9", "9:16")
 _VIDEO_SIDES: Final = {720: "720p", 1080: "1080p", 2160: "4k"}
+_PART: Final = ("candidates", "*", "content", "parts", "*")
 _IN_CONTENT: Final[tuple[Pointer, ...]] = (
-    ("candidates", "*", "content", "parts", "*", "inlineData", "data"),
+    (*_PART, "inlineData", "data"),
+    (*_PART, "inline_data", "data"),
     ("predictions", "*", "bytesBase64Encoded"),
+    ("predictions", "*", "bytes_base64_encoded"),
 )
+_LINKS_OF_CONTENT: Final[tuple[Pointer, ...]] = ((*_PART, "fileData", "fileUri"), (*_PART, "file_data", "file_uri"))
+_DRAFT_BEGUN: Final = re.compile(rb'"thought"\s*:\s*true\s*,[^{}]*"inline_?[dD]ata"\s*:\s*\{[^{}]*\Z')
+"""The text of a document up to the data of a picture that is known to be a draft."""
+_DRAFT_TAIL: Final = 4096
 _IN_OPERATION: Final[tuple[Pointer, ...]] = (
     ("response", "videos", "*", "bytesBase64Encoded"),
     ("response", "generateVideoResponse", "generatedSamples", "*", "video", "encodedVideo"),
@@ -59,9 +70,14 @@ _LINKS_OF_OPERATION: Final[tuple[Pointer, ...]] = (
     ("response", "generateVideoResponse", "generatedSamples", "*", "video", "uri"),
     ("response", "generatedVideos", "*", "video", "uri"),
 )
+_ECHOED: Final[tuple[Pointer, ...]] = (("input", "*", "content", "*", "data"), ("input", "*", "data"))
+"""Pictures of the request that an answer repeats."""
 _IN_STEPS: Final[tuple[Pointer, ...]] = (("steps", "*", "content", "*", "data"), ("outputs", "*", "data"))
 _LINKS_OF_STEPS: Final[tuple[Pointer, ...]] = (("steps", "*", "content", "*", "uri"), ("outputs", "*", "uri"))
-_BLOCKED: Final = ("SAFETY", "PROHIBITED", "BLOCKLIST", "RECITATION", "SPII")
+_GIVEN_BACK: Final = frozenset({"user_input", "thought", "reasoning"})
+"""Steps of an interaction that are no results: what was sent, and drafts."""
+_RPC: Final = {3: "INVALID_ARGUMENT", 7: "PERMISSION_DENIED", 8: "RESOURCE_EXHAUSTED", 16: "UNAUTHENTICATED"}
+"""Codes of ``google.rpc.Status`` in an operation, as its names."""
 
 _IMAGES: Final = ImageAbilities(max_inputs=14)
 _VIDEOS: Final = VideoAbilities(seconds=(4, 6, 8), inputs=frozenset({"first_frame", "last_frame", "reference"}))
@@ -107,27 +123,33 @@ class Google(Vendor):
         path, body = f"/models/{request.model}:{verb}", json_body(self._prepared(request))
         async with (
             self._endpoint.open("POST", path, body, paid=True) as reply,
-            self._answer(reply, self._read_content, media=_IN_CONTENT) as answer,
+            self._answer(
+                reply,
+                self._read_content,
+                media=_IN_CONTENT,
+                links=_LINKS_OF_CONTENT,
+                wanted="image",
+                unwanted=_is_draft_begun,
+            ) as answer,
         ):
             yield answer
 
-    def _read_content(self, document: Any, about: About, found: int) -> None:
+    def _read_content(self, document: Any, about: About, found: Sequence[Pointer]) -> None:
+        """Drafts that only the end of their part shows to be such are withdrawn."""
         if not isinstance(document, dict):
             raise ProviderError(f"{self.name} answered something else than a JSON object")
-        if isinstance(usage := document.get("usageMetadata"), dict):
+        if isinstance(usage := document.get("usageMetadata", document.get("usage_metadata")), dict):
             about.usage = Usage(usage)
-        if found:
-            return
-        reasons = [str((document.get("promptFeedback") or {}).get("blockReason") or "")]
-        for each in (*document.get("candidates", ()), *document.get("predictions", ())):
-            reasons += [str(each.get(name) or "") for name in ("finishReason", "finishMessage", "raiFilteredReason")]
-        said = " ".join(reason for reason in reasons if reason)[:300]
-        filtered = any(
-            isinstance(each, dict) and each.get("raiFilteredReason") for each in document.get("predictions", ())
+        about.withdrawn.update(
+            index for index, place in enumerate(found) if _object_at(document, place[:-2]).get("thought") is True
         )
-        if filtered or any(word in said.upper() for word in _BLOCKED):
-            raise ContentRefused(f"{self.name} refuses the content: {said}", provider=self.name)
-        raise ProviderError(f"{self.name} answered without a picture{': ' + said if said else ''}", provider=self.name)
+        if len(found) > len(about.withdrawn):
+            return
+        said = reasons_in(document)
+        feedback = as_object(document.get("promptFeedback", document.get("prompt_feedback")))
+        if feedback.get("blockReason") or feedback.get("block_reason"):
+            said = replace(said, codes=("PROMPT_BLOCKED", *said.codes))
+        raise nothing_made(self.name, "a picture", said)
 
     # -- operations
 
@@ -141,59 +163,68 @@ class Google(Vendor):
             raise InvalidRequest(f"{request.model} makes pictures in one call")
         async with self._endpoint.open("POST", path, json_body(self._prepared(request)), paid=True) as reply:
             document = await reply.document()
-        name = (document.get("name") or document.get("id")) if isinstance(document, dict) else None
-        if not isinstance(name, str) or not name:
+            document = as_object(document)
+        name = as_id(document.get("name")) or as_id(document.get("id"))
+        if name is None:
+            if document.get("error"):
+                raise failure(self.name, _said_in(document))
             raise OutcomeUnknown(f"{self.name} took it on, but named no id for it", provider=self.name)
         return Operation(self.name, request.model, making, name)
 
     async def poll(self, operation: Operation, /) -> Status:
-        media = (*_IN_OPERATION, *_LINKS_OF_OPERATION, *_IN_STEPS, *_LINKS_OF_STEPS)
-        document, found = await self._skim(_path_of(operation), media)
+        media = (*_IN_OPERATION, *_LINKS_OF_OPERATION, *_IN_STEPS, *_LINKS_OF_STEPS, *_ECHOED)
+        async with self._endpoint.open("GET", _path_of(operation)) as reply:
+            document, found = await self._skim(reply, media)
         if operation.model.startswith(_INTERACTIONS):
             return self._status_of_interaction(operation, document)
-        if not document.get("done"):
+        if document.get("done") not in (True, "true"):
             metadata = document.get("metadata")
-            percent = percent_of(metadata.get("progressPercent")) if isinstance(metadata, dict) else None
-            return Status(Phase.RUNNING, operation, percent=percent)
+            if "done" not in document and "name" not in document and not isinstance(metadata, dict):
+                self._phase_of(document, document.get("status"))  # raises: this is no operation
+            return Status(Phase.RUNNING, operation, percent=percent_of(as_object(metadata).get("progressPercent")))
         if error := self._error_of(document, found):
             return Status(Phase.FAILED, operation, error=error)
         return Status(Phase.COMPLETED, operation)
 
-    def _error_of(self, document: Mapping[str, Any], found: int) -> MediagenError | None:
-        if document.get("error"):
-            return failure(self.name, said_in(document))
-        if found:
-            return None
-        response = document.get("response")
-        response = response if isinstance(response, dict) else {}
-        inner = response.get("generateVideoResponse")
-        about = inner if isinstance(inner, dict) else response
-        if about.get("raiMediaFilteredCount"):
-            reasons = "; ".join(str(reason) for reason in about.get("raiMediaFilteredReasons") or ())[:300]
-            return ContentRefused(f"{self.name} filtered all that was made: {reasons}", provider=self.name)
-        return ProviderError(f"{self.name} is done, but there is no film", provider=self.name)
+    def _error_of(
+        self, document: Mapping[str, Any], found: Sequence[Pointer], what: str = "a film"
+    ) -> MediagenError | None:
+        if document.get("error") and not found:
+            return failure(self.name, _said_in(document))
+        return None if found else nothing_made(self.name, what, reasons_in(document))
 
     def _status_of_interaction(self, operation: Operation, document: Mapping[str, Any]) -> Status:
-        phase = self._words.phase(document.get("status"))
-        error = None
-        if phase is Phase.FAILED:
-            errors = document.get("errors")
-            own = errors[0] if isinstance(errors, list) and errors else document.get("error")
-            word = Complaint(f"status {document.get('status')}", str(document.get("status")))
-            error = failure(self.name, said_in({"error": own}) if own else word)
+        phase = self._phase_of(document, document.get("status"))
         usage = document.get("usage")
-        return Status(phase, operation, error=error, usage=Usage(usage) if isinstance(usage, dict) else None)
+        return Status(
+            phase,
+            operation,
+            error=self._failed({**document, "error": document.get("errors") or document.get("error")})
+            if phase is Phase.FAILED
+            else None,
+            usage=Usage(usage) if isinstance(usage, dict) else None,
+        )
 
     @asynccontextmanager
     async def fetch(self, operation: Operation, /) -> AsyncIterator[Answer]:
-        def check(document: Any, about: About, found: int) -> None:
-            if not found and (error := self._error_of(document if isinstance(document, dict) else {}, found)):
+        what = "a picture" if operation.making is Making.IMAGE else "a film"
+
+        def check(document: Any, about: About, found: Sequence[Pointer]) -> None:
+            about.withdrawn.update(
+                index
+                for index, place in enumerate(found)
+                if place[0] == "steps" and _object_at(document, place[:2]).get("type") in _GIVEN_BACK
+            )
+            results = [place for index, place in enumerate(found) if index not in about.withdrawn]
+            if error := self._error_of(as_object(document), results, what):
                 raise error
 
         media, links = (*_IN_OPERATION, *_IN_STEPS), (*_LINKS_OF_OPERATION, *_LINKS_OF_STEPS)
         async with (
             self._endpoint.open("GET", _path_of(operation)) as reply,
-            self._answer(reply, check, media=media, links=links, wanted=str(operation.making)) as answer,
+            self._answer(
+                reply, check, media=media, links=links, passed=_ECHOED, wanted=str(operation.making)
+            ) as answer,
         ):
             yield answer
 
@@ -203,6 +234,23 @@ class Google(Vendor):
             return False
         await self._endpoint.call("POST", f"/interactions/{quoted(operation.id)}/cancel", {})
         return True
+
+
+def _is_draft_begun(text: bytes) -> bool:
+    return _DRAFT_BEGUN.search(text[-_DRAFT_TAIL:]) is not None
+
+
+def _object_at(document: Any, place: Pointer) -> dict[str, Any]:
+    for token in place:
+        document = (as_list(document)[int(token) :] or [None])[0] if token.isdigit() else as_object(document).get(token)
+    return as_object(document)
+
+
+def _said_in(document: Mapping[str, Any]) -> Complaint:
+    """The complaint of an operation, whose code is a number of ``google.rpc.Code``."""
+    said = said_in(document)
+    name = _RPC.get(as_whole(as_object(document.get("error")).get("code")) or 0)
+    return replace(said, codes=(*said.codes, name)) if name else said
 
 
 def _path_of(operation: Operation) -> str:

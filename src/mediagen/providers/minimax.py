@@ -8,24 +8,13 @@ Source: MiniMax API documentation, video and image generation, as read on 2026-1
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
-from mediagen.core.errors import (
-    ContentRefused,
-    InvalidRequest,
-    MediagenError,
-    OutcomeUnknown,
-    ProviderBudgetSpent,
-    ProviderError,
-    ProviderKeyRefused,
-    ProviderRateLimited,
-    ProviderUnavailable,
-)
-from mediagen.core.redaction import redact_text
+from mediagen.core.errors import InvalidRequest, OutcomeUnknown, ProviderError, ProviderUnavailable
 from mediagen.providers.base import (
     About,
     Answer,
@@ -42,24 +31,15 @@ from mediagen.providers.base import (
     VideoRequest,
 )
 from mediagen.providers.bodies import InBase64, json_body
+from mediagen.providers.complaints import Complaint, reasons_in, said_in
 from mediagen.providers.endpoint import quoted
-from mediagen.providers.faults import Complaint, failure, said_in
+from mediagen.providers.faults import failure, nothing_made
+from mediagen.providers.foreign import as_id, as_object, as_whole
+from mediagen.providers.meanings import CODES, Meaning
 from mediagen.providers.shapes import ratio_of, resolution_of, whole_seconds
 from mediagen.providers.vendor import Vendor
+from mediagen.streams.jsonfield import Pointer
 
-_ERRORS: Final[Mapping[int, type[MediagenError]]] = {
-    1002: ProviderRateLimited,
-    1004: ProviderKeyRefused,
-    1008: ProviderBudgetSpent,
-    1013: ProviderUnavailable,
-    1024: ProviderUnavailable,
-    1026: ContentRefused,
-    1027: ContentRefused,
-    1039: ProviderRateLimited,
-    2013: InvalidRequest,
-    2049: ProviderKeyRefused,
-}
-"""``base_resp.status_code``: rate, key, money, fault, fault, prompt, result, tokens a minute, parameter, key."""
 _TIMED_OUT: Final = 1001
 _V1_SIDES: Final = {512: "512P", 720: "720P", 768: "768P", 1080: "1080P"}
 _V2_SIDES: Final = {768: "768P", 1440: "2K"}
@@ -115,11 +95,11 @@ class MiniMax(Vendor):
         ):
             yield answer
 
-    def _read_images(self, document: Any, about: About, found: int) -> None:
-        self._check(document, paid=True)
-        if found == 0:
-            raise ProviderError(f"{self.name} answered without a picture")
-        about.usage = Usage({"images": found})
+    def _read_images(self, document: Any, about: About, found: Sequence[Pointer]) -> None:
+        if not found:
+            self._check(document, paid=True)
+            raise nothing_made(self.name, "a picture", reasons_in(document))
+        about.usage = Usage({"images": len(found)})
 
     # -- films
 
@@ -131,10 +111,12 @@ class MiniMax(Vendor):
             document = await reply.document()
         if isinstance(document, dict):
             self._check(document, paid=True)
-        task_id = document.get("task_id") if isinstance(document, dict) else None
-        if not isinstance(task_id, str | int) or not task_id:
+        task_id = as_id(as_object(document).get("task_id"))
+        if task_id is None:
+            if as_object(document).get("error"):
+                raise failure(self.name, _said_in(document))
             raise OutcomeUnknown(f"{self.name} took the film on, but named no id for it", provider=self.name)
-        return Operation(self.name, request.model, Making.VIDEO, str(task_id))
+        return Operation(self.name, request.model, Making.VIDEO, task_id)
 
     async def poll(self, operation: Operation, /) -> Status:
         return await (self._poll_v2 if _is_v2(operation.model) else self._poll_v1)(operation)
@@ -142,58 +124,41 @@ class MiniMax(Vendor):
     async def _poll_v1(self, operation: Operation) -> Status:
         path = "/v1/query/video_generation"
         document = await self._endpoint.call("GET", path, query={"task_id": operation.id})
-        phase = self._words.phase(document.get("status"))
-        if phase is Phase.FAILED:
-            said = document.get("base_resp")
-            message = said.get("status_msg") if isinstance(said, dict) else None
-            return Status(phase, operation, error=self._failed(said, message))
+        if self._words.phase(document.get("status")) is Phase.FAILED:
+            return Status(Phase.FAILED, operation, error=self._failed(document))
         self._check(document)
-        file_id = document.get("file_id")
-        if file_id:
-            operation = replace(operation, state={"file_id": str(file_id)})
+        phase = self._phase_of(document, document.get("status"))
+        if file_id := as_id(document.get("file_id")):
+            operation = replace(operation, state={"file_id": file_id})
         return Status(phase, operation)
-
-    def _failed(self, said: object, message: object) -> MediagenError:
-        code = said.get("status_code") if isinstance(said, dict) else None
-        if isinstance(code, int) and _ERRORS.get(code) is ContentRefused:
-            return ContentRefused(f"{self.name} refuses the content", provider=self.name, vendor_code=code)
-        words = message if isinstance(message, str) and message.lower() not in ("", "success") else ""
-        return failure(self.name, Complaint(redact_text(words)[:500]))
 
     async def _poll_v2(self, operation: Operation) -> Status:
         task = await self._task(operation)
-        phase = self._words.phase(task.get("status"))
-        error = None
-        if phase is Phase.FAILED:
-            said = said_in(task) if task.get("error") else Complaint(f"status {task.get('status')}")
-            own = task.get("error")
-            error = self._failed({"status_code": own.get("code")} if isinstance(own, dict) else None, said.message)
+        phase = self._phase_of(task, task.get("status"))
+        error = self._failed({**task, "error": _with_number(task.get("error"))}) if phase is Phase.FAILED else None
         usage = task.get("usage")
         return Status(phase, operation, error=error, usage=Usage(usage) if isinstance(usage, dict) else None)
 
     async def _task(self, operation: Operation) -> dict[str, Any]:
         document = await self._endpoint.call("GET", f"/v2/query/video_generation/{quoted(operation.id)}")
         self._check(document)
-        task = document.get("task")
-        if not isinstance(task, dict):
-            raise ProviderError(f"{self.name} says nothing of the film {operation.id}", provider=self.name)
-        return task
+        return as_object(document.get("task"))
 
     @asynccontextmanager
     async def fetch(self, operation: Operation, /) -> AsyncIterator[Answer]:
         if _is_v2(operation.model):
-            content = (await self._task(operation)).get("content")
-            url = content.get("url") if isinstance(content, dict) else None
+            url = as_object((await self._task(operation)).get("content")).get("url")
         else:
             file_id = operation.state.get("file_id")
             if not file_id:
                 file_id = (await self._poll_v1(operation)).operation.state.get("file_id", "")
             document = await self._endpoint.call("GET", "/v1/files/retrieve", query={"file_id": str(file_id)})
             self._check(document)
-            file = document.get("file")
-            url = file.get("download_url") if isinstance(file, dict) else None
+            url = as_object(document.get("file")).get("download_url")
         if not isinstance(url, str) or not url:
-            raise ProviderError(f"{self.name} has no film for {operation.id}", provider=self.name)
+            raise ProviderError(
+                f"{self.name} has no film for {operation.id}", provider=self.name, status=HTTPStatus.NOT_FOUND
+            )
         yield self._one_link(url, About(), media_type="video/mp4")
 
     async def cancel(self, operation: Operation, /) -> bool:
@@ -203,20 +168,43 @@ class MiniMax(Vendor):
     def _check(self, document: Any, *, paid: bool = False) -> None:
         """Raise what ``base_resp`` says; v2 puts its refusals into HTTP, but may have it too."""
         if not isinstance(document, dict):
-            raise ProviderError(f"{self.name} answered something else than a JSON object")
-        said = document.get("base_resp")
-        if not isinstance(said, dict) or not (code := said.get("status_code")):
+            raise self._endpoint.no_object(paid=paid)
+        number = _number_in(document)
+        if number is None:
             return
-        words = redact_text(str(said.get("status_msg", "")))[:500]
-        about: dict[str, Any] = {"provider": self.name, "vendor_code": code, "status": HTTPStatus.OK}
-        if code == _TIMED_OUT and paid:
+        said = said_in({"base_resp": document["base_resp"]})
+        about: dict[str, Any] = {"provider": self.name, "vendor_code": number, "status": HTTPStatus.OK}
+        if number == _TIMED_OUT and paid:
             raise OutcomeUnknown(f"{self.name} timed out within; it may be doing the work, and charge for it", **about)
-        error = ProviderUnavailable if code == _TIMED_OUT else _ERRORS.get(code, ProviderError)
-        if error is InvalidRequest and not paid:
-            error = ProviderError
-        if error is ProviderKeyRefused:
-            raise error(f"{self.name} does not take the key of this server", **about)
-        raise error(f"{self.name} refuses: {words} ({code})", **about)
+        meaning = CODES.get(f"baseresp{number}")
+        if meaning is Meaning.FAULT:
+            raise ProviderUnavailable(f"{self.name} refuses: {said.message} ({number})", **about)
+        if meaning is Meaning.REQUEST and not paid:  # there is no such job or file: of a new one that may change
+            about["status"] = HTTPStatus.NOT_FOUND
+            raise ProviderError(f"{self.name} refuses: {said.message} ({number})", **about)
+        if meaning is None:
+            raise ProviderError(f"{self.name} refuses: {said.message} ({number})", **about)
+        raise failure(self.name, said, vendor_code=number, status=HTTPStatus.OK)
+
+
+def _number_in(document: Mapping[str, Any]) -> int | None:
+    """The code of a refusal; None: there is none."""
+    code = as_object(document.get("base_resp")).get("status_code")
+    try:
+        return int(code or 0) or None
+    except (TypeError, ValueError):
+        return None
+
+
+def _with_number(error: object) -> object:
+    """An error of v2, its number as one of ``base_resp``."""
+    code = as_object(error).get("code")
+    is_number = as_whole(code) is not None or (isinstance(code, str) and code.isascii() and code.isdigit())
+    return {**as_object(error), "code": f"base_resp.{code}"} if is_number else error
+
+
+def _said_in(document: Mapping[str, Any]) -> Complaint:
+    return said_in({**document, "error": _with_number(document.get("error"))})
 
 
 def _is_v2(model: str) -> bool:

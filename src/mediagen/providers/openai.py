@@ -7,19 +7,19 @@ Source: OpenAI API reference, images and videos, as read on 2026-11-20; the engi
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
-from mediagen.core.errors import InvalidRequest, OutcomeUnknown, ProviderError
+import structlog
+
+from mediagen.core.errors import InvalidRequest, MediagenError, OutcomeUnknown, ProviderError
 from mediagen.providers.base import (
     About,
     Answer,
-    Content,
     ImageAbilities,
     ImageRequest,
-    Made,
     Making,
     Model,
     Operation,
@@ -31,19 +31,23 @@ from mediagen.providers.base import (
     VideoRequest,
 )
 from mediagen.providers.bodies import Body, InBase64, form_body, json_body
-from mediagen.providers.endpoint import Reply, quoted
-from mediagen.providers.events import Events
-from mediagen.providers.faults import Complaint, failure, said_in
-from mediagen.providers.foreign import plain
+from mediagen.providers.complaints import reasons_in, said_in
+from mediagen.providers.endpoint import quoted
+from mediagen.providers.faults import failure, nothing_made
+from mediagen.providers.foreign import as_id, as_list, as_object, as_text, as_whole
+from mediagen.providers.picture_stream import PictureStream
 from mediagen.providers.spending import amount_of
 from mediagen.providers.vendor import Vendor
 from mediagen.providers.words import percent_of
-from mediagen.streams.embedded_many import EmbeddedField, EmbeddedFields
-from mediagen.streams.sources import ChunkSource
+from mediagen.streams.jsonfield import Pointer
+
+log = structlog.get_logger(__name__)
 
 _B64: Final = ("data", "*", "b64_json")
 _URL: Final = ("data", "*", "url")
-_ECHOED: Final = ("created", "background", "output_format", "quality", "size")
+_ECHOED: Final = ("background", "output_format", "quality", "size")
+_LONGEST_PAUSE: Final = 60.0
+"""Seconds between two looks at a job, whatever the provider says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +105,8 @@ class OpenAI(Vendor):
             return Model(name, images=None if is_film else images, videos=videos if is_film else None)
         return Model(name, images=images if quirks.images else None, videos=videos if quirks.videos else None)
 
-    def _prepared(self, request: Request) -> Body:
-        if isinstance(request, VideoRequest):
-            return self._video_body(request)
-        return self._image_body(request, streams=False)
+    def _prepared(self, request: Request) -> dict[str, Any]:
+        return self._video_fields(request) if isinstance(request, VideoRequest) else self._image_fields(request)
 
     # -- pictures
 
@@ -116,15 +118,27 @@ class OpenAI(Vendor):
         async with self._endpoint.open(
             "POST", path, self._image_body(request, streams=streams), paid=True, headers=accept
         ) as reply:
-            if reply.media_type == "text/event-stream":
+            if await reply.is_stream_of_events():
                 about = About()
-                async with aclosing(self._streamed(reply, about)) as results:
+                stream = PictureStream(self.name, self._made, self._read_about)
+                async with aclosing(stream.results(reply.chunks(), about, request.n)) as results:
                     yield Answer(results, about)
             else:
                 async with self._answer(reply, self._read_images, media=[_B64], links=[_URL], one_each=True) as answer:
                     yield answer
 
     def _image_body(self, request: ImageRequest, *, streams: bool) -> Body:
+        fields = self._image_fields(request)
+        if streams:
+            fields = {"stream": True, "partial_images": request.partial_images, **fields}
+        if not request.inputs:
+            return json_body(fields)
+        pictures = [each for each in request.inputs if each.role != "mask"]
+        name = "image" if len(pictures) == 1 else "image[]"
+        files = [("mask" if each.role == "mask" else name, each) for each in request.inputs]
+        return form_body(fields, files)
+
+    def _image_fields(self, request: ImageRequest) -> dict[str, Any]:
         quirks = self._quirks
         fields: dict[str, Any] = {
             "model": request.model,
@@ -142,70 +156,29 @@ class OpenAI(Vendor):
         }
         if quirks.seed_field:
             fields |= {"seed": request.seed, "negative_prompt": request.negative_prompt}
-        if streams:
-            fields |= {"stream": True, "partial_images": request.partial_images}
-        fields = {**{name: value for name, value in fields.items() if value is not None}, **request.extra}
-        if not request.inputs:
-            return json_body(fields)
-        pictures = [each for each in request.inputs if each.role != "mask"]
-        name = "image" if len(pictures) == 1 else "image[]"
-        files = [("mask" if each.role == "mask" else name, each) for each in request.inputs]
-        return form_body(fields, files)
+        return {**{name: value for name, value in fields.items() if value is not None}, **request.extra}
 
-    def _read_images(self, document: Any, about: About, found: int) -> None:
+    def _read_images(self, document: Any, about: About, found: Sequence[Pointer]) -> None:
         if not isinstance(document, dict):
             raise ProviderError(f"{self.name} answered something else than a JSON object")
-        if found == 0:
-            if document.get("error") or document.get("detail"):
-                raise failure(self.name, said_in(document))
-            raise ProviderError(f"{self.name} answered without a picture")
-        about.reported.update({name: document[name] for name in _ECHOED if document.get(name) is not None})
-        about.usage = _usage(document)
-        items = document.get("data")
-        for index, item in enumerate(items if isinstance(items, list) else ()):
-            if isinstance(item, dict) and isinstance(prompt := item.get("revised_prompt"), str):
+        if not found:
+            raise self._without_picture(document)
+        self._read_about(document, about)
+        numbers = [int(place[1]) for place in found if place[1].isdigit()]
+        items = as_list(document.get("data"))
+        for index, number in enumerate(numbers):
+            if number < len(items) and (prompt := as_text(as_object(items[number]).get("revised_prompt"))):
                 about.revised_prompts[index] = prompt
 
-    async def _streamed(self, reply: Reply, about: About) -> AsyncGenerator[Made]:
-        """``image_generation.partial_image`` and ``.completed`` events (``image_edit.`` of edits)."""
-        done = shown = 0
-        events = Events(reply.chunks()).events()
-        try:
-            async for event in events:
-                fields = EmbeddedFields(event.data, [("b64_json",)])
-                try:
-                    places = fields.fields()
-                    field = await self._next(places)
-                    if field is None:
-                        self._refuse_event(plain(fields.document))
-                        continue
-                    is_partial = "partial_image" in event.name or b"partial_image" in fields.rest
-                    # counted: the event's own index stands behind the picture
-                    yield Content(ChunkSource(self._decoded(field)), done, shown if is_partial else None)
-                    await self._next(places)
-                    if is_partial:
-                        shown += 1
-                    else:
-                        done, shown = done + 1, 0
-                        self._read_event(plain(fields.document), about)
-                finally:
-                    await fields.aclose()
-        finally:
-            await events.aclose()
-        if done == 0:
-            raise OutcomeUnknown(f"the stream of {self.name} ended before the picture; it may have charged for it")
+    def _without_picture(self, document: dict[str, Any]) -> MediagenError:
+        """Why an answer has no picture, as far as it says."""
+        if document.get("error") or document.get("detail"):
+            return failure(self.name, said_in(document))
+        return nothing_made(self.name, "a picture", reasons_in(document))
 
-    async def _next(self, places: AsyncIterator[EmbeddedField]) -> EmbeddedField | None:
-        with self._understood():
-            return await anext(places, None)
-
-    def _read_event(self, document: Mapping[str, Any], about: About) -> None:
+    def _read_about(self, document: Mapping[str, Any], about: About) -> None:
         about.usage = _usage(document) or about.usage
-        about.reported.update({name: document[name] for name in _ECHOED if document.get(name) is not None})
-
-    def _refuse_event(self, document: Any) -> None:
-        if isinstance(document, dict) and (document.get("error") or document.get("type") == "error"):
-            raise failure(self.name, said_in(document))
+        about.reported.update({name: text for name in _ECHOED if (text := as_text(document.get(name)))})
 
     # -- films
 
@@ -215,63 +188,68 @@ class OpenAI(Vendor):
         path = f"/videos/{quoted(request.remix_of)}/remix" if request.remix_of else "/videos"
         async with self._endpoint.open("POST", path, self._video_body(request), paid=True) as reply:
             document = await reply.document()
-        job_id = (document.get("id") or document.get("task_id")) if isinstance(document, dict) else None
-        if not isinstance(job_id, str) or not job_id:
-            if isinstance(document, dict) and document.get("error"):
+        job = _job_in(as_object(document))
+        job_id = as_id(job.get("id")) or as_id(job.get("task_id"))
+        if job_id is None:
+            if as_object(document).get("error"):
                 raise failure(self.name, said_in(document))
             raise OutcomeUnknown(f"{self.name} took the film on, but named no id for it", provider=self.name)
         return Operation(self.name, request.model, Making.VIDEO, job_id)
 
     def _video_body(self, request: VideoRequest) -> Body:
-        quirks = self._quirks
+        fields = self._video_fields(request)
         if request.remix_of:
-            return json_body({"prompt": request.prompt, **request.extra})
+            return json_body(fields)
+        first = next(iter(request.inputs), None)
+        if first is not None and self._settings.engine == "generic":
+            return json_body({**fields, "input_reference": {"image_url": InBase64(first)}})
+        if first is not None or self._quirks.videos_as_form:
+            return form_body(fields, [("input_reference", first)] if first else [])
+        return json_body(fields)
+
+    def _video_fields(self, request: VideoRequest) -> dict[str, Any]:
+        if request.remix_of:
+            return {"prompt": request.prompt, **request.extra}
         fields: dict[str, Any] = {
             "model": request.model,
             "prompt": request.prompt,
             "seconds": f"{request.seconds:g}" if request.seconds is not None else None,
             "size": str(request.size) if request.size else None,
         }
-        if quirks.seed_field:
+        if self._quirks.seed_field:
             fields |= {"seed": request.seed, "negative_prompt": request.negative_prompt, "fps": request.fps}
-        fields = {**{name: value for name, value in fields.items() if value is not None}, **request.extra}
-        first = next((each for each in request.inputs if each.role in ("first_frame", "reference", "image")), None)
-        if first is not None and self._settings.engine == "generic":
-            return json_body({**fields, "input_reference": {"image_url": InBase64(first)}})
-        if first is not None or quirks.videos_as_form:
-            return form_body(fields, [("input_reference", first)] if first else [])
-        return json_body(fields)
+        return {**{name: value for name, value in fields.items() if value is not None}, **request.extra}
 
     async def poll(self, operation: Operation, /) -> Status:
         async with self._endpoint.open("GET", f"/videos/{quoted(operation.id)}") as reply:
             document = await reply.document()
             after = reply.headers.get("openai-poll-after-ms", "")
         if not isinstance(document, dict):
-            raise ProviderError(f"{self.name} answered something else than a JSON object")
-        phase = self._words.phase(document.get("status"))
-        error = None
-        if phase is Phase.FAILED:
-            said = said_in(document) if document.get("error") else Complaint(f"status {document.get('status')}")
-            error = failure(self.name, said, operation=operation.id)
+            raise self._endpoint.no_object(paid=False)
+        job = _job_in(document)
+        phase = self._phase_of(job, job.get("status"))
         return Status(
             phase,
-            self._with_url(operation, document),
-            percent=percent_of(document.get("progress")) if phase is Phase.RUNNING else None,
-            queue_position=_whole(document.get("queue_position")),
-            poll_after=int(after) / 1000 if after.isascii() and after.isdigit() else None,
-            error=error,
-            usage=_usage(document) if phase in (Phase.COMPLETED, Phase.FAILED) else None,
+            self._with_url(operation, job),
+            percent=percent_of(job.get("progress")) if phase is Phase.RUNNING else None,
+            queue_position=as_whole(job.get("queue_position")),
+            poll_after=min(int(after[:9]) / 1000, _LONGEST_PAUSE) if after.isascii() and after.isdigit() else None,
+            error=self._failed(job, operation=operation.id) if phase is Phase.FAILED else None,
+            usage=_usage(job) if phase in (Phase.COMPLETED, Phase.FAILED) else None,
         )
 
-    def _with_url(self, operation: Operation, document: Mapping[str, Any]) -> Operation:
-        """Gateways give a URL where OpenAI has ``/content`` alone."""
-        metadata, several = document.get("metadata"), document.get("unsigned_urls") or document.get("urls")
-        url = document.get("url") or (metadata.get("url") if isinstance(metadata, dict) else None)
-        if not url and isinstance(several, list) and several:
-            url = several[0]
-        if not isinstance(url, str) or not url.startswith(("http://", "https://")):
-            return operation
-        return Operation(operation.provider, operation.model, operation.making, operation.id, {"url": url})
+    def _with_url(self, operation: Operation, job: Mapping[str, Any]) -> Operation:
+        """Gateways give a URL where OpenAI has ``/content`` alone; one that cannot be fetched is none."""
+        several = as_list(job.get("unsigned_urls")) or as_list(job.get("urls"))
+        for url in (job.get("url"), as_object(job.get("metadata")).get("url"), *several[:1]):
+            if isinstance(url, str) and url.lower().startswith(("http://", "https://")):
+                try:
+                    self._link(url, 0)
+                except ProviderError as exc:
+                    log.warning("result_link_unusable", provider=self.name, reason=exc.detail)
+                    continue
+                return replace(operation, state={"url": url})
+        return operation
 
     @asynccontextmanager
     async def fetch(self, operation: Operation, /) -> AsyncIterator[Answer]:
@@ -297,5 +275,7 @@ def _usage(document: Mapping[str, Any]) -> Usage | None:
     return Usage(usage, amount_of(usage.get("cost", usage.get("estimated_cost"))))
 
 
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+def _job_in(document: dict[str, Any]) -> dict[str, Any]:
+    """The job in an answer; some gateways put it into ``data``."""
+    inner = as_object(document.get("data"))
+    return inner if "status" not in document and "id" not in document and inner else document

@@ -61,6 +61,8 @@ class Configured:
     provider: Provider
     type: ProviderType
     turns: Turns | None = None
+    unsettled_seconds: float = 0.0
+    """How long a job, or its result right after it is done, may be unknown."""
 
 
 class Providers:
@@ -118,6 +120,10 @@ class Providers:
             raise UnknownModel(f"there is no model {model[:100]!r}{hint}{_known(able)}", param="model")
         return found
 
+    def unsettled_seconds(self, provider: str) -> float:
+        """How long a job of that provider, or its result right after it is done, may be unknown to it."""
+        return self.configured[provider].unsettled_seconds if provider in self.configured else 0.0
+
     def operations_of(self, provider: str) -> RunsOperations:
         """Who runs an operation that was saved. Raises ProviderError when it is not configured any more."""
         found: object = self.configured[provider].provider if provider in self.configured else None
@@ -165,7 +171,9 @@ async def open_providers(
                 offers += [Offer(model.id, builtin, model, each.response_format) for model in builtin.models]
             else:
                 vendor = _vendor(name, each, session)
-                configured.append(Configured(vendor, each.type, Turns(name, each.max_parallel, clock=clock)))
+                configured.append(
+                    Configured(vendor, each.type, Turns(name, each.max_parallel, clock=clock), each.unsettled_seconds)
+                )
                 names = each.named_models or {model.id: model.id for model in vendor.models}
                 by_id = {model.id: model for model in vendor.models}
                 offers += [

@@ -9,8 +9,9 @@ what it knows beside them. Outputs are links that live for an hour. Source: Repl
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, ClassVar, Final
 
 from mediagen.core.errors import OutcomeUnknown, ProviderError
@@ -28,15 +29,28 @@ from mediagen.providers.base import (
     Usage,
     VideoAbilities,
 )
-from mediagen.providers.bodies import InBase64, json_body
+from mediagen.providers.bodies import in_fields, json_body
+from mediagen.providers.complaints import reasons_in, said_in
 from mediagen.providers.endpoint import quoted
-from mediagen.providers.faults import Complaint, failure
-from mediagen.providers.shapes import ratio_of
+from mediagen.providers.faults import failure, nothing_made
+from mediagen.providers.foreign import as_id
+from mediagen.providers.shapes import ratio_of, whole_seconds
 from mediagen.providers.vendor import Vendor
 from mediagen.streams.jsonfield import Pointer
 
 _RATIOS: Final = ("1:1", "16:9", "9:16", "4:3", "3:4", "3:2", "2:3", "21:9", "9:21", "4:5", "5:4")
-_OUTPUT: Final[tuple[Pointer, ...]] = (("output",), ("output", "*"))
+_OUTPUT: Final[tuple[Pointer, ...]] = tuple(("output", *"*" * depth) for depth in range(5))
+"""Links at any depth: models give one, lists, lists of lists, objects of either, with texts among them."""
+_INPUT: Final[tuple[Pointer, ...]] = tuple(("input", *"*" * depth) for depth in range(1, 4))
+"""What was sent is repeated, pictures and all."""
+_SEVERAL: Final = (
+    ("google/nano-banana*", "image_input"),
+    ("bytedance/seedream-*", "image_input"),
+    ("openai/gpt-image-*", "input_images"),
+    ("black-forest-labs/flux-2-*", "input_images"),
+    ("qwen/qwen-image-edit-plus*", "image"),
+)
+"""Models that take several pictures, and the field that does. Source: their schemas on replicate.com, 2026-11-30."""
 _PERCENT: Final = re.compile(r"([0-9]{1,3})%")
 _TAIL: Final = 4000
 """Characters of a log that are looked at."""
@@ -50,51 +64,62 @@ class Replicate(Vendor):
 
     base_url: ClassVar[str] = "https://api.replicate.com/v1"
     known: ClassVar[tuple[Model, ...]] = (
-        Model("black-forest-labs/flux-schnell", images=_IMAGES),
-        Model("black-forest-labs/flux-1.1-pro", images=_IMAGES),
+        Model("black-forest-labs/flux-schnell", images=replace(_IMAGES, max_inputs=1)),
+        Model("black-forest-labs/flux-1.1-pro", images=replace(_IMAGES, max_inputs=1)),
     )
 
     def _unknown(self, name: str) -> Model:
-        return Model(name, _IMAGES, _VIDEOS)
+        several = self._several(name, _SEVERAL) is not None
+        return Model(name, _IMAGES if several else replace(_IMAGES, max_inputs=1), _VIDEOS)
 
     def _prepared(self, request: Request) -> dict[str, Any]:
-        return _inputs(request)
+        return _inputs(request, self._several(request.model, _SEVERAL))
 
     async def submit(self, request: Request, /) -> Operation:
         path, body = _call(request.model)
         body["input"] = self._prepared(request)
         async with self._endpoint.open("POST", path, json_body(body), paid=True) as reply:
-            document = await reply.document()
-        job_id = document.get("id") if isinstance(document, dict) else None
-        if not isinstance(job_id, str) or not job_id:
+            document, _ = await self._skim(reply, (*_OUTPUT, *_INPUT))
+        job_id = as_id(document.get("id"))
+        if job_id is None:
+            if document.get("error") or document.get("detail"):
+                raise failure(self.name, said_in(document))
             raise OutcomeUnknown(f"{self.name} took it on, but named no id for it", provider=self.name)
         making = Making.IMAGE if isinstance(request, ImageRequest) else Making.VIDEO
         return Operation(self.name, request.model, making, job_id)
 
     async def poll(self, operation: Operation, /) -> Status:
-        document, found = await self._skim(f"/predictions/{quoted(operation.id)}", _OUTPUT)
-        phase = self._words.phase(document.get("status"))
-        if phase is Phase.COMPLETED and not found:
-            error = ProviderError(f"{self.name} is done, but there is no output", provider=self.name)
-            return Status(Phase.FAILED, operation, error=error)
+        async with self._endpoint.open("GET", f"/predictions/{quoted(operation.id)}") as reply:
+            document, found = await self._skim(reply, (*_OUTPUT, *_INPUT))
+        phase = self._phase_of(document, document.get("status"))
+        error = None
+        if phase is Phase.FAILED:
+            error = self._failed(document)
+        elif phase is Phase.COMPLETED and not any(place[0] == "output" for place in found):
+            error = nothing_made(self.name, "any output", reasons_in(document))
+            phase = Phase.FAILED
         metrics = document.get("metrics")
         return Status(
             phase,
             operation,
             percent=percent_in(document.get("logs")) if phase is Phase.RUNNING else None,
-            error=failure(self.name, _complaint(document)) if phase is Phase.FAILED else None,
+            error=error,
             usage=Usage(metrics) if isinstance(metrics, dict) and metrics else None,
         )
 
     @asynccontextmanager
     async def fetch(self, operation: Operation, /) -> AsyncIterator[Answer]:
-        def read(document: Any, about: About, found: int) -> None:
-            if not found:
+        def read(document: Any, about: About, found: Sequence[Pointer]) -> None:
+            if found:
+                return
+            said = reasons_in(document, about.texts)
+            if not said.message:
                 raise ProviderError(f"{self.name} has no output (any more)", provider=self.name)
+            raise nothing_made(self.name, f"a link to any {operation.making}", said)
 
         async with (
             self._endpoint.open("GET", f"/predictions/{quoted(operation.id)}") as reply,
-            self._answer(reply, read, links=_OUTPUT) as answer,
+            self._answer(reply, read, links=_OUTPUT, passed=_INPUT, wanted=str(operation.making)) as answer,
         ):
             yield answer
 
@@ -112,8 +137,8 @@ def _call(model: str) -> tuple[str, dict[str, Any]]:
     return f"/models/{name}/predictions", {}
 
 
-def _inputs(request: Request) -> dict[str, Any]:
-    """What most models understand; the rest ignore it."""
+def _inputs(request: Request, several: str | None) -> dict[str, Any]:
+    """What most models understand; the rest ignore it. ``several``: the field that takes several pictures."""
     if isinstance(request, ImageRequest):
         own: dict[str, Any] = {
             "num_outputs": request.n if request.n > 1 else None,
@@ -121,8 +146,7 @@ def _inputs(request: Request) -> dict[str, Any]:
             "output_quality": request.output_compression,
         }
     else:
-        own = {"duration": int(request.seconds) if request.seconds else None, "fps": request.fps}
-    names = {"image": "image", "mask": "mask", "first_frame": "image", "last_frame": "last_frame", "reference": "image"}
+        own = {"duration": whole_seconds(request.seconds), "fps": request.fps}
     fields = {
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,
@@ -131,7 +155,7 @@ def _inputs(request: Request) -> dict[str, Any]:
         "height": request.size.height if request.size else None,
         "aspect_ratio": ratio_of(request.size, _RATIOS) if request.size else None,
         **own,
-        **{names[each.role]: InBase64(each) for each in request.inputs},
+        **in_fields(request, {"mask": "mask", "last_frame": "last_frame"}, "image", several),
     }
     return {name: value for name, value in fields.items() if value is not None} | dict(request.extra)
 
@@ -140,8 +164,3 @@ def percent_in(logs: object) -> int | None:
     """The last percentage in a log: the bars of progress that models print."""
     found = _PERCENT.findall(logs[-_TAIL:]) if isinstance(logs, str) else []
     return min(100, int(found[-1])) if found else None
-
-
-def _complaint(document: dict[str, Any]) -> Complaint:
-    error = document.get("error")
-    return Complaint(error[:500] if isinstance(error, str) and error else f"status {document.get('status')}")

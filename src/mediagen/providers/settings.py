@@ -33,6 +33,15 @@ class ProviderSettings(BaseModel):
     response_format: Literal["both", "url", "b64_json"] = Field(
         default="both", description="how pictures of its models are answered to callers that do not say how"
     )
+    picture_fields: dict[str, str] = Field(
+        default_factory=dict,
+        description="of replicate and fal: the field that takes several pictures, by the vendor's name of the model",
+    )
+    unsettled_seconds: float = Field(
+        default=60.0,
+        ge=0,
+        description="how long a job, or its result once it is done, may be unknown to it (400, 404, 409, 425)",
+    )
     max_parallel: int = Field(
         default=16,
         ge=1,

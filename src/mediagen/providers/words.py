@@ -2,6 +2,7 @@
 
 A gateway that passes ``succeeded`` through where ``completed`` was promised must not turn a finished, paid film into a
 timeout. A word that nobody knows means that it still runs: the caller's deadline bounds that, and the log says it once.
+No word at all, or one that says that there is no such job, tells nothing about how far it is.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from typing import Final
 
 import structlog
 
-from mediagen.core.errors import ProviderUnavailable
 from mediagen.providers.base import Phase
 
 log = structlog.get_logger(__name__)
@@ -20,8 +20,9 @@ _WORDS: Final[dict[Phase, str]] = {
     Phase.RUNNING: "running processing in_progress generating rendering started active requires_continuation",
     Phase.COMPLETED: "completed complete succeeded success successful done finished ready ok",
     Phase.FAILED: "failed failure fail error errored cancelled canceled aborted expired timeout timed_out timedout "
-    "rejected incomplete budget_exceeded requires_action deleted unknown_task moderated",
+    "rejected incomplete budget_exceeded requires_action deleted moderated",
 }
+_UNKNOWN: Final = frozenset({"not_found", "unknown_task", "task_not_found", "job_not_found", "task_not_exist"})
 _PHASES: Final = {word: phase for phase, words in _WORDS.items() for word in words.split()}
 
 
@@ -32,16 +33,11 @@ class Words:
         self._provider = provider
         self._said: set[str] = set()
 
-    def phase(self, word: object) -> Phase:
-        """How far a job is.
-
-        Raises:
-            ProviderUnavailable: there is no word. One such answer is odd, and the job is asked about again; a row of
-                them must not look like a job that runs until its deadline.
-        """
-        if word is None or word == "":
-            raise ProviderUnavailable(f"{self._provider} does not say how far the job is: its answers have no status")
-        plain = str(word).strip().lower().replace(" ", "_").replace("-", "_")[:64]
+    def phase(self, word: object) -> Phase | None:
+        """None: it is no word, or says that there is no such job."""
+        plain = _plain(word)
+        if not plain or plain in _UNKNOWN:
+            return None
         phase = _PHASES.get(plain)
         if phase is not None:
             return phase
@@ -49,6 +45,17 @@ class Words:
             self._said.add(plain)
             log.warning("provider_status_unknown", provider=self._provider, status=plain)
         return Phase.RUNNING
+
+    @staticmethod
+    def is_unknown(word: object) -> bool:
+        """Whether the word says that there is no such job."""
+        return _plain(word) in _UNKNOWN
+
+
+def _plain(word: object) -> str:
+    if isinstance(word, bool) or not isinstance(word, str | int):
+        return ""
+    return str(word).strip().lower().replace(" ", "_").replace("-", "_")[:64]
 
 
 def percent_of(value: object) -> int | None:

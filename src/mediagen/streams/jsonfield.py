@@ -24,8 +24,16 @@ _MAX_KEY: Final = 4096
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|["{}\[\],:]', re.DOTALL)
 """A whole string, or one character of structure; a quote alone begins a string that goes on in the next piece."""
 _STRING_END: Final = re.compile(rb'["\\]')
-_UNICODE_ESCAPE: Final = re.compile(rb"\\u00([0-7][0-9A-Fa-f])")
+_WHOLE_TEXT: Final = re.compile(rb'(?:[^"\\]++|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*+', re.DOTALL)
+"""Text of a string up to its end, or to an escape that is not whole."""
+_ESCAPE_BEGUN: Final = re.compile(rb"\\(?:u[0-9A-Fa-f]{0,3})?")
+_HIGH_AT_END: Final = re.compile(rb"(?<!\\)(?:\\\\)*(\\u[Dd][89ABab][0-9A-Fa-f]{2})\Z")
+_ESCAPE: Final = re.compile(
+    rb"\\(?:u([Dd][89ABab][0-9A-Fa-f]{2}|[0-9A-Fa-f]{4})(?:(?<=u[Dd][89ABab]..)\\u([Dd][C-Fc-f][0-9A-Fa-f]{2}))?|(.))",
+    re.DOTALL,
+)
 _SHORT_ESCAPES: Final = ((rb"\/", b"/"), (rb"\n", b"\n"), (rb"\r", b"\r"), (rb"\t", b"\t"))
+_SHORT: Final = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
 
 def parse_pointer(pointer: str) -> Pointer:
@@ -212,33 +220,56 @@ class JsonFieldScanner:
             raise InvalidRequest(f"a JSON key that is not a string: {exc}") from None
 
     def _field(self, data: bytes | bytearray, position: int, end: int) -> tuple[int, View]:
-        # an escaped quote cannot be part of base64, so the first quote either ends the field or follows a backslash
         quote = data.find(b'"', position, end)
         stop = end if quote < 0 else quote
-        text: View = memoryview(data)[position:stop]
         if self._pending or data.find(b"\\", position, stop) >= 0:
-            text = self._unescape(self._pending + bytes(text), last=quote >= 0)
+            return self._escaped_field(data, position, end)
+        text: View = memoryview(data)[position:stop]
         if quote < 0:
             return end, text
+        self._end_field(data, quote)
+        return quote + 1, text
+
+    def _end_field(self, data: bytes | bytearray, quote: int) -> None:
         self._at = _At.STRUCTURE
         self.complete = True
         self._keep(data, quote, quote + 1)
-        return quote + 1, text
 
-    def _unescape(self, text: bytes, *, last: bool) -> bytes:
+    def _escaped_field(self, data: bytes | bytearray, position: int, end: int) -> tuple[int, View]:
+        """As ``_field``, where something is escaped; an escape that is not whole yet waits for the next piece."""
+        before = len(self._pending)
+        text = self._pending + bytes(memoryview(data)[position:end])
         self._pending = b""
-        if not last:
-            backslash = text.rfind(b"\\", max(0, len(text) - 5))
-            if backslash >= 0 and (len(text) - backslash < 2 or text[backslash + 1] == 0x75):
-                self._pending = text[backslash:]
-                text = text[:backslash]
+        whole = _WHOLE_TEXT.match(text)
+        stop = 0 if whole is None else whole.end()
+        rest = text[stop : stop + 1]
+        if rest == b'"':
+            quote = position + stop - before
+            self._end_field(data, quote)
+            return quote + 1, _unescaped(text[:stop])
+        if rest and not _ESCAPE_BEGUN.fullmatch(text, stop):
+            raise InvalidRequest("an escape in a field that JSON does not have")
+        if (high := _HIGH_AT_END.search(text, max(0, stop - 64), stop)) is not None:
+            stop = high.start(1)  # its other half may be in the next piece
+        self._pending = text[stop:]
+        return end, _unescaped(text[:stop])
+
+
+def _unescaped(text: bytes) -> bytes:
+    """The text of a JSON string (RFC 8259 section 7) as UTF-8; a half of a surrogate pair becomes a question mark."""
+    if b"\\" not in text:
+        return text
+    if rb"\\" not in text:
         for escape, plain in _SHORT_ESCAPES:
             text = text.replace(escape, plain)
-        if rb"\u" in text:
-            text = _UNICODE_ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), text)
-        if b"\\" in text:
-            raise InvalidRequest("an escape in the media field that base64 cannot have")
-        return text
+    return _ESCAPE.sub(_escaped_character, text) if b"\\" in text else text
+
+
+def _escaped_character(found: re.Match[bytes]) -> bytes:
+    if found[3] is not None:
+        return _SHORT.get(found[3], found[3])
+    units = int(found[1], 16).to_bytes(2, "big") + (int(found[2], 16).to_bytes(2, "big") if found[2] else b"")
+    return units.decode("utf-16-be", "replace").encode().replace(b"\xef\xbf\xbd", b"?")
 
 
 class JsonFieldsScanner(JsonFieldScanner):

@@ -132,7 +132,8 @@ class ImageAnswers:
     ) -> None:
         media = encoded.stored(files, self._storage)
         document = self._document(request, body, task, files)
-        about = {name: document[name] for name in ("size", "quality", "background", "output_format", "usage")}
+        told = ("size", "quality", "background", "output_format", "usage", "ignored", "adapted")
+        about = {name: document[name] for name in told}
         for index, picture in enumerate(document["data"]):
             event = {
                 **about,
@@ -179,14 +180,21 @@ class ImageAnswers:
             "data": data,
             "model": result.get("model", ""),
             "task_id": task.id,
-            "size": reported.get("size") or _size_of(files),
-            "quality": reported.get("quality"),
-            "background": reported.get("background"),
-            "output_format": reported.get("output_format"),
+            "size": _text(reported.get("size")) or _size_of(files),
+            "quality": _text(reported.get("quality")),
+            "background": _text(reported.get("background")),
+            "output_format": _text(reported.get("output_format")),
             "usage": result.get("usage"),
             "cost_usd": result.get("cost_usd"),
             "metadata": task.request.get("metadata"),
+            "ignored": result.get("ignored", []),
+            "adapted": result.get("adapted", {}),
         }
+
+
+def _text(value: object) -> str | None:
+    """What a provider reported, if it is a text as it should be."""
+    return value if isinstance(value, str) else None
 
 
 def _size_of(files: Sequence[File]) -> str | None:

@@ -81,3 +81,7 @@ class ImagesAnswer(Said):
     usage: dict[str, Any] | None = None
     cost_usd: float | None = Field(None, description="as the provider says; null: it does not")
     metadata: dict[str, str] | None = None
+    ignored: list[str] = Field([], description="fields of the request that the model has no word for")
+    adapted: dict[str, dict[str, Any]] = Field(
+        {}, description="fields that the provider has other words for, and what it was asked for instead"
+    )

@@ -90,6 +90,10 @@ class VideoView(Said):
     metadata: dict[str, str] | None = None
     usage: dict[str, Any] | None = Field(None, description="what the provider says the work took, in its words")
     cost_usd: float | None = Field(None, description="as the provider says; null: it does not")
+    ignored: list[str] = Field([], description="fields of the request that the model has no word for")
+    adapted: dict[str, dict[str, Any]] = Field(
+        {}, description="fields that the provider has other words for, and what it is asked for instead"
+    )
 
 
 class VideoPage(Said):

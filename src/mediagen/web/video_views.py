@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from pydantic import ValidationError
+
+from mediagen.core.errors import MediagenError
 from mediagen.core.files import File
 from mediagen.core.tasks import Task, TaskStatus
+from mediagen.pipelines.videos import VideoSpec, film_asked_for
+from mediagen.providers.registry import Providers
 from mediagen.tasks.ports import Files
 from mediagen.web.video_shapes import STATUS, VideoError, VideoView, video_id_of
 from mediagen.web.views import Views
@@ -12,7 +19,8 @@ from mediagen.web.views import Views
 class VideoViews:
     """Makes the objects of ``/v1/videos``."""
 
-    def __init__(self, files: Files, views: Views) -> None:
+    def __init__(self, files: Files, views: Views, providers: Providers) -> None:
+        self._providers = providers
         self._files = files
         self._views = views
 
@@ -26,6 +34,7 @@ class VideoViews:
         file = await self.film(task)
         spec, result, error = task.request, task.result or {}, task.error
         percent = task.progress.percent if task.progress is not None else None
+        ignored, adapted = self._told(task)
         done = task.status is TaskStatus.COMPLETED
         return VideoView(
             id=video_id_of(task),
@@ -47,7 +56,20 @@ class VideoViews:
             metadata=spec.get("metadata"),
             usage=result.get("usage"),
             cost_usd=result.get("cost_usd"),
+            ignored=ignored,
+            adapted=adapted,
         )
+
+    def _told(self, task: Task) -> tuple[list[str], dict[str, dict[str, Any]]]:
+        """What becomes of the wishes: as the result says; before there is one, as the provider will have it."""
+        if task.result is not None:
+            return task.result.get("ignored", []), task.result.get("adapted", {})
+        try:
+            offer, request = film_asked_for(VideoSpec(**{**task.request, "inputs": ()}), self._providers)
+        except (MediagenError, ValidationError):
+            return [], {}  # the model is not here any more, or needs a picture
+        told = offer.provider.told(request)
+        return list(told.ignored), {name: dict(instead) for name, instead in told.adapted.items()}
 
 
 def _written(seconds: object) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +27,7 @@ from mediagen.providers.base import (
     Request,
     Size,
     Status,
+    Told,
     Usage,
     VideoAbilities,
     VideoRequest,
@@ -36,6 +37,7 @@ from mediagen.providers.builtin import poster
 from mediagen.providers.builtin.clip import Clip
 from mediagen.providers.builtin.renders import FileSource, Renders
 from mediagen.providers.demands import check
+from mediagen.providers.told import told_of
 from mediagen.streams.base import fill
 from mediagen.streams.sources import ChunkSource
 
@@ -114,6 +116,13 @@ class Builtin:
             _image_size(request)
         else:
             _clip(request)
+
+    def told(self, request: Request, /) -> Told:
+        """As ``Provider.told``."""
+        told = told_of(request, _drawn_by)
+        if "style" in request.extra:  # films have no such field; pictures may not have it here either
+            told = replace(told, ignored=(*told.ignored, "style"))
+        return told
 
     # -- pictures
 
@@ -230,6 +239,20 @@ def _encoded(image: pyvips.Image, request: ImageRequest) -> bytes:
     suffix = {"jpeg": ".jpg", "webp": ".webp"}.get(request.output_format or "png", ".png")
     data: bytes = image.write_to_buffer(suffix, **options)
     return data
+
+
+def _drawn_by(request: Request) -> dict[str, Any]:
+    """What of a request is drawn by."""
+    if not isinstance(request, ImageRequest):
+        return {"size": str(request.size), "seconds": request.seconds, "fps": request.fps, "seed": request.seed}
+    compressed = request.output_format in ("jpeg", "webp")
+    return {
+        "size": str(request.size),
+        "background": request.background,
+        "output_format": request.output_format,
+        "output_compression": request.output_compression if compressed else None,
+        "seed": request.seed,
+    }
 
 
 def _image_size(request: ImageRequest) -> Size:
