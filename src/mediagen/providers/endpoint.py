@@ -99,7 +99,7 @@ class Reply:
     async def is_stream_of_events(self) -> bool:
         """Whether the body is server-sent events, by its first bytes where they tell, else by its type."""
         head = (await self._peek(8)).removeprefix(b"\xef\xbb\xbf").lstrip()
-        if head.startswith((b"{", b"[", b"<")):
+        if head.startswith((b"{", b"[")):
             return False
         return self.media_type == "text/event-stream" or head.startswith((b"data:", b"event:", b"id:", b":"))
 

@@ -41,7 +41,7 @@ from mediagen.providers.bodies import InBase64, json_body
 from mediagen.providers.complaints import Complaint, reasons_in, said_in
 from mediagen.providers.endpoint import quoted
 from mediagen.providers.faults import failure, nothing_made
-from mediagen.providers.foreign import as_id, as_list, as_object, as_whole
+from mediagen.providers.foreign import as_id, as_list, as_object, as_text, as_whole
 from mediagen.providers.shapes import ratio_of, resolution_of, whole_seconds
 from mediagen.providers.vendor import Vendor
 from mediagen.providers.words import percent_of
@@ -213,7 +213,7 @@ class Google(Vendor):
             about.withdrawn.update(
                 index
                 for index, place in enumerate(found)
-                if place[0] == "steps" and _object_at(document, place[:2]).get("type") in _GIVEN_BACK
+                if place[0] == "steps" and as_text(_object_at(document, place[:2]).get("type")) in _GIVEN_BACK
             )
             results = [place for index, place in enumerate(found) if index not in about.withdrawn]
             if error := self._error_of(as_object(document), results, what):

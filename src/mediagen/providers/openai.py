@@ -242,7 +242,7 @@ class OpenAI(Vendor):
         """Gateways give a URL where OpenAI has ``/content`` alone; one that cannot be fetched is none."""
         several = as_list(job.get("unsigned_urls")) or as_list(job.get("urls"))
         for url in (job.get("url"), as_object(job.get("metadata")).get("url"), *several[:1]):
-            if isinstance(url, str) and url.lower().startswith(("http://", "https://")):
+            if isinstance(url, str) and url.strip().lower().startswith(("http://", "https://")):
                 try:
                     self._link(url, 0)
                 except ProviderError as exc:

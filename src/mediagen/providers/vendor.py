@@ -146,7 +146,8 @@ class Vendor(ABC):
         """A result behind a URL, absolute or relative to the base URL. Raises ProviderError."""
         base = str(self._endpoint.origin.base_url)
         try:
-            whole = check_text(urljoin(base, url.strip().replace(" ", "%20")))
+            url = url.strip().replace(" ", "%20")
+            whole = check_text(url if "://" in url.partition("?")[0] else urljoin(base, url))
             trusted = self._endpoint.origin if self._endpoint.origin.covers(whole) else None
         except (MediagenError, ValueError) as exc:
             reason = exc.detail if isinstance(exc, MediagenError) else str(exc)
