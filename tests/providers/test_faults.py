@@ -302,7 +302,7 @@ def test_the_kind_of_a_fault_in_a_header_of_fal() -> None:
 def test_a_result_can_refuse_the_request_without_being_paid() -> None:
     detail = {"detail": [{"loc": ["body", "size"], "msg": "too big", "type": "value_error"}]}
 
-    refused = said(422, detail, paid=False, about_request=True)
+    refused = said(422, detail, paid=False, of_result=True)
 
     assert type(refused) is REQUEST
     assert refused.context["param"] == "size"

@@ -37,7 +37,7 @@ def shop(api: VendorServer) -> Shop:
 async def house(start: Start, shop: Shop) -> House:
     """A server with a model of each kind at every vendor, room for all at once, and little patience."""
     providers = {
-        name: {**each, "models": [*each["models"], *MORE.get(name, ())], "stall_seconds": 2.0}
+        name: {**each, "models": [*each["models"], *MORE.get(name, ())], "stall_seconds": 2.0, "unsettled_seconds": 5.0}
         for name, each in shop.settings().items()
         if "deaf" not in name
     }
@@ -194,13 +194,17 @@ async def made(house: House, vendor: str, name: str) -> dict[str, Any]:
 
 async def test_a_look_in_vain_loses_no_film(house: House, shop: Shop) -> None:
     """What begins is paid for; a page of somebody in between, while it is looked after, is no end of it."""
-    vain = (Say("<html>busy", media_type="text/html"), Say(""), Say("busy", 503))
+    vain = (Say("<html>busy", media_type="text/html"), Say("{}"), Say("busy", 503), Say("who?", 404))
     for vendor in VENDORS:
-        shop.hang(f"{vendor}-polled", "poll", *vain, Say({}))
+        shop.hang(f"{vendor}-polled", "poll", *vain)
+    vain = (Say("<html>busy", media_type="text/html"), Say("busy", 503), Say("not yet", 400), Say("not yet", 404))
     for vendor in ("minimax", "fal"):
         shop.hang(f"{vendor}-fetched", "link", *vain)
+    for vendor in VENDORS:
+        shop.hang(f"{vendor}-early", "result", Say("not yet", 404), Say("not yet", 425))
 
     names = [f"{vendor}-polled" for vendor in VENDORS] + ["minimax-fetched", "fal-fetched"]
+    names += [f"{vendor}-early" for vendor in VENDORS]
     films = await asyncio.gather(*(made(house, name.partition("-")[0], name) for name in names))
 
     assert [film["error"] for film in films] == [None] * len(names)
@@ -217,7 +221,7 @@ async def test_what_cannot_be_kept_is_the_providers_fault(house: House, tmp_path
         "large": Say(big, media_type="video/mp4"),
         "endless": Say(big[:99], media_type="video/mp4", endless=bytes(65536)),
         "empty": Say(b"", media_type="video/mp4"),
-        "forbidden": Say("no", 400),
+        "forbidden": Say("no", 401),
     }
     for name, say in results.items():
         shop.hang(f"openai-{name}", "result", *[say] * 3)

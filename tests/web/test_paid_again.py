@@ -28,7 +28,13 @@ def vendor() -> Iterator[VendorServer]:
 
 @pytest.fixture
 async def house(start: Start, vendor: VendorServer) -> House:
-    account = {"type": "openai", "engine": "generic", "base_url": f"{vendor.url}/v1", "models": ["m"]}
+    account = {
+        "type": "openai",
+        "engine": "generic",
+        "base_url": f"{vendor.url}/v1",
+        "models": ["m"],
+        "unsettled_seconds": 0.1,
+    }
     return await start(real=True, fetch={"attempts": 1}, providers={"paid": account})
 
 

@@ -153,11 +153,11 @@ class Endpoint:
         paid: bool = False,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-        about_request: bool | None = None,
+        of_result: bool = False,
     ) -> AsyncIterator[Reply]:
         """A call whose answer is read while it arrives; raises as ``call``.
 
-        ``about_request``: as ``faults.refusal``.
+        ``of_result``: as ``faults.refusal``.
         """
         response = await self._request(method, self.url(path, query), body, headers or {}, paid=paid)
         sized: _Sized | None = None
@@ -172,7 +172,7 @@ class Endpoint:
                         raise self.unreadable(exc.detail) from None
                     raise refusal(self.name, response.status, response.headers, b"", paid=paid) from None
             if response.status >= 300:
-                raise await self._refused(response, source, paid=paid, about_request=about_request)
+                raise await self._refused(response, source, paid=paid, of_result=of_result)
             yield Reply(self, response, Peeked(Limited(source, _MAX_ANSWER)), paid=paid)
         finally:
             if sized is not None:
@@ -239,7 +239,7 @@ class Endpoint:
             raise self.lost(repr(exc), paid=paid) from None
 
     async def _refused(
-        self, response: aiohttp.ClientResponse, source: Source, *, paid: bool, about_request: bool | None
+        self, response: aiohttp.ClientResponse, source: Source, *, paid: bool, of_result: bool
     ) -> MediagenError:
         body = bytearray()
         try:
@@ -247,9 +247,7 @@ class Endpoint:
                 body += chunk
         except (FetchFailed, TooLarge):
             body.clear()  # the status says enough
-        return refusal(
-            self.name, response.status, response.headers, bytes(body), paid=paid, about_request=about_request
-        )
+        return refusal(self.name, response.status, response.headers, bytes(body), paid=paid, of_result=of_result)
 
 
 def quoted(text: str) -> str:

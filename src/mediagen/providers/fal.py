@@ -118,7 +118,7 @@ class Fal(Vendor):
     async def fetch(self, operation: Operation, /) -> AsyncIterator[Answer]:
         """A result that is no success is how an app refuses what it was asked for."""
         async with (
-            self._endpoint.open("GET", self._address(operation, "response_url"), about_request=True) as reply,
+            self._endpoint.open("GET", self._address(operation, "response_url"), of_result=True) as reply,
             self._answer(reply, self._read, links=_RESULTS, wanted=str(operation.making)) as answer,
         ):
             yield answer

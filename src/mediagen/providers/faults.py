@@ -37,16 +37,16 @@ def refusal(
     body: bytes,
     *,
     paid: bool,
-    about_request: bool | None = None,
+    of_result: bool = False,
 ) -> MediagenError:
     """The error for an answer that is no success.
 
     Args:
         paid: the call was one that begins paid work.
-        about_request: what is refused is the caller's request; of a call that only looks it is ours. None: as ``paid``.
+        of_result: the call was one for the result of a job: with 422 that refuses what the job was asked for.
     """
     said = _with_headers(complaint_of(body), headers)
-    about_request = paid if about_request is None else about_request
+    about_request = paid or (of_result and status == 422)
     about: dict[str, Any] = {"provider": provider, "status": status, "vendor_code": said.vendor_code}
     if 300 <= status < 400:
         return ProviderError(f"{provider} redirects ({status}); its base_url should be where that leads", **about)

@@ -19,6 +19,7 @@ from mediagen.core.errors import (
     InvalidRequest,
     MediagenError,
     ProviderError,
+    ProviderUnavailable,
     StatusMissing,
     TooLarge,
 )
@@ -187,7 +188,9 @@ class Vendor(ABC):
         fields = EmbeddedFields(reply.chunks(), (*media, *links, *passed))
         try:
             async with aclosing(
-                self._results(fields, read, about, links, passed, wanted, one_each=one_each, unwanted=unwanted)
+                self._results(
+                    fields, read, about, links, passed, wanted, paid=reply.paid, one_each=one_each, unwanted=unwanted
+                )
             ) as results:
                 yield Answer(results, about)
         finally:
@@ -202,13 +205,14 @@ class Vendor(ABC):
         passed: Sequence[Pointer],
         wanted: str,
         *,
+        paid: bool,
         one_each: bool,
         unwanted: Callable[[bytes], bool] | None,
     ) -> AsyncGenerator[Made]:
         places = fields.fields()
         found: list[Pointer] = []
         while True:
-            with self._understood():
+            with self._understood(paid=paid):
                 field = await anext(places, None)
                 if field is None:
                     break
@@ -236,7 +240,7 @@ class Vendor(ABC):
         fields = EmbeddedFields(reply.chunks(), media)
         found: list[Pointer] = []
         try:
-            with self._understood():
+            with self._understood(paid=reply.paid):
                 found.extend([field.place async for field in fields.fields()])
         finally:
             await fields.aclose()
@@ -270,14 +274,18 @@ class Vendor(ABC):
             yield chunk
 
     @contextmanager
-    def _understood(self) -> Iterator[None]:
-        """Round the reading of an answer: what we say of a caller's JSON is said of the provider's."""
+    def _understood(self, *, paid: bool = True) -> Iterator[None]:
+        """Round the reading of an answer: what we say of a caller's JSON is said of the provider's.
+
+        Unless it is ``paid`` for, it can be asked for again.
+        """
         try:
             yield
         except InvalidBase64 as exc:
             raise ProviderError(f"{self.name} sent a result that is no base64: {exc.detail}") from None
         except (InvalidRequest, TooLarge) as exc:
-            raise self._endpoint.unreadable(exc.detail) from None
+            error = ProviderError if paid else ProviderUnavailable
+            raise self._endpoint.unreadable(exc.detail, error) from None
 
 
 def _is_of(field: EmbeddedField, patterns: Sequence[Pointer]) -> bool:
