@@ -138,6 +138,8 @@ PHRASES: Final[tuple[tuple[Meaning, re.Pattern[str]], ...]] = tuple(
 """Sentences by what they mean; the first that fits counts. A refusal of an option comes first: what it says besides is
 about the option's name or value."""
 
+_OF_JOBS: Final = frozenset({Meaning.CONTENT, Meaning.BUDGET})
+"""What the words of a job that failed can mean."""
 _CONTENT_FIELDS: Final = frozenset(
     {
         "prompt",
@@ -186,7 +188,8 @@ def meaning_of(status: int | None, said: Complaint, *, hinted: bool = False) -> 
             return Meaning.REQUEST
         for meaning, pattern in PHRASES:
             if pattern.search(said.message):
-                return meaning
+                # of a job that failed "invalid argument" may be said by its own code: the caller is not blamed for that
+                return meaning if status is not None or meaning in _OF_JOBS else Meaning.OTHER
         if said.param is not None:
             return Meaning.MODEL if said.param == "model" and status == 404 else Meaning.REQUEST
     if status == 403:

@@ -60,6 +60,14 @@ class ProviderSettings(BaseModel):
             raise ValueError("must be an http(s) URL without user, query and fragment")
         return text.rstrip("/")
 
+    @field_validator("api_key")
+    @classmethod
+    def _fits_a_header(cls, key: SecretStr) -> SecretStr:
+        text = key.get_secret_value().strip()
+        if not text.isascii() or not text.isprintable():
+            raise ValueError("must be printable ASCII, since it is sent in a header")
+        return SecretStr(text)
+
     @field_validator("models")
     @classmethod
     def _are_names(cls, models: tuple[str, ...]) -> tuple[str, ...]:
