@@ -69,7 +69,7 @@ async def test_nothing_is_said_where_nothing_happened(house: House) -> None:
 async def test_of_films_from_the_first_answer_on(house: House, vendor: VendorServer) -> None:
     asked = {"model": "film", "prompt": "waves", "seconds": "5", "size": "1280x720"}
     status, film, _ = await house.ask("POST", "/v1/videos", json=asked)
-    told = [], {"size": {"width": 1280, "height": 720, "aspect_ratio": "16:9"}}
+    told: tuple[list[str], dict[str, Any]] = [], {"size": {"width": 1280, "height": 720, "aspect_ratio": "16:9"}}
 
     assert status == 200, film
     assert (film["ignored"], film["adapted"]) == told
