@@ -58,7 +58,7 @@ _SEVERAL: Final = (
     ("fal-ai/gpt-image-*/edit*", "image_urls"),
     ("fal-ai/qwen-image-edit-plus*", "image_urls"),
 )
-"""Apps that take several pictures, and the field that does. Source: their schemas on fal.ai, 2026-11-30."""
+"""Apps that take several pictures, and their field for them; the setting ``picture_fields`` adds others."""
 _URLS: Final = ("status_url", "response_url", "cancel_url")
 
 _IMAGES: Final = ImageAbilities(max_n=4, max_inputs=8, masks=True, by_operation=True)

@@ -50,7 +50,7 @@ _SEVERAL: Final = (
     ("black-forest-labs/flux-2-*", "input_images"),
     ("qwen/qwen-image-edit-plus*", "image"),
 )
-"""Models that take several pictures, and the field that does. Source: their schemas on replicate.com, 2026-11-30."""
+"""Models that take several pictures, and their field for them; the setting ``picture_fields`` adds others."""
 _PERCENT: Final = re.compile(r"([0-9]{1,3})%")
 _TAIL: Final = 4000
 """Characters of a log that are looked at."""
