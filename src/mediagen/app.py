@@ -166,7 +166,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         fetcher = Fetcher(session, settings.fetch)
         providers = await stack.enter_async_context(
             open_providers(
-                settings.providers, settings.fetch, folder=settings.data_dir, max_pixels=settings.limits.pixels
+                settings.providers, settings.fetch, folder=settings.data_dir, decode=settings.limits.decoding
             )
         )
         keeping = Keeping(

@@ -57,7 +57,7 @@ class Frame:
 
     width: int
     height: int
-    data: bytes = field(repr=False)
+    data: bytes | bytearray = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ program also gives way to the event loop (nice).
 ``MEMORY`` above 0 confines a program that reads what strangers made: it has that many bytes of address space, writes no
 file, opens none but its own libraries (landlock(7)), has no socket and touches no other process (seccomp(2)). What it
 needs comes through descriptors that it has already. Kernels that know one of the last two not do without it.
+
+``follow`` and ``confine`` do the same to a process that goes on running Python (``forks``).
 """
 
 from __future__ import annotations
@@ -30,10 +32,16 @@ _ALLOW, _REFUSE = 0x7FFF0000, 0x00050001  # SECCOMP_RET_ALLOW; SECCOMP_RET_ERRNO
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06  # linux/bpf_common.h
 _OTHER_ABI = 0x40000000
 """Where the numbers of x32 begin; no other machine has calls so high."""
+_PIDFD_OPEN, _PIDFD_SEND_SIGNAL, _PIDFD_GETFD, _IO_URING_SETUP = 434, 424, 438, 425  # the same on both machines
 _REFUSED = {
-    # AUDIT_ARCH_*, then: socket, ptrace, kill, process_vm_readv, process_vm_writev, io_uring_setup
-    "x86_64": (0xC000003E, (41, 101, 62, 310, 311, 425)),
-    "aarch64": (0xC00000B7, (198, 117, 129, 270, 271, 425)),
+    # AUDIT_ARCH_*, then: socket, ptrace, kill, process_vm_readv, process_vm_writev, rt_sigqueueinfo, rt_tgsigqueueinfo
+    "x86_64": (0xC000003E, (41, 101, 62, 310, 311, 129, 297)),
+    "aarch64": (0xC00000B7, (198, 117, 129, 270, 271, 138, 240)),
+}
+_BECOMING = {
+    # execve, execveat, and where there are any: fork, vfork
+    "x86_64": (59, 322, 57, 58),
+    "aarch64": (221, 281),
 }
 
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446  # the same numbers on every machine
@@ -47,41 +55,65 @@ _READABLE_MORE = ("/dev/null", "/dev/urandom", "/sys/devices/system/cpu")
 
 def become(parent: int, memory: int, words: list[str]) -> None:
     """Turn into the program ``words``; exits when ``parent`` is not our parent any more."""
-    library = ctypes.CDLL(None, use_errno=True)
-    if sys.platform == "linux":
-        library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(1)
+    follow(parent)
     os.nice(_NICER)
     if memory:
-        _limit(memory)
-        if sys.platform == "linux":
-            library.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-            _close_files(library, words[0])
-            _close_network(library)
+        home = os.path.dirname(os.path.realpath(words[0]))  # noqa: PTH120 - pathlib takes longer to import than this runs
+        confine(memory, (*_READABLE, *_READABLE_MORE, home, f"{os.path.dirname(home)}/lib"))  # noqa: PTH120
     os.execv(words[0], words)  # noqa: S606 - the whole purpose; no shell
 
 
-def _limit(memory: int) -> None:
-    for kind, most in (
+def follow(parent: int) -> None:
+    """Die with ``parent``. Exits when it is not our parent any more."""
+    if sys.platform == "linux":
+        _library().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def confine(memory: int, readable: tuple[str, ...] = (), *, seconds: int = 0) -> None:
+    """Give up for good what reading a stranger's bytes does not need.
+
+    Args:
+        memory: bytes of address space.
+        readable: what may still be opened, and what is below it: programs and their libraries. Without any, no file can
+            be opened and no program started.
+        seconds: of processor time, after which SIGXCPU comes; 0: no end.
+    """
+    _limit(memory, seconds)
+    if sys.platform == "linux":
+        library = _library()
+        library.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        _close_files(library, readable)
+        _close_network(library, becomes=bool(readable))
+
+
+def _library() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _limit(memory: int, seconds: int) -> None:
+    limits = [
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, _OPEN_FILES),
-    ):
+    ]
+    if seconds:
+        limits.append((resource.RLIMIT_CPU, seconds))
+    for kind, most in limits:
         _, hard = resource.getrlimit(kind)
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(kind, (most, most))
+        resource.setrlimit(kind, (most, most + 1 if kind == resource.RLIMIT_CPU and most != hard else most))
 
 
-def _close_files(library: ctypes.CDLL, program: str) -> None:
-    """No file can be opened from here on but those that programs are made of, and these only to be read."""
+def _close_files(library: ctypes.CDLL, readable: tuple[str, ...]) -> None:
+    """No file can be opened from here on but what is ``readable``, and this only to be read."""
     if library.syscall(_LANDLOCK_CREATE, None, 0, _LANDLOCK_VERSION) < 1:
         return
     handled = struct.pack("=Q", _ALL_OF_FIRST_VERSION)
     rules = library.syscall(_LANDLOCK_CREATE, handled, len(handled), 0)
-    home = os.path.dirname(os.path.realpath(program))  # noqa: PTH120 - pathlib takes longer to import than this to run
-    for path in (*_READABLE, *_READABLE_MORE, home, f"{os.path.dirname(home)}/lib"):  # noqa: PTH120
+    for path in readable:
         try:
             there = os.open(path, os.O_PATH | os.O_CLOEXEC)
         except OSError:
@@ -93,11 +125,15 @@ def _close_files(library: ctypes.CDLL, program: str) -> None:
     os.close(rules)
 
 
-def _close_network(library: ctypes.CDLL) -> None:
-    """No socket can be made from here on, and no other process looked into or ended."""
+def _close_network(library: ctypes.CDLL, *, becomes: bool) -> None:
+    """No socket can be made from here on, no other process looked into or ended; unless it ``becomes`` a program, none
+    started."""
     if platform.machine() not in _REFUSED:
         return
-    machine, refused = _REFUSED[platform.machine()]
+    machine, numbers = _REFUSED[platform.machine()]
+    refused = [*numbers, _PIDFD_OPEN, _PIDFD_SEND_SIGNAL, _PIDFD_GETFD, _IO_URING_SETUP]
+    if not becomes:
+        refused += _BECOMING[platform.machine()]
     steps = [
         (_LOAD, 0, 0, 4),  # seccomp_data.arch
         (_EQUAL, 1, 0, machine),

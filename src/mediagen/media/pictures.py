@@ -1,48 +1,255 @@
-"""Somebody's picture, decoded with care: formats that are expected, no more pixels than are allowed. Blocks."""
+"""Pictures that strangers made, decoded in confined children (``forks``): the server never parses one.
+
+The process that forks them is started when the first picture is announced, and again when it has ended. A picture's
+bytes go to its child as they come from the store; pixels in the size that was asked for come back.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
 
-from mediagen.core.errors import UnsupportedMedia
+import structlog
+
+from mediagen.core.errors import DeadlineExceeded, Unavailable, UnsupportedMedia
+from mediagen.media import forks
+from mediagen.media.film import Frame
+from mediagen.media.vips import PictureFailed
+from mediagen.streams.base import GIB, KIB, Source, fill
 from mediagen.streams.sniff import sniff
 
-if TYPE_CHECKING:
-    import pyvips
+log = structlog.get_logger(__name__)
 
-_LYING: Final = 5
-"""EXIF orientations from here on have width and height changed."""
-_LOADERS: Final = {
-    "image/png": "pngload_buffer",
-    "image/jpeg": "jpegload_buffer",
-    "image/webp": "webpload_buffer",
-    "image/gif": "gifload_buffer",
-}
+TYPES: Final = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif"})
+_HEAD: Final = 64
+_CHUNK: Final = 256 * KIB
+_MAX_ANSWER: Final = 4096
+_MAX_SAID: Final = 2000
+_WALL: Final = 3
+"""Seconds that may pass for each second of processor time that a picture may take: the machine may be busy."""
+_END_SECONDS: Final = 5.0
+_PATHS: Final = tuple(os.path.abspath(path) for path in sys.path)  # noqa: PTH100 - "" is where we are
+"""Where the process finds what we have found: it is started without any path of its own."""
 
 
-def covering(data: bytes, width: int, height: int, max_pixels: int) -> pyvips.Image:
-    """The picture, turned upright, scaled and cut so that it fills the box: three bands of sRGB.
+@dataclass(frozen=True, slots=True)
+class DecodeLimits:
+    """What decoding one picture may take, and how many are decoded at once."""
 
-    Decoded row by row and made smaller on the way, so memory depends on the box. Raises UnsupportedMedia for anything
-    but PNG, JPEG, WebP and GIF, for what is broken, and for more than ``max_pixels``.
-    """
-    import pyvips
+    pixels: int = 100_000_000
+    side: int = 65_535
+    memory: int = GIB
+    seconds: int = 10
+    at_once: int = 2
 
-    loader = _LOADERS.get(sniff(data[:64]) or "")
-    if loader is None:
-        raise UnsupportedMedia("the picture is neither PNG, JPEG, WebP nor GIF", param="image")
+
+class PictureDecoder:
+    """Decodes pictures inside ``running``."""
+
+    def __init__(self, limits: DecodeLimits | None = None) -> None:
+        self._limits = limits or DecodeLimits()
+        self._places = asyncio.Semaphore(self._limits.at_once)
+        self._starting = asyncio.Lock()
+        self._announced = asyncio.Event()
+        self._control: socket.socket | None = None
+        self._process: asyncio.subprocess.Process | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Pictures are decoded inside the block."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                early = group.create_task(self._start_when_announced())
+                try:
+                    yield
+                finally:
+                    early.cancel()
+        finally:
+            await self._stop()
+
+    def announce(self) -> None:
+        """A picture will come soon: the process that it needs is started meanwhile."""
+        self._announced.set()
+
+    async def covering(self, picture: Source, size: int, width: int, height: int) -> Frame:
+        """A picture of ``size`` bytes, upright, scaled and cut so that it fills the box.
+
+        When the caller is cancelled, the child is killed.
+
+        Raises:
+            UnsupportedMedia: it is neither PNG, JPEG, WebP nor GIF, is broken, or goes beyond the limits.
+            DeadlineExceeded: this machine is too busy.
+            Unavailable: the process that decodes has ended.
+            PictureFailed: a fault of ours.
+        """
+        async with self._places:
+            head = memoryview(bytearray(min(_HEAD, size)))
+            head = head[: await fill(picture, head)]
+            media_type = sniff(bytes(head)) or ""
+            if media_type not in TYPES:
+                raise UnsupportedMedia("the picture is neither PNG, JPEG, WebP nor GIF", param="image")
+            wanted: dict[str, str | int] = {"type": media_type, "size": size, "width": width, "height": height}
+            async with self._child() as (conversation, lifeline):
+                frame = await self._converse(conversation, picture, head, wanted)
+                if frame is None:
+                    raise await self._failure(lifeline)
+                return frame
+
+    async def _converse(
+        self, conversation: socket.socket, picture: Source, head: memoryview, wanted: dict[str, str | int]
+    ) -> Frame | None:
+        """The pixels; None when the child ended before it gave them."""
+        loop, limits = asyncio.get_running_loop(), self._limits
+        order = {
+            **wanted,
+            "pixels": limits.pixels,
+            "side": limits.side,
+            "memory": limits.memory,
+            "seconds": limits.seconds,
+        }
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its answer, or its end, says why
+            await loop.sock_sendall(conversation, json.dumps(order).encode() + b"\n")
+            await loop.sock_sendall(conversation, head)
+            buffer = memoryview(bytearray(_CHUNK))
+            while count := await picture.read_into(buffer):
+                await loop.sock_sendall(conversation, buffer[:count])
+            conversation.shutdown(socket.SHUT_WR)
+        width, height = int(wanted["width"]), int(wanted["height"])
+        try:
+            async with asyncio.timeout(limits.seconds * _WALL):
+                answer, pixels = await _answer(conversation)
+                if answer is None:
+                    return None
+                if "refused" in answer:
+                    raise self._refusal(answer["refused"], answer.get("said", ""))
+                if "failed" in answer:
+                    raise PictureFailed(
+                        "the picture could not be decoded; the log has the reason", said=answer["failed"]
+                    )
+                frame = bytearray(width * height * 3)
+                filled = min(len(pixels), len(frame))
+                frame[:filled] = pixels[:filled]
+                while filled < len(frame):
+                    count = await loop.sock_recv_into(conversation, memoryview(frame)[filled:])
+                    if not count:
+                        return None
+                    filled += count
+        except ConnectionResetError:
+            return None
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"the picture was not decoded within {limits.seconds * _WALL} s: this machine is too busy"
+            ) from None
+        return Frame(width, height, frame)
+
+    def _refusal(self, text: str, said: str) -> UnsupportedMedia:
+        if not text:
+            text = f"the picture takes more than {self._limits.memory} bytes to decode (limits.decode_memory)"
+        return UnsupportedMedia(text, param="image", said=said)
+
+    async def _failure(self, lifeline: socket.socket) -> UnsupportedMedia | Unavailable:
+        """Why the child ended without an answer."""
+        loop = asyncio.get_running_loop()
+        said = b""
+        with contextlib.suppress(TimeoutError, ConnectionResetError):
+            async with asyncio.timeout(_END_SECONDS):
+                said = await loop.sock_recv(lifeline, forks.STATUS.size)
+        if len(said) < forks.STATUS.size:
+            return Unavailable("the process that decodes pictures has ended; try again", retry_after=1)
+        code = os.waitstatus_to_exitcode(forks.STATUS.unpack(said)[0])
+        log.warning("decoder_ended", code=code)
+        if code in (-signal.SIGXCPU, -signal.SIGKILL):
+            return self._refusal(
+                f"the picture takes more than {self._limits.seconds} s to decode (limits.decode_seconds)", f"{code}"
+            )
+        return self._refusal("the picture cannot be decoded: it is broken", f"the decoder ended with {code}")
+
+    @asynccontextmanager
+    async def _child(self) -> AsyncIterator[tuple[socket.socket, socket.socket]]:
+        """A child's conversation and lifeline. It is killed when the block is left, unless it has ended."""
+        control = await self._started()
+        ours, theirs = zip(*(socket.socketpair() for _ in range(2)), strict=True)
+        try:
+            for end in ours:
+                end.setblocking(False)
+            try:
+                socket.send_fds(control, [b"1"], [end.fileno() for end in theirs])
+            except OSError:
+                raise Unavailable("the process that decodes pictures has ended; try again", retry_after=1) from None
+            finally:
+                for end in theirs:
+                    end.close()
+            yield ours[0], ours[1]
+        finally:
+            for end in ours:
+                end.close()
+
+    async def _start_when_announced(self) -> None:
+        await self._announced.wait()
+        await self._started()
+
+    async def _started(self) -> socket.socket:
+        """The control socket of a running process. It has started when it answers, not before."""
+        async with self._starting:
+            if self._control is not None and self._process is not None and self._process.returncode is None:
+                return self._control
+            await self._stop()
+            ours, theirs = socket.socketpair()
+            with theirs:
+                self._control = ours
+                ours.setblocking(False)
+                self._process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-I", "-S", forks.__file__, str(os.getpid())),
+                    *_PATHS,
+                    stdin=theirs.fileno(),
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=asyncio.subprocess.PIPE,
+                    start_new_session=True,
+                    env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "MALLOC_ARENA_MAX": "2"},
+                    cwd="/",
+                )
+            return ours
+
+    async def _stop(self) -> None:
+        """End the process and all of its children."""
+        control, self._control = self._control, None
+        process, self._process = self._process, None
+        if control is not None:
+            control.close()
+        if process is None:
+            return
+        was_running = process.returncode is None
+        if was_running:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_END_SECONDS):
+                _, said = await process.communicate()
+                if not was_running:
+                    words = said[-_MAX_SAID:].decode("utf-8", "replace")
+                    log.warning("decoder_process_ended", code=process.returncode, said=words)
+
+
+async def _answer(conversation: socket.socket) -> tuple[dict[str, str] | None, bytes]:
+    """The child's line of JSON and what came behind it; None when it ended before."""
+    loop = asyncio.get_running_loop()
+    line, newline, rest = b"", b"", b""
+    while not newline and len(line) < _MAX_ANSWER:
+        piece = await loop.sock_recv(conversation, _MAX_ANSWER)
+        if not piece:
+            return None, b""
+        line, newline, rest = (line + piece).partition(b"\n")
     try:
-        image = getattr(pyvips.Image, loader)(data, access="sequential", fail_on="truncated")
-        if image.width * image.height > max_pixels:
-            raise UnsupportedMedia(f"the picture has more than {max_pixels} pixels", param="image")
-        lies = image.get_typeof("orientation") != 0 and image.get("orientation") >= _LYING
-        box = (height, width) if lies else (width, height)
-        small = image.thumbnail_image(box[0], height=box[1], crop="centre", size="both", no_rotate=True).copy_memory()
-        upright = small.autorot().colourspace("srgb")
-        if upright.hasalpha():
-            upright = upright.flatten(background=[255, 255, 255])
-        return upright.cast("uchar").copy_memory()
-    except pyvips.Error as exc:
-        raise UnsupportedMedia(
-            "the picture cannot be decoded: it is broken", param="image", said=str(exc)[:200]
-        ) from None
+        answer = json.loads(line)
+    except ValueError:
+        return None, b""
+    return (answer if isinstance(answer, dict) else None), rest

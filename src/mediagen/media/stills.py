@@ -98,7 +98,8 @@ async def spritesheet(film: Film, pool: VipsPool) -> Picture:
     return await pool.run(_as_sheet, kept)
 
 
-def _image(frame: Frame) -> pyvips.Image:
+def image_of(frame: Frame) -> pyvips.Image:
+    """The frame for libvips; its pixels are not copied."""
     import pyvips
 
     return pyvips.Image.new_from_memory(frame.data, frame.width, frame.height, 3, "uchar").copy(interpretation="srgb")
@@ -106,19 +107,19 @@ def _image(frame: Frame) -> pyvips.Image:
 
 def _judged(frame: Frame) -> tuple[bool, float]:
     """Whether it shows something, and how far its lumas are from being one. Blocks."""
-    luma = _image(frame).colourspace("b-w")
+    luma = image_of(frame).colourspace("b-w")
     lit = (luma > _DARK).avg() / 255
     liveliness: float = luma.deviate() if frame.width * frame.height > 1 else 0.0
     return lit >= _LIT_SHARE and liveliness >= _FLAT, liveliness
 
 
 def _as_webp(frame: Frame) -> Picture:
-    return Picture(_image(frame).webpsave_buffer(Q=80), "image/webp", frame.width, frame.height)
+    return Picture(image_of(frame).webpsave_buffer(Q=80), "image/webp", frame.width, frame.height)
 
 
 def _as_sheet(frames: Sequence[Frame]) -> Picture:
     import pyvips
 
-    tiles = [_image(frame) for frame in frames]
+    tiles = [image_of(frame) for frame in frames]
     sheet = pyvips.Image.arrayjoin(tiles, across=min(COLUMNS, len(tiles)), halign="centre", valign="centre")
     return Picture(sheet.jpegsave_buffer(Q=80, optimize_coding=True), "image/jpeg", sheet.width, sheet.height)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from mediagen.core.files import FileKind
+from mediagen.media.pictures import DecodeLimits
 from mediagen.streams.base import GIB, MIB
 
 
@@ -28,6 +29,12 @@ class LimitsSettings(BaseModel):
     pixels: int = Field(
         100_000_000, ge=1, description="pixels of a picture, or of a frame of a film, that is decoded here"
     )
+    image_side: int = Field(
+        65_535, ge=1, description="pixels of the width, and of the height, of a picture that is decoded here"
+    )
+    decode_memory: int = Field(GIB, ge=128 * MIB, description="bytes of memory of the process that decodes one picture")
+    decode_seconds: int = Field(10, ge=1, le=600, description="seconds of processor time to decode one picture")
+    decodes_at_once: int = Field(2, ge=1, le=64, description="pictures decoded at the same time; more wait")
     uploads_at_once: int = Field(
         64,
         ge=1,
@@ -37,6 +44,11 @@ class LimitsSettings(BaseModel):
     requests_per_minute_per_ip: int = Field(
         600, ge=0, description="requests a minute from one address (IPv6: one /64), all at once if need be; 0: no limit"
     )
+
+    @property
+    def decoding(self) -> DecodeLimits:
+        """Those of pictures that are decoded here."""
+        return DecodeLimits(self.pixels, self.image_side, self.decode_memory, self.decode_seconds, self.decodes_at_once)
 
     @property
     def largest(self) -> int:

@@ -14,10 +14,11 @@ import aiohttp
 from yarl import URL
 
 from mediagen.core.errors import ProviderError, UnknownModel
+from mediagen.media.pictures import DecodeLimits
 from mediagen.net.settings import FetchSettings
 from mediagen.net.trust import TrustedOrigin, trusted_session
 from mediagen.providers.base import Making, Model, Provider, RunsOperations
-from mediagen.providers.builtin.provider import MAX_PIXELS, Builtin
+from mediagen.providers.builtin.provider import Builtin
 from mediagen.providers.circuit import CircuitState
 from mediagen.providers.endpoint import Endpoint, Patience
 from mediagen.providers.fal import Fal
@@ -145,12 +146,12 @@ async def open_providers(
     fetch: FetchSettings,
     *,
     folder: Path | None = None,
-    max_pixels: int = MAX_PIXELS,
+    decode: DecodeLimits | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Providers]:
     """Those that the settings name and enable, and the built-in one unless the settings say otherwise.
 
-    ``folder`` is for temporary files of the built-in one, ``max_pixels`` of pictures that it is given; ``clock`` gives
+    ``folder`` is for temporary files of the built-in one, ``decode`` limits pictures that it is given; ``clock`` gives
     the seconds by which pauses are kept.
     """
     wanted = dict(settings)
@@ -165,7 +166,7 @@ async def open_providers(
                 continue
             if each.type == BUILTIN:
                 builtin = await stack.enter_async_context(
-                    Builtin.open(name, folder=folder, parallel=each.parallel, max_pixels=max_pixels)
+                    Builtin.open(name, folder=folder, parallel=each.parallel, decode=decode)
                 )
                 configured.append(Configured(builtin, each.type))
                 offers += [Offer(model.id, builtin, model, each.response_format) for model in builtin.models]

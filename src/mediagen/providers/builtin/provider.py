@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mediagen.core.errors import InvalidRequest, UnknownModel
-from mediagen.media.pictures import covering
+from mediagen.media.film import Frame
+from mediagen.media.pictures import DecodeLimits, PictureDecoder
+from mediagen.media.stills import image_of
 from mediagen.media.vips import VipsPool
 from mediagen.providers.base import (
     About,
@@ -38,7 +40,6 @@ from mediagen.providers.builtin.clip import Clip
 from mediagen.providers.builtin.renders import FileSource, Renders
 from mediagen.providers.demands import check
 from mediagen.providers.told import told_of
-from mediagen.streams.base import fill
 from mediagen.streams.sources import ChunkSource
 
 if TYPE_CHECKING:
@@ -54,7 +55,6 @@ _MOST_VIDEO_PIXELS: Final = 1920 * 1088
 _SECONDS: Final = 4.0
 _MAX_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.5
-MAX_PIXELS: Final = 100_000_000
 _MAX_PROMPT: Final = 2000
 """Characters that are looked at; they are saved with the operation."""
 
@@ -83,26 +83,27 @@ class Builtin:
 
     models = MODELS
 
-    def __init__(self, name: str, pool: VipsPool, renders: Renders, max_pixels: int) -> None:
+    def __init__(self, name: str, pool: VipsPool, renders: Renders, decoder: PictureDecoder) -> None:
         self.name = name
-        self._max_pixels = max_pixels
+        self._decoder = decoder
         self._pool = pool
         self._renders = renders
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, name: str, *, folder: Path | None, parallel: int = 1, max_pixels: int = MAX_PIXELS
+        cls, name: str, *, folder: Path | None, parallel: int = 1, decode: DecodeLimits | None = None
     ) -> AsyncIterator[Builtin]:
         """The provider, drawing inside the block. ``folder`` is for files without a name; None: the system's.
 
-        ``max_pixels``: of a picture that it is given.
+        ``decode``: limits of a picture that it is given.
         """
         pool = VipsPool()
         renders = Renders(pool, folder, parallel)
+        decoder = PictureDecoder(decode)
         try:
-            async with renders.running():
-                yield cls(name, pool, renders, max_pixels)
+            async with decoder.running(), renders.running():
+                yield cls(name, pool, renders, decoder)
         finally:
             pool.close()
 
@@ -114,6 +115,8 @@ class Builtin:
         check(request, model)
         if isinstance(request, ImageRequest):
             _image_size(request)
+            if request.inputs:
+                self._decoder.announce()
         else:
             _clip(request)
 
@@ -141,15 +144,17 @@ class Builtin:
 
     async def _pictures(self, request: ImageRequest, size: Size) -> AsyncGenerator[Made]:
         media_type = f"image/{request.output_format or 'png'}"
-        given = [await _read(each) for each in request.inputs]
-        backdrop = await self._pool.run(covering, given[0], *size, self._max_pixels) if given else None
-        del given
+        backdrop = image_of(await self._decoded(request.inputs[0], size)) if request.inputs else None
         for index in range(request.n):
             for partial in range(request.partial_images or 0):
                 data = await self._pool.run(_drawn, request, size, index, backdrop, coarse=8 >> partial)
                 yield Content(_source(data), index, partial, media_type)
             data = await self._pool.run(_drawn, request, size, index, backdrop)
             yield Content(_source(data), index, None, media_type)
+
+    async def _decoded(self, given: Input, size: Size) -> Frame:
+        async with given.open() as source:
+            return await self._decoder.covering(source, given.size, *size)
 
     # -- films
 
@@ -196,13 +201,6 @@ def _source(data: bytes) -> ChunkSource:
         yield data
 
     return ChunkSource(chunks(), size=len(data))
-
-
-async def _read(given: Input) -> bytes:
-    """All of an input; ``limits.image_bytes`` bounds it."""
-    data = bytearray(given.size)
-    async with given.open() as source:
-        return bytes(data[: await fill(source, memoryview(data))])
 
 
 def _drawn(

@@ -1,0 +1,137 @@
+"""One picture of a stranger's, decoded: formats that are expected, bounded in every direction. Blocks.
+
+Runs in a confined child (``forks``); what is checked here keeps an ordinary picture's cost in proportion, and the
+child's limits hold whatever is in the bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyvips
+
+from mediagen.media import containers
+
+_LOADERS: Final = {
+    "image/png": ("pngload_buffer", "VipsForeignLoadPng"),
+    "image/jpeg": ("jpegload_buffer", "VipsForeignLoadJpeg"),
+    "image/webp": ("webpload_buffer", "VipsForeignLoadWebp"),
+    "image/gif": ("gifload_buffer", "VipsForeignLoadNsgif"),
+}
+_OPERATIONS: Final = (
+    *(function for function, _ in _LOADERS.values()),
+    *("thumbnail_image", "resize", "shrink", "shrinkv", "shrinkh", "reduce", "reducev", "reduceh", "affine", "crop"),
+    *("extract_area", "extract_band", "copy", "autorot", "rot", "flip", "colourspace", "sRGB2scRGB", "premultiply"),
+    *(
+        "unpremultiply",
+        "flatten",
+        "cast",
+        "bandjoin",
+        "linear",
+        "sequential",
+        "linecache",
+        "tilecache",
+        "rawsave_buffer",
+    ),
+)
+
+_LYING: Final = 5
+"""EXIF orientations from here on have width and height changed."""
+_LARGE: Final = 16_000_000
+"""Pixels above which a decoder that can make the picture smaller is asked to."""
+
+
+class Undecodable(Exception):
+    """There is a picture that we do not decode; the text is for its sender, the second one for the log."""
+
+    def __init__(self, text: str, said: str = "") -> None:
+        super().__init__(text)
+        self.text = text
+        self.said = said
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The most that a picture may have: pixels in all, and in one direction."""
+
+    pixels: int
+    side: int
+
+
+def settle() -> None:
+    """Prepare libvips: no loaders but ours, one thread, nothing remembered."""
+    pyvips.cache_set_max(0)
+    pyvips.concurrency_set(1)
+    pyvips.block_untrusted_set(True)
+    pyvips.operation_block_set("VipsForeignLoad", True)
+    for _, loader in _LOADERS.values():
+        pyvips.operation_block_set(loader, False)
+    for operation in _OPERATIONS:
+        pyvips.Introspect.get(operation)  # what is made once for each, so that no child has to; it begins no thread
+
+
+def covering(data: memoryview, media_type: str, width: int, height: int, bounds: Bounds) -> bytes:
+    """The picture, turned upright, scaled and cut so that it fills the box: red, green and blue, row by row.
+
+    Of several frames it is the first. Decoded row by row and made smaller on the way, so memory depends on the box,
+    where the format lets it.
+
+    Raises:
+        Undecodable: it is broken, or beyond the bounds.
+        MemoryError: it takes more than there is.
+    """
+    try:
+        picture, orientation = containers.bare(data, media_type)
+        pixels: bytes = _pipeline(picture, media_type, orientation, (width, height), bounds).write_to_memory()
+    except containers.Refused as exc:
+        raise Undecodable(f"the picture cannot be decoded: {exc}") from None
+    except pyvips.Error as exc:
+        if "memory" in str(exc).lower():  # libvips', libpng's, libjpeg's and libnsgif's words for it all have it
+            raise MemoryError(str(exc)) from None
+        raise Undecodable("the picture cannot be decoded: it is broken", str(exc)[:200]) from None
+    return pixels
+
+
+def _pipeline(data: bytes, media_type: str, orientation: int, box: tuple[int, int], bounds: Bounds) -> Any:
+    """What gives the pixels once they are asked for; nothing has been decoded but the head."""
+    if orientation >= _LYING:
+        box = (box[1], box[0])
+    small = _cut(_opened(data, media_type, box, bounds), *box)
+    small = small.thumbnail_image(box[0], height=box[1], crop="centre", size="both", no_rotate=True)
+    if orientation != 1:
+        small = small.copy_memory()  # rows come in their order alone, and are wanted in another one
+        small.set_type(pyvips.GValue.gint_type, "orientation", orientation)
+        small = small.autorot()
+    upright = small.colourspace("srgb")
+    if upright.hasalpha():
+        upright = upright.flatten(background=[255, 255, 255])
+    return upright.cast("uchar")
+
+
+def _opened(data: bytes, media_type: str, box: tuple[int, int], bounds: Bounds) -> Any:
+    """Its head is read, and its pixels will be as they are asked for. Raises Undecodable, pyvips.Error."""
+    load = getattr(pyvips.Image, _LOADERS[media_type][0])
+    image = load(data, access="sequential", fail_on="truncated")
+    if max(image.width, image.height) > bounds.side:
+        raise Undecodable(f"the picture is wider or higher than {bounds.side} pixels (limits.image_side)")
+    if image.width * image.height > bounds.pixels:
+        raise Undecodable(f"the picture has more than {bounds.pixels} pixels (limits.pixels)")
+    smaller = min(image.width // (2 * box[0]), image.height // (2 * box[1]))
+    if image.width * image.height > _LARGE and smaller > 1:
+        if media_type == "image/jpeg":
+            return load(data, access="sequential", fail_on="truncated", shrink=2 ** min(3, int(math.log2(smaller))))
+        if media_type == "image/webp":
+            return load(data, access="sequential", fail_on="truncated", scale=1 / smaller)
+    return image
+
+
+def _cut(image: Any, width: int, height: int) -> Any:
+    """Without most of what the box will not show: or a strip, made as high as the box, would be millions wide."""
+    widest, highest = 2 * math.ceil(image.height * width / height), 2 * math.ceil(image.width * height / width)
+    if image.width > widest:
+        return image.extract_area((image.width - widest) // 2, 0, widest, image.height)
+    if image.height > highest:
+        return image.extract_area(0, (image.height - highest) // 2, image.width, highest)
+    return image
