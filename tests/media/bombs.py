@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import struct
 import zlib
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ def png_chunk(kind: bytes, data: bytes = b"") -> bytes:
 
 
 def _packed(pieces: Iterator[bytes]) -> bytes:
-    packer = zlib.compressobj(9)
+    packer = zlib.compressobj(6)
     return b"".join(packer.compress(piece) for piece in pieces) + packer.flush()
 
 
@@ -55,24 +56,12 @@ def png_many_chunks() -> bytes:
 
 def interlaced_png() -> bytes:
     """Sixteen bits a channel, each pixel in one of seven passes: it has to be kept whole."""
-    return png(9_900, 9_900, depth=16, colour=6, interlaced=True)
+    return png(4_000, 4_000, depth=16, colour=6, interlaced=True)
 
 
 def solid_webp() -> bytes:
     """The largest lossless WebP that a limit of a hundred million pixels lets in."""
-    return bytes(pyvips.Image.black(16_383, 6_100, bands=3).webpsave_buffer(lossless=True, effort=0))
-
-
-def _nested_exif(levels: int) -> bytes:
-    """TIFF directories in which every entry leads to the same next one."""
-    head = b"II*\0" + struct.pack("<I", 8)
-    per = 2 + levels * 12 + 4
-    body = b""
-    for level in range(60_000 // per):
-        following = 8 + (level + 1) * per
-        entries = b"".join(struct.pack("<HHII", 0x8769, 4, 1, following) for _ in range(levels))
-        body += struct.pack("<H", levels) + entries + struct.pack("<I", 0)
-    return head + body
+    return base64.b64decode("UklGRhoAAABXRUJQVlA4TA4AAAAv/v/0BQcQEf0PRET/Aw==")
 
 
 def _jpeg_with(exif: bytes, picture: bytes) -> bytes:
@@ -93,3 +82,70 @@ def wide_exif(entries: int = 5_000) -> bytes:
     """One directory of thousands of entries, each of which claims to be another directory: the same one."""
     body = b"".join(struct.pack("<HHII", 0x8769 if at % 2 else 0x8825, 4, 1, 8) for at in range(entries))
     return b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", entries) + body + struct.pack("<I", 0)
+
+
+def exif_with_orientation(value: int, order: str = "<") -> bytes:
+    head = b"II*\0" if order == "<" else b"MM\0*"
+    entry = struct.pack(f"{order}HHIHH", 0x0112, 3, 1, value, 0)
+    return head + struct.pack(f"{order}I", 8) + struct.pack(f"{order}H", 1) + entry + bytes(4)
+
+
+def jpeg_with_exif(exif: bytes) -> bytes:
+    return _jpeg_with(exif, small_jpeg())
+
+
+def png_exif() -> bytes:
+    """As ``nested_exif_jpeg``, where a PNG has it, and longer."""
+    return png(64, 64, png_chunk(b"eXIf", wide_exif(20_000)))
+
+
+def webp_exif() -> bytes:
+    picture = bytes(pyvips.Image.black(64, 64, bands=3).webpsave_buffer(keep="none"))
+    simple = picture[12:]
+    flags = struct.pack("<I", 0x08) + (63).to_bytes(3, "little") * 2
+    exif = wide_exif(20_000)
+    body = b"WEBP" + b"VP8X" + struct.pack("<I", 10) + flags + simple + b"EXIF" + struct.pack("<I", len(exif)) + exif
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def gif_many_frames() -> bytes:
+    """Two hundred thousand frames of one pixel."""
+    head = b"GIF89a" + struct.pack("<HHBBB", 64, 64, 0x80, 0, 0) + bytes(6)
+    frame = b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00"
+    return head + frame * 200_000 + b"\x3b"
+
+
+def gif_large_canvas() -> bytes:
+    """A frame of 65,535 squared in 40 bytes."""
+    head = b"GIF89a" + struct.pack("<HHBBB", 65_535, 65_535, 0x80, 0, 0) + bytes(6)
+    return head + b"\x2c" + struct.pack("<HHHHB", 0, 0, 65_535, 65_535, 0) + b"\x02\x02\x44\x01\x00\x3b"
+
+
+def jpeg_many_scans() -> bytes:
+    """A progressive JPEG whose scans come again and again, each over all of its pixels."""
+    picture = bytes(pyvips.Image.black(8_000, 8_000, bands=3).jpegsave_buffer(interlace=True))
+    start = picture.rindex(b"\xff\xda")
+    return picture[:-2] + picture[start:-2] * 2_000 + b"\xff\xd9"
+
+
+def tiff_tiles() -> bytes:
+    """A TIFF that says that it has one tile of a million squared."""
+    entries = [(256, 4, 1, 64), (257, 4, 1, 64), (322, 4, 1, 1_000_000), (323, 4, 1, 1_000_000), (324, 4, 1, 8)]
+    body = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(entries)) + body + bytes(4)
+
+
+def avif_grid() -> bytes:
+    """The head of an AVIF picture, which is a grid of 256 times 256 others."""
+
+    def box(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data) + 8) + kind + data
+
+    meta = box(b"hdlr", bytes(8) + b"pict" + bytes(13)) + box(
+        b"idat", b"\0\0\xff\xff" + struct.pack(">HH", 65_535, 65_535)
+    )
+    return box(b"ftyp", b"avif\0\0\0\0avifmif1miaf") + box(b"meta", bytes(4) + meta)
+
+
+def svg() -> bytes:
+    return b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>'

@@ -36,7 +36,7 @@ class Refused(Exception):
 
 
 def bare(data: memoryview, media_type: str) -> tuple[bytes, int]:
-    """The picture without its metadata, and its EXIF orientation (1 to 8).
+    """The picture without its metadata, and the orientation (1 to 8) of the first EXIF in it.
 
     What does not follow its format is left as it is from there on: the decoder says what is wrong with it.
 
@@ -49,7 +49,7 @@ def bare(data: memoryview, media_type: str) -> tuple[bytes, int]:
 
 def _jpeg(data: memoryview) -> tuple[bytes, int]:
     kept: list[memoryview] = [data[:2]]
-    orientation, profile, at = _UPRIGHT, 0, 2
+    orientation, profile, at = 0, 0, 2
     for _ in range(_MAX_SEGMENTS):
         if at + 4 > len(data) or data[at] != 0xFF or data[at + 1] in (_SOS, _EOI):
             break
@@ -58,7 +58,7 @@ def _jpeg(data: memoryview) -> tuple[bytes, int]:
             continue
         marker, end = data[at + 1], at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
         content = data[at + 4 : end]
-        if marker == _APP1 and content[: len(_EXIF)].tobytes() == _EXIF:
+        if not orientation and marker == _APP1 and content[: len(_EXIF)].tobytes() == _EXIF:
             orientation = _orientation(content[len(_EXIF) :])
         if marker == _APP2 and content[: len(_ICC)].tobytes() == _ICC:
             profile += len(content)
@@ -69,17 +69,17 @@ def _jpeg(data: memoryview) -> tuple[bytes, int]:
     else:
         raise Refused("it is in too many pieces")
     _check_profile(profile)
-    return b"".join([*kept, data[at:]]), orientation
+    return b"".join([*kept, data[at:]]), orientation or _UPRIGHT
 
 
 def _png(data: memoryview) -> tuple[bytes, int]:
     kept: list[memoryview] = [data[:8]]
-    orientation, at = _UPRIGHT, 8
+    orientation, at = 0, 8
     for _ in range(_MAX_SEGMENTS):
         if at + 12 > len(data):
             break
         kind, end = bytes(data[at + 4 : at + 8]), at + 12 + int.from_bytes(data[at : at + 4], "big")
-        if kind == b"eXIf":
+        if not orientation and kind == b"eXIf":
             orientation = _orientation(data[at + 8 : end - 4])
         elif kind == b"iCCP":
             _check_profile(end - at)
@@ -88,18 +88,18 @@ def _png(data: memoryview) -> tuple[bytes, int]:
         at = end
     else:
         raise Refused("it is in too many pieces")
-    return b"".join([*kept, data[at:]]), orientation
+    return b"".join([*kept, data[at:]]), orientation or _UPRIGHT
 
 
 def _webp(data: memoryview) -> tuple[bytes, int]:
     kept: list[memoryview] = []
-    orientation, at = _UPRIGHT, 12
+    orientation, at = 0, 12
     for _ in range(_MAX_SEGMENTS):
         if at + 8 > len(data):
             break
         kind, size = bytes(data[at : at + 4]), int.from_bytes(data[at + 4 : at + 8], "little")
         end = at + 8 + size + size % 2
-        if kind == b"EXIF":
+        if not orientation and kind == b"EXIF":
             exif = data[at + 8 : end]
             orientation = _orientation(exif[len(_EXIF) :] if exif[: len(_EXIF)].tobytes() == _EXIF else exif)
         elif kind == b"ICCP":
@@ -111,7 +111,7 @@ def _webp(data: memoryview) -> tuple[bytes, int]:
         raise Refused("it is in too many pieces")
     body = b"".join([*kept, data[at:]])
     missing = int.from_bytes(data[4:8], "little") + 8 - len(data)  # as short of its announced length as it was
-    return b"RIFF" + struct.pack("<I", max(0, 4 + len(body) + missing)) + b"WEBP" + body, orientation
+    return b"RIFF" + struct.pack("<I", max(0, 4 + len(body) + missing)) + b"WEBP" + body, orientation or _UPRIGHT
 
 
 _WALKS: Final[Mapping[str, Callable[[memoryview], tuple[bytes, int]]]] = {

@@ -1,0 +1,360 @@
+"""Pictures of strangers, decoded by children: what comes back, what is refused, and what is left of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import pyvips
+
+from mediagen.core.errors import DeadlineExceeded, MediagenError, UnsupportedMedia
+from mediagen.media import forks, pictures
+from mediagen.media.pictures import DecodeLimits, PictureDecoder
+from mediagen.media.stills import image_of
+from tests.infra.process import Child, descendants
+from tests.media import bombs
+from tests.media.bombs import exif_with_orientation, jpeg_with_exif, png, png_chunk, small_jpeg
+from tests.media.test_hostile import Given
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+async def decoder() -> AsyncIterator[PictureDecoder]:
+    made = PictureDecoder()
+    async with made.running():
+        yield made
+    assert decoders() == []
+
+
+def decoders(parent: int | None = None) -> list[int]:
+    """Processes that decode, or fork those that do."""
+    found = []
+    for pid in descendants(parent or os.getpid()):
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if forks.__file__.encode() in command:
+            found.append(pid)
+    return found
+
+
+async def decode(decoder: PictureDecoder, data: bytes, width: int = 64, height: int = 64) -> pyvips.Image:
+    return image_of(await decoder.covering(Given(data), len(data), width, height))
+
+
+async def becomes(holds: Callable[[], bool], what: str) -> None:
+    async with asyncio.timeout(30):
+        while not await asyncio.to_thread(holds):
+            await asyncio.sleep(0.02)
+    assert await asyncio.to_thread(holds), what
+
+
+def two_halves(width: int = 96, height: int = 64) -> pyvips.Image:
+    """Red, and blue on the left."""
+    red = pyvips.Image.black(width, height, bands=3).linear([1] * 3, [200, 10, 10]).cast("uchar")
+    return red.copy(interpretation="srgb").draw_rect([10, 10, 200], 0, 0, width // 2, height, fill=True)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".gif", ".png[interlace]", ".jpg[interlace]"])
+async def test_a_picture_fills_the_box(decoder: PictureDecoder, suffix: str) -> None:
+    image = await decode(decoder, two_halves().write_to_buffer(suffix), 60, 40)
+
+    assert (image.width, image.height, image.bands) == (60, 40, 3)
+    assert image(5, 20)[2] > 150 > image(5, 20)[0]
+    assert image(55, 20)[0] > 150 > image(55, 20)[2]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(
+    ("orientation", "blue"), [(1, (2, 32)), (3, (61, 32)), (6, (32, 2)), (8, (32, 61)), (2, (61, 32))]
+)
+async def test_a_picture_stands_upright_although_its_exif_is_not_parsed(
+    decoder: PictureDecoder, orientation: int, blue: tuple[int, int], order: str
+) -> None:
+    exif = exif_with_orientation(orientation, order)
+    jpeg = two_halves(64, 64).write_to_buffer(".jpg")
+    segment = b"Exif\0\0" + exif
+    turned = jpeg[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + jpeg[2:]
+    as_png = two_halves(64, 64).write_to_buffer(".png")
+    turned_png = as_png[:33] + png_chunk(b"eXIf", exif) + as_png[33:]
+
+    for data in (turned, turned_png):
+        image = await decode(decoder, data)
+        assert image(*blue)[2] > 150
+
+
+async def test_colours_go_through_the_profile_of_the_picture(decoder: PictureDecoder) -> None:
+    picture = two_halves().icc_transform("p3", input_profile="srgb").write_to_buffer(".png", profile="p3")
+    same = pyvips.Image.pngload_buffer(picture)
+    assert same.get_typeof("icc-profile-data") != 0
+
+    image = await decode(decoder, picture)
+
+    plain = same.thumbnail_image(64, height=64, crop="centre").colourspace("srgb")
+    assert (image - plain).abs().max() <= 2
+
+
+@pytest.mark.parametrize(
+    "bomb", [bombs.png_text, bombs.png_profile, bombs.nested_exif_jpeg, bombs.png_exif, bombs.webp_exif]
+)
+async def test_what_stands_beside_the_pixels_costs_nothing(decoder: PictureDecoder, bomb: Callable[[], bytes]) -> None:
+    """Decoded by libvips as they are they take from seconds to minutes, or gigabytes."""
+    before = cpu_of_children()
+
+    image = await decode(decoder, bomb())
+
+    assert (image.width, image.height) == (64, 64)
+    await becomes(lambda: len(decoders()) <= 1, "the child has ended")
+    assert cpu_of_children() - before < 2.0
+
+
+def cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    mine = sum(sum(map(int, Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[11:15])) for pid in decoders())
+    return used.ru_utime + used.ru_stime + mine / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.parametrize(
+    ("bomb", "why"),
+    [
+        (bombs.wide_png, "image_side"),
+        (bombs.tall_png, "image_side"),
+        (bombs.gif_large_canvas, "limits.pixels"),
+        (lambda: png(20_000, 6_000), "limits.pixels"),
+        (bombs.png_many_chunks, "too many pieces"),
+        (lambda: png(8, 8, png_chunk(b"iCCP", b"icc\0\0" + bytes(5 * MIB))), "colour profile"),
+        (lambda: png(64, 64)[:-40], "broken"),
+        (bombs.tiff_tiles, "neither PNG"),
+        (bombs.avif_grid, "neither PNG"),
+        (bombs.svg, "neither PNG"),
+        (lambda: b"", "neither PNG"),
+    ],
+)
+async def test_what_goes_beyond_the_bounds_is_refused(
+    decoder: PictureDecoder, bomb: Callable[[], bytes], why: str
+) -> None:
+    with pytest.raises(UnsupportedMedia, match=why) as refused:
+        await decode(decoder, bomb())
+
+    assert refused.value.context["param"] == "image"
+    assert (await decode(decoder, small_jpeg())).width == 64  # and the next one is decoded
+
+
+async def test_a_film_of_many_frames_is_its_first_frame(decoder: PictureDecoder) -> None:
+    assert (await decode(decoder, bombs.gif_many_frames())).width == 64
+
+
+async def test_a_strip_is_cut_before_it_is_made_as_high_as_the_box() -> None:
+    """As it is, it would be two and a half million pixels wide on the way."""
+    decoder = PictureDecoder(DecodeLimits(side=1_000_000, memory=512 * MIB))
+    async with decoder.running():
+        for bomb in (bombs.wide_png, bombs.tall_png):
+            assert (await decode(decoder, bomb(), 1024, 1024)).width == 1024
+
+
+async def test_memory_has_an_end() -> None:
+    decoder = PictureDecoder(DecodeLimits(memory=128 * MIB))
+    async with decoder.running():
+        for bomb in (bombs.interlaced_png, bombs.solid_webp):
+            with pytest.raises(UnsupportedMedia, match="decode_memory"):
+                await decode(decoder, bomb())
+        assert (await decode(decoder, small_jpeg())).width == 64
+
+
+async def test_the_limits_as_they_come_decode_the_largest_pictures(decoder: PictureDecoder) -> None:
+    for bomb in (lambda: png(9_900, 10_000), bombs.solid_webp):
+        assert (await decode(decoder, bomb())).width == 64
+
+
+async def test_time_has_an_end() -> None:
+    decoder = PictureDecoder(DecodeLimits(seconds=1))
+    async with decoder.running():
+        with pytest.raises(UnsupportedMedia, match="decode_seconds|broken"):
+            await decode(decoder, bombs.jpeg_many_scans(), 4096, 4096)
+        assert (await decode(decoder, small_jpeg())).width == 64
+
+
+class Stuck(Given):
+    """Bytes that end in the middle, and go on never."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.waiting = asyncio.Event()
+
+    async def read_into(self, buffer: memoryview, /) -> int:
+        count = await super().read_into(buffer)
+        if not count:
+            self.waiting.set()
+            await asyncio.Event().wait()
+        return count
+
+
+async def test_a_caller_that_goes_takes_the_child_along(decoder: PictureDecoder) -> None:
+    picture = png(64, 64)
+    stuck = Stuck(picture[:-1])
+    async with asyncio.TaskGroup() as group:
+        decoding = group.create_task(decoder.covering(stuck, len(picture), 64, 64))
+        await stuck.waiting.wait()
+        await becomes(lambda: len(decoders()) == 2, "there is a child")
+        decoding.cancel()
+
+    await becomes(lambda: len(decoders()) == 1, "the child has ended")
+
+
+async def test_a_caller_that_goes_while_it_is_decoded_takes_the_child_along(decoder: PictureDecoder) -> None:
+    picture = bombs.jpeg_many_scans()
+    async with asyncio.TaskGroup() as group:
+        decoding = group.create_task(decoder.covering(Given(picture), len(picture), 4096, 4096))
+        await becomes(lambda: len(decoders()) == 2, "there is a child")
+        decoding.cancel()
+
+    await becomes(lambda: len(decoders()) == 1, "the child has ended")
+    assert (await decode(decoder, small_jpeg())).width == 64
+
+
+async def test_there_are_so_many_at_once() -> None:
+    decoder = PictureDecoder(DecodeLimits(at_once=1))
+    picture = png(64, 64)
+    stuck = Stuck(picture[:-1])
+    async with decoder.running(), asyncio.TaskGroup() as group:
+        first = group.create_task(decoder.covering(stuck, len(picture), 64, 64))
+        await stuck.waiting.wait()
+        second = group.create_task(decode(decoder, picture))
+        done, _ = await asyncio.wait({second}, timeout=0.2)
+        assert not done
+        first.cancel()
+        assert (await second).width == 64
+
+
+async def test_after_the_process_has_ended_there_is_another(decoder: PictureDecoder) -> None:
+    await decode(decoder, small_jpeg())
+    nursery = min(decoders())
+    os.kill(nursery, signal.SIGKILL)
+    await becomes(lambda: nursery not in decoders(), "it has ended")
+
+    async def again() -> pyvips.Image:
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    return await decode(decoder, small_jpeg())
+                except MediagenError as exc:
+                    assert exc.code == "unavailable", "it is said to be worth another try"
+                    await asyncio.sleep(0.02)
+
+    assert (await again()).width == 64
+
+
+class Crashing(Given):
+    """Bytes behind which the child crashes, as when its decoder is made to."""
+
+    async def read_into(self, buffer: memoryview, /) -> int:
+        if count := await super().read_into(buffer):
+            return count
+        await becomes(lambda: len(decoders()) == 2, "there is a child")
+        os.kill(max(decoders()), signal.SIGSEGV)
+        await becomes(lambda: len(decoders()) == 1, "it has crashed")
+        return 0
+
+
+async def test_a_child_that_crashes_breaks_nothing(decoder: PictureDecoder) -> None:
+    picture = png(64, 64)
+    with pytest.raises(UnsupportedMedia, match="broken"):
+        await decoder.covering(Crashing(picture[:-1]), len(picture), 64, 64)
+
+    assert (await decode(decoder, picture)).width == 64
+
+
+WORDS = """
+import asyncio, sys
+from mediagen.media.pictures import PictureDecoder
+from tests.media.test_pictures import Stuck
+from tests.media.bombs import png
+
+async def main():
+    decoder = PictureDecoder()
+    async with decoder.running():
+        await decoder.covering(Stuck(png(64, 64)[:-1]), 1000, 64, 64)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_killed_server_leaves_none(tmp_path: Path) -> None:
+    import sys
+
+    program = tmp_path / "server.py"
+    program.write_text(WORDS)
+    env = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    with Child([sys.executable, program], tmp_path / "log", env=env) as server:
+        await becomes(lambda: len(decoders(server.pid)) == 2, "there are the process and its child")
+        left = decoders(server.pid)
+        server.send(signal.SIGKILL)
+        await server.exited(10)
+        await becomes(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left), "both have ended")
+
+
+CHILD = """
+import json, os, socket, sys
+from mediagen.media import leash
+
+leash.confine(256 << 20, seconds=5)
+told = {}
+for name, attempt in {
+    "open": lambda: open("/etc/passwd"),
+    "own": lambda: open(leash.__file__),
+    "list": lambda: os.listdir("/"),
+    "write": lambda: open("/tmp/x", "w"),
+    "socket": lambda: socket.socket(),
+    "unix": lambda: socket.socket(socket.AF_UNIX),
+    "kill": lambda: os.kill(os.getppid(), 0),
+    "exec": lambda: os.execv("/bin/true", ["true"]),
+    "memory": lambda: bytearray(512 << 20),
+    "pidfd": lambda: os.pidfd_open(os.getppid()),
+}.items():
+    try:
+        attempt()
+        told[name] = "done"
+    except (OSError, MemoryError) as exc:
+        told[name] = type(exc).__name__
+os.write(1, json.dumps(told).encode())
+"""
+
+
+async def test_a_confined_process_has_nothing_but_what_it_holds() -> None:
+    import json
+    import sys
+
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", CHILD, stdout=asyncio.subprocess.PIPE)
+    said, _ = await child.communicate()
+
+    told = json.loads(said)
+    assert told.pop("memory") == "MemoryError"
+    assert set(told.values()) == {"PermissionError"}, told
+
+
+async def test_a_machine_that_is_too_busy_says_so(decoder: PictureDecoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "_WALL", 0.001)
+    picture = bombs.solid_webp()
+
+    with pytest.raises(DeadlineExceeded):
+        await decode(decoder, picture)
+
+    await becomes(lambda: len(decoders()) == 1, "the child has ended")
+
+
+async def test_descriptors_are_given_back(decoder: PictureDecoder) -> None:
+    await decode(decoder, small_jpeg())
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        await decode(decoder, jpeg_with_exif(exif_with_orientation(3)))
+        with pytest.raises(UnsupportedMedia):
+            await decode(decoder, b"\x89PNG\r\n\x1a\nx")
+
+    assert len(os.listdir("/proc/self/fd")) == before
