@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 import pyvips
 
-from mediagen.core.errors import DeadlineExceeded, MediagenError, UnsupportedMedia
+from mediagen.core.errors import DeadlineExceeded, Unavailable, UnsupportedMedia
 from mediagen.media import forks, pictures
 from mediagen.media.pictures import DecodeLimits, PictureDecoder
 from mediagen.media.stills import image_of
@@ -29,7 +30,7 @@ async def decoder() -> AsyncIterator[PictureDecoder]:
     made = PictureDecoder()
     async with made.running():
         yield made
-    assert decoders() == []
+    assert await asyncio.to_thread(decoders) == []
 
 
 def decoders(parent: int | None = None) -> list[int]:
@@ -151,11 +152,14 @@ async def test_a_film_of_many_frames_is_its_first_frame(decoder: PictureDecoder)
     assert (await decode(decoder, bombs.gif_many_frames())).width == 64
 
 
+BOTH_STRIPS: list[Callable[[], bytes]] = [bombs.wide_png, bombs.tall_png]
+
+
 async def test_a_strip_is_cut_before_it_is_made_as_high_as_the_box() -> None:
     """As it is, it would be two and a half million pixels wide on the way."""
     decoder = PictureDecoder(DecodeLimits(side=1_000_000, memory=512 * MIB))
     async with decoder.running():
-        for bomb in (bombs.wide_png, bombs.tall_png):
+        for bomb in BOTH_STRIPS:
             assert (await decode(decoder, bomb(), 1024, 1024)).width == 1024
 
 
@@ -176,7 +180,7 @@ async def test_the_limits_as_they_come_decode_the_largest_pictures(decoder: Pict
 async def test_time_has_an_end() -> None:
     decoder = PictureDecoder(DecodeLimits(seconds=1))
     async with decoder.running():
-        with pytest.raises(UnsupportedMedia, match="decode_seconds|broken"):
+        with pytest.raises(UnsupportedMedia, match="decode_seconds"):
             await decode(decoder, bombs.jpeg_many_scans(), 4096, 4096)
         assert (await decode(decoder, small_jpeg())).width == 64
 
@@ -235,20 +239,15 @@ async def test_there_are_so_many_at_once() -> None:
 
 async def test_after_the_process_has_ended_there_is_another(decoder: PictureDecoder) -> None:
     await decode(decoder, small_jpeg())
-    nursery = min(decoders())
+    nursery = min(await asyncio.to_thread(decoders))
     os.kill(nursery, signal.SIGKILL)
     await becomes(lambda: nursery not in decoders(), "it has ended")
 
-    async def again() -> pyvips.Image:
-        async with asyncio.timeout(20):
-            while True:
-                try:
-                    return await decode(decoder, small_jpeg())
-                except MediagenError as exc:
-                    assert exc.code == "unavailable", "it is said to be worth another try"
-                    await asyncio.sleep(0.02)
-
-    assert (await again()).width == 64
+    async with asyncio.timeout(20):
+        while True:
+            with contextlib.suppress(Unavailable):  # until its end has been noticed
+                assert (await decode(decoder, small_jpeg())).width == 64
+                break
 
 
 class Crashing(Given):
@@ -258,7 +257,7 @@ class Crashing(Given):
         if count := await super().read_into(buffer):
             return count
         await becomes(lambda: len(decoders()) == 2, "there is a child")
-        os.kill(max(decoders()), signal.SIGSEGV)
+        os.kill(max(await asyncio.to_thread(decoders)), signal.SIGSEGV)
         await becomes(lambda: len(decoders()) == 1, "it has crashed")
         return 0
 
@@ -294,7 +293,7 @@ async def test_a_killed_server_leaves_none(tmp_path: Path) -> None:
     env = {"PYTHONPATH": str(Path(__file__).parents[2])}
     with Child([sys.executable, program], tmp_path / "log", env=env) as server:
         await becomes(lambda: len(decoders(server.pid)) == 2, "there are the process and its child")
-        left = decoders(server.pid)
+        left = await asyncio.to_thread(decoders, server.pid)
         server.send(signal.SIGKILL)
         await server.exited(10)
         await becomes(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left), "both have ended")

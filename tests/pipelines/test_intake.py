@@ -15,11 +15,14 @@ from mediagen.pipelines.intake import BodyIntake
 from mediagen.pipelines.keep import Keeping, remove
 from mediagen.pipelines.reception import Reception
 from mediagen.streams.base import MIB
+from mediagen.streams.jsonfield import Rules
 from tests.infra.content import content_bytes
 from tests.pipelines.attempts import Debts, files_below
 from tests.streams.files import mp4, png
 
 WHOLE = content_bytes(3 * MIB + 7, 4)
+
+RULES = Rules(max_rest=1000, strict=True)
 
 
 async def arriving(raw: bytes) -> AsyncIterator[bytes]:
@@ -50,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("media", [b"", png(), mp4(), WHOLE])
 async def test_media_in_a_body_becomes_a_file(intake: BodyIntake, debts: Debts, folder: Path, media: bytes) -> None:
     async with intake.receive(
-        arriving(body(media, filename="x")), task_id="task_9", max_rest=1000, owner="me"
+        arriving(body(media, filename="x")), task_id="task_9", rules=RULES, owner="me"
     ) as received:
         file = received.named("../my file.bin", None)
         assert len(debts.owed) == 1  # a crash now would leave what is written down
@@ -63,7 +66,7 @@ async def test_media_in_a_body_becomes_a_file(intake: BodyIntake, debts: Debts, 
 
 
 async def test_a_body_without_media_is_just_a_document(intake: BodyIntake, debts: Debts, folder: Path) -> None:
-    async with intake.receive(arriving(b'{"url":"http://h/"}'), task_id="task_9", max_rest=1000) as received:
+    async with intake.receive(arriving(b'{"url":"http://h/"}'), task_id="task_9", rules=RULES) as received:
         assert (received.document, received.file) == ({"url": "http://h/"}, None)
 
     assert (debts.count, files_below(folder)) == (0, [])
@@ -89,7 +92,7 @@ async def test_a_wrong_body_leaves_nothing(
     intake: BodyIntake, debts: Debts, folder: Path, raw: bytes, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        async with intake.receive(arriving(raw), task_id="task_9", max_rest=1000):
+        async with intake.receive(arriving(raw), task_id="task_9", rules=RULES):
             raise AssertionError("received")
 
     assert (debts.owed, files_below(folder)) == ({}, [])
@@ -97,7 +100,7 @@ async def test_a_wrong_body_leaves_nothing(
 
 async def test_what_the_block_refuses_is_removed(intake: BodyIntake, debts: Debts, folder: Path) -> None:
     with pytest.raises(UnsupportedMedia, match="video was announced"):
-        async with intake.receive(arriving(body(png())), task_id="task_9", max_rest=1000) as received:
+        async with intake.receive(arriving(body(png())), task_id="task_9", rules=RULES) as received:
             received.named(None, FileKind.VIDEO)
 
     assert (debts.owed, files_below(folder)) == ({}, [])
@@ -110,7 +113,7 @@ async def test_a_body_that_breaks_off_leaves_nothing(intake: BodyIntake, debts: 
         raise ConnectionResetError
 
     with pytest.raises(ConnectionResetError):
-        async with intake.receive(breaking(), task_id="task_9", max_rest=1000):
+        async with intake.receive(breaking(), task_id="task_9", rules=RULES):
             raise AssertionError("received")
 
     assert (debts.owed, files_below(folder)) == ({}, [])
@@ -123,7 +126,7 @@ async def test_a_stop_at_any_moment_leaves_what_is_written_down(
     """The row may be on its way to the database: only the next start can tell whether the file is to go."""
 
     async def receive() -> File | None:
-        async with intake.receive(arriving(body(WHOLE)), task_id="task_9", max_rest=1000) as received:
+        async with intake.receive(arriving(body(WHOLE)), task_id="task_9", rules=RULES) as received:
             await asyncio.Event().wait()
             return received.file
 

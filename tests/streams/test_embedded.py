@@ -10,6 +10,7 @@ import pytest
 
 from mediagen.core.errors import InvalidBase64, InvalidRequest, TooLarge
 from mediagen.streams.embedded import EmbeddedMedia, chunks_of
+from mediagen.streams.jsonfield import Rules
 from mediagen.streams.sources import ChunkSource
 from tests.infra.content import content_bytes
 from tests.streams.splitting import split_at
@@ -94,7 +95,7 @@ async def test_an_empty_field_is_empty_media(raw: bytes) -> None:
 @pytest.mark.parametrize("step", [1, 1 << 20])
 async def test_what_is_wrong_ends_in_an_error(raw: bytes, error: type[Exception], words: str, step: int) -> None:
     pieces = [raw[at : at + step] for at in range(0, len(raw), step)]
-    embedded = EmbeddedMedia(arriving(pieces), ("data",), max_rest=1000)
+    embedded = EmbeddedMedia(arriving(pieces), ("data",), Rules(max_rest=1000))
 
     with pytest.raises(error, match=words):
         _ = [view async for view in embedded.chunks()]

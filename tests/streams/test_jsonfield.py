@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mediagen.core.errors import InvalidRequest, TooLarge
-from mediagen.streams.jsonfield import JsonFieldScanner, Pointer, parse_pointer
+from mediagen.streams.jsonfield import JsonFieldScanner, Pointer, Rules, parse_pointer
 from tests.streams.splitting import splits
 
 B64 = string.ascii_letters + string.digits + "+/="
@@ -31,7 +31,7 @@ DOCUMENTS = st.recursive(
 
 def scanned(pieces: list[bytes], pointer: Pointer, **limits: int) -> tuple[JsonFieldScanner, str | None]:
     """A scanner that has seen all pieces, and the field's text if it was there."""
-    scanner = JsonFieldScanner(pointer, **limits)
+    scanner = JsonFieldScanner(pointer, Rules(**limits))
     text = b"".join(bytes(view) for piece in pieces for view in scanner.feed(piece))
     scanner.finish()
     return scanner, text.decode() if scanner.found else None

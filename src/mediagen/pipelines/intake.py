@@ -13,7 +13,7 @@ from mediagen.net.resource import clean_filename
 from mediagen.pipelines.keep import Plan
 from mediagen.pipelines.reception import Reception
 from mediagen.streams.embedded import EmbeddedMedia
-from mediagen.streams.jsonfield import Pointer
+from mediagen.streams.jsonfield import Pointer, Rules
 from mediagen.streams.sniff import SNIFF_BYTES
 from mediagen.streams.sources import ChunkSource, Peeked
 
@@ -52,7 +52,7 @@ class BodyIntake:
         body: AsyncIterator[bytes],
         *,
         task_id: str,
-        max_rest: int,
+        rules: Rules,
         owner: str | None = None,
         network: str = "",
     ) -> AsyncIterator[Received]:
@@ -60,13 +60,13 @@ class BodyIntake:
 
         Args:
             task_id: the id that the task will have.
-            max_rest: bytes that the body may have beside its media.
+            rules: what the body may have beside its media.
             network: whose upload it is (``Reception.place``).
 
         Raises:
             InvalidRequest, InvalidBase64, TooLarge, StorageUnavailable, Unavailable, RateLimited: and nothing was kept.
         """
-        media = EmbeddedMedia(body, FIELD, max_rest=max_rest)
+        media = EmbeddedMedia(body, FIELD, rules)
         source = Peeked(ChunkSource(media.chunks(required=False)))
         head = await source.peek(SNIFF_BYTES)
         if not media.found:

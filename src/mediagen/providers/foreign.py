@@ -12,12 +12,20 @@ import json
 import math
 from typing import Any, Final
 
+from mediagen.streams.jsontext import MAX_FOREIGN_VALUES, has_more_values
+
 _MOST: Final = 1 << 64
 """Seeds go up to here."""
 
 
 def parsed(body: bytes | bytearray) -> Any:
-    """The value of a whole document. Raises ValueError, also for one that is nested too deeply."""
+    """The value of a whole document.
+
+    Raises:
+        ValueError: it is none, is nested too deeply, or has so many values that parsing it would stop the server.
+    """
+    if has_more_values(body, MAX_FOREIGN_VALUES):
+        raise ValueError(f"it has more than {MAX_FOREIGN_VALUES} values")
     try:
         return plain(json.loads(body))
     except RecursionError:

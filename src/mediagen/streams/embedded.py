@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from mediagen.core.errors import InvalidRequest
-from mediagen.streams.base import KIB, MIB, Source, View
+from mediagen.streams.base import KIB, Source, View
 from mediagen.streams.base64 import DataUriDecoder
-from mediagen.streams.jsonfield import JsonFieldScanner, Pointer
+from mediagen.streams.jsonfield import JsonFieldScanner, Pointer, Rules
 
 _CHUNK: Final = 256 * KIB
 _PIECE: Final = 16 * KIB
@@ -23,9 +23,9 @@ class EmbeddedMedia:
     empty string in the field's place, and ``media_type`` what a ``data:`` URI said.
     """
 
-    def __init__(self, document: AsyncIterator[bytes], pointer: Pointer, *, max_rest: int = 8 * MIB) -> None:
+    def __init__(self, document: AsyncIterator[bytes], pointer: Pointer, rules: Rules | None = None) -> None:
         self._incoming = document
-        self._scanner = JsonFieldScanner(pointer, max_rest=max_rest)
+        self._scanner = JsonFieldScanner(pointer, rules)
         self._decoder = DataUriDecoder()
         self._pointer = pointer
         self._decoded = False

@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 from mediagen.core.errors import InvalidRequest, TooLarge
-from mediagen.streams.base import KIB, MIB, View
+from mediagen.streams.base import KIB, View
 from mediagen.streams.base64 import DataUriDecoder
-from mediagen.streams.jsonfield import JsonFieldsScanner, Pointer
+from mediagen.streams.jsonfield import JsonFieldsScanner, Pointer, Rules
 
 _CHUNK: Final = 256 * KIB
 _PIECE: Final = 16 * KIB
@@ -83,8 +83,8 @@ class EmbeddedFields:
     ``document`` is the rest, parsed, once ``fields`` has ended; ``rest`` its text so far.
     """
 
-    def __init__(self, document: AsyncIterator[bytes], patterns: Sequence[Pointer], *, max_rest: int = 8 * MIB) -> None:
-        self._scanner = JsonFieldsScanner(patterns, max_rest=max_rest)
+    def __init__(self, document: AsyncIterator[bytes], patterns: Sequence[Pointer], rules: Rules | None = None) -> None:
+        self._scanner = JsonFieldsScanner(patterns, rules)
         self._events = self._scan(document)
         self._present: EmbeddedField | None = None
         self._decode: Decode | None = None

@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Final, TypeAlias
 
 from mediagen.core.errors import InvalidRequest, TooLarge
+from mediagen.streams import jsontext
 from mediagen.streams.base import MIB, View
 
 Pointer: TypeAlias = tuple[str, ...]
@@ -23,6 +25,8 @@ _MAX_DEPTH: Final = 128
 _MAX_KEY: Final = 4096
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|["{}\[\],:]', re.DOTALL)
 """A whole string, or one character of structure; a quote alone begins a string that goes on in the next piece."""
+_SKIPPED: Final = (b"\n", b"\r", b"\t")
+"""Control characters that a decoder of base64 skips, although a string must not have them (RFC 8259 section 7)."""
 _STRING_END: Final = re.compile(rb'["\\]')
 _WHOLE_TEXT: Final = re.compile(rb'(?:[^"\\]++|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*+', re.DOTALL)
 """Text of a string up to its end, or to an escape that is not whole."""
@@ -47,6 +51,16 @@ def parse_pointer(pointer: str) -> Pointer:
     return tuple(token.replace("~1", "/").replace("~0", "~") for token in pointer[1:].split("/"))
 
 
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a document may have beside its media: bytes and values. ``strict``: as ``jsontext.parse`` is, for requests;
+    else as writers do, which is good for what has been paid for."""
+
+    max_rest: int = 8 * MIB
+    max_values: int = jsontext.MAX_FOREIGN_VALUES
+    strict: bool = False
+
+
 class _At(Enum):
     STRUCTURE = auto()
     KEY = auto()
@@ -61,12 +75,13 @@ class JsonFieldScanner:
     be ASCII, as base64 is. Only the first occurrence of the field is taken; a duplicate key is an error of the writer.
     """
 
-    def __init__(self, pointer: Pointer, *, max_rest: int = 8 * MIB) -> None:
+    def __init__(self, pointer: Pointer, rules: Rules | None = None) -> None:
         self.found = False
         self.complete = False
         self.document: Any = None
         self._pointer = pointer
-        self._max_rest = max_rest
+        self._rules = rules or Rules()
+        self._values = 0
         self._rest = bytearray()
         self._at = _At.STRUCTURE
         self._path: list[str | int] = []
@@ -105,10 +120,13 @@ class JsonFieldScanner:
         Raises:
             InvalidRequest: it is not a whole JSON document, or has the field twice.
         """
-        try:
-            self.document = json.loads(self._rest.decode("utf-8-sig"))  # no other encoding: RFC 8259 section 8.1
-        except ValueError as exc:
-            raise InvalidRequest(f"not a whole JSON document: {exc}") from None
+        if self._rules.strict:
+            self.document = jsontext.parse(self._rest, max_values=self._rules.max_values)
+        else:
+            try:
+                self.document = json.loads(self._rest.decode("utf-8-sig"))  # no other encoding: RFC 8259 section 8.1
+            except ValueError as exc:
+                raise InvalidRequest(f"not a whole JSON document: {exc}") from None
         if self.found and not self._is_at_pointer():
             raise InvalidRequest(f"the JSON document has the field {'/' + '/'.join(self._pointer)!r} twice")
 
@@ -123,8 +141,8 @@ class JsonFieldScanner:
         return bool(value == "")
 
     def _keep(self, data: bytes | bytearray, start: int, end: int) -> None:
-        if len(self._rest) + end - start > self._max_rest:
-            raise TooLarge(f"JSON larger than {self._max_rest} bytes beside its media field")
+        if len(self._rest) + end - start > self._rules.max_rest:
+            raise TooLarge(f"JSON larger than {self._rules.max_rest} bytes beside its media field")
         self._rest += memoryview(data)[start:end]
 
     def _structure(self, data: bytes | bytearray, position: int, end: int) -> int:
@@ -147,9 +165,11 @@ class JsonFieldScanner:
                     if self._wants_key:
                         self._set_key(bytes(data[begin + 1 : position - 1]))
                 case 0x7B:  # {
+                    self._count()
                     self._open("")
                     self._wants_key = True
                 case 0x5B:  # [
+                    self._count()
                     self._open(0)
                     self._wants_key = False
                 case 0x7D | 0x5D:  # } ]
@@ -158,6 +178,7 @@ class JsonFieldScanner:
                     path.pop()
                     self._wants_key = False
                 case 0x2C if path:  # ,
+                    self._count()
                     last = path[-1]
                     if isinstance(last, int):
                         path[-1] = last + 1
@@ -169,6 +190,12 @@ class JsonFieldScanner:
                     pass
         self._keep(data, start, end)
         return end
+
+    def _count(self) -> None:
+        """One value more; as ``jsontext.has_more_values`` counts them."""
+        self._values += 1
+        if self._values > self._rules.max_values:
+            raise InvalidRequest(f"the JSON document has more than {self._rules.max_values} values")
 
     def _open(self, token: str | int) -> None:
         if len(self._path) >= _MAX_DEPTH:
@@ -224,11 +251,16 @@ class JsonFieldScanner:
         stop = end if quote < 0 else quote
         if self._pending or data.find(b"\\", position, stop) >= 0:
             return self._escaped_field(data, position, end)
+        self._check_text(data, position, stop)
         text: View = memoryview(data)[position:stop]
         if quote < 0:
             return end, text
         self._end_field(data, quote)
         return quote + 1, text
+
+    def _check_text(self, data: bytes | bytearray, start: int, end: int) -> None:
+        if self._rules.strict and any(data.find(char, start, end) >= 0 for char in _SKIPPED):
+            raise InvalidRequest("the JSON document has a control character inside a string, such as a line end")
 
     def _end_field(self, data: bytes | bytearray, quote: int) -> None:
         self._at = _At.STRUCTURE
@@ -242,6 +274,7 @@ class JsonFieldScanner:
         self._pending = b""
         whole = _WHOLE_TEXT.match(text)
         stop = 0 if whole is None else whole.end()
+        self._check_text(text, 0, stop)
         rest = text[stop : stop + 1]
         if rest == b'"':
             quote = position + stop - before
@@ -279,8 +312,8 @@ class JsonFieldsScanner(JsonFieldScanner):
     ``in_field`` whether it goes on.
     """
 
-    def __init__(self, patterns: Sequence[Pointer], *, max_rest: int = 8 * MIB) -> None:
-        super().__init__(max(patterns, key=len), max_rest=max_rest)
+    def __init__(self, patterns: Sequence[Pointer], rules: Rules | None = None) -> None:
+        super().__init__(max(patterns, key=len), rules)
         self._patterns = tuple(patterns)
         self.begun = 0
         self.place: Pointer = ()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import codecs
-import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.web_protocol import RequestPayloadError
 
 from mediagen.core.errors import InvalidRequest, TooLarge, UnsupportedMedia
+from mediagen.streams import jsontext
 from mediagen.streams.base import Source
 from mediagen.streams.embedded import chunks_of
 from mediagen.web.problems import BodyStalled, EncodedBody
@@ -24,22 +24,27 @@ _JSON_TYPES: Final = frozenset(
 )
 """The last but one is what curl says of any ``-d``; whether it is JSON is told by parsing it."""
 
-_MAX_DEPTH: Final = 64
-
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """``max_json_bytes`` of a whole JSON body, ``idle_seconds`` without a byte, and the slowest rate over as long."""
+    """``max_json_bytes`` and ``max_json_values`` of a whole JSON body, ``idle_seconds`` without a byte, and the slowest
+    rate over as long."""
 
     max_json_bytes: int
     idle_seconds: float
     minimum_bytes_per_second: int
+    max_json_values: int = jsontext.MAX_VALUES
 
     @classmethod
     def of(cls, settings: ServerSettings) -> BodyLimits:
-        return cls(settings.max_json_bytes, settings.body_idle_seconds, settings.body_minimum_bytes_per_second)
+        return cls(
+            settings.max_json_bytes,
+            settings.body_idle_seconds,
+            settings.body_minimum_bytes_per_second,
+            settings.max_json_values,
+        )
 
 
 class Pace:
@@ -155,7 +160,7 @@ async def read_json(request: web.Request, limits: BodyLimits) -> object:
     if not data:
         return None
     require_json(request)
-    return parse_json(bytes(data))
+    return jsontext.parse(data, max_values=limits.max_json_values)
 
 
 def require_json(request: web.Request) -> None:
@@ -163,38 +168,3 @@ def require_json(request: web.Request) -> None:
     declared = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if declared not in _JSON_TYPES and not declared.endswith("+json"):
         raise UnsupportedMedia(f"send JSON (application/json), not {declared[:60]!r}")
-
-
-def parse_json(data: bytes) -> object:
-    """A JSON document (RFC 8259), strictly: no NaN, no repeated names, nesting bounded."""
-    try:
-        text = data.removeprefix(codecs.BOM_UTF8).decode()  # a parser may ignore it (RFC 8259 section 8.1)
-    except UnicodeDecodeError:
-        raise InvalidRequest("the body is not UTF-8") from None
-    try:
-        document = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
-    except json.JSONDecodeError as exc:
-        raise InvalidRequest(f"the body is not JSON: {exc.msg} at line {exc.lineno}, column {exc.colno}") from None
-    except RecursionError:
-        raise InvalidRequest(f"the body is nested deeper than {_MAX_DEPTH} levels") from None
-    _bounded(document, _MAX_DEPTH)
-    return document
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        raise InvalidRequest("the body names a field twice")
-    return document
-
-
-def _no_constant(name: str) -> object:
-    raise InvalidRequest(f"the body is not JSON: {name} is no JSON number")
-
-
-def _bounded(value: object, levels: int) -> None:
-    if isinstance(value, dict | list):
-        if not levels:
-            raise InvalidRequest(f"the body is nested deeper than {_MAX_DEPTH} levels")
-        for item in value.values() if isinstance(value, dict) else value:
-            _bounded(item, levels - 1)

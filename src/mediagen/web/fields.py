@@ -24,8 +24,8 @@ from mediagen.pipelines.reception import Reception
 from mediagen.providers.base import Input, Role
 from mediagen.streams.base import KIB, Source
 from mediagen.streams.embedded_many import EmbeddedFields
-from mediagen.streams.jsonfield import Pointer
-from mediagen.web.bodies import BodyLimits, json_chunks, parse_json, require_json
+from mediagen.streams.jsonfield import Pointer, Rules
+from mediagen.web.bodies import BodyLimits, json_chunks, require_json
 from mediagen.web.forms import parts_of
 from mediagen.web.incoming import Incoming, incoming
 from mediagen.web.multipart import Part
@@ -34,6 +34,8 @@ from mediagen.web.uploads import form_name
 
 _MAX_FIELDS: Final = 100
 _MAX_VALUE: Final = 256 * KIB
+_MAX_LEVELS: Final = 16
+"""Of a field's name: ``a[b][c]`` has two."""
 _URL: Final = "image_url"
 """What OpenAI's API calls the URL in an object that stands for a picture."""
 _WORDS: Final = frozenset({_URL, "url", "file_id"})
@@ -136,7 +138,8 @@ class Bodies:
             raise TooLarge(f"the body has {body.size} bytes, which is more than any")
         places = [place for slot in slots for place in slot.places]
         found: list[tuple[Pointer, File | str]] = []
-        embedded = EmbeddedFields(json_chunks(body), places, max_rest=most)
+        rules = Rules(most, self._limits.max_json_values, strict=True)
+        embedded = EmbeddedFields(json_chunks(body), places, rules)
         try:
             async for field in embedded.fields():
                 if len(field.place) > 1 and not field.place[-1].isdigit() and field.place[-1] not in _WORDS:
@@ -150,7 +153,7 @@ class Bodies:
                         found.append((field.place, await arrivals.decoded(field.chunks())))
         finally:
             await embedded.aclose()
-        document = parse_json(embedded.rest)
+        document = embedded.document
         if not isinstance(document, dict):
             raise InvalidRequest("the body must be a JSON object or a form")
         for place, value in found:
@@ -303,6 +306,8 @@ async def _text(name: str, part: Source) -> str:
 def _put(fields: dict[str, Any], name: str, value: str | File, *, many: bool = False) -> None:
     """Set ``a[b][c]`` in its levels; ``a[]`` adds to a list, and so does ``a`` when there may be ``many``."""
     first, *levels = name.replace("]", "").split("[")
+    if len(levels) > _MAX_LEVELS:
+        raise InvalidRequest(f"{name[:60]} has more than {_MAX_LEVELS} levels", field=name[:60])
     place: Any = fields
     key = first
     for level in levels or ([""] if many else []):

@@ -13,6 +13,7 @@ from mediagen.core.files import File, FileKind, new_id
 from mediagen.core.tasks import Task
 from mediagen.core.webhooks import Webhook
 from mediagen.pipelines.intake import BodyIntake, Received
+from mediagen.streams.jsonfield import Rules
 from mediagen.tasks.requests import asked_of_webhook, fingerprint_of
 from mediagen.tasks.service import TaskService
 from mediagen.web.bodies import BodyLimits, json_chunks, require_json
@@ -119,13 +120,13 @@ class IngestRoutes:
         require_json(request)
         key = request.headers.get("Idempotency-Key")
         task_id = new_id("task")
-        max_rest = self._settings.max_json_bytes
+        rules = Rules(self._settings.max_json_bytes, self._settings.max_json_values, strict=True)
         try:
             with incoming(request, BodyLimits.of(self._settings)) as body:
                 async with self._intake.receive(
                     json_chunks(body),
                     task_id=task_id,
-                    max_rest=max_rest,
+                    rules=rules,
                     network=network_of(self._origins.client(request)),
                     owner=call.caller.owner,
                 ) as received:

@@ -98,6 +98,9 @@ class ServerSettings(BaseModel):
     )
     drain_seconds: float = Field(20.0, ge=1, le=3600, description="seconds from SIGTERM to the end of the process")
     max_json_bytes: int = Field(8 * MIB, ge=1024, le=GIB, description="bytes of a JSON body, file content left out")
+    max_json_values: int = Field(
+        20_000, ge=100, le=1_000_000, description="values of a JSON body; ten thousand take the server some 10 ms"
+    )
     event_loop: Literal["asyncio", "uvloop"] = Field("asyncio", description="which event loop runs the server")
     lag_interval_seconds: float = Field(0.1, ge=0.01, le=10, description="seconds between measurements of loop lag")
 

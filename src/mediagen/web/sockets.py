@@ -9,6 +9,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from pydantic import Field, TypeAdapter, ValidationError
 
 from mediagen.core.errors import InvalidRequest, MediagenError, Unavailable
+from mediagen.streams import jsontext
 from mediagen.tasks.ports import EventBus
 from mediagen.web import frames
 from mediagen.web.auth import ENDING
@@ -106,7 +107,12 @@ class SocketRoutes:
 
     async def _receive(self, reader: Reader, text: str) -> None:
         try:
-            message = _INCOMING.validate_json(text)
+            message = _INCOMING.validate_python(
+                jsontext.parse(text.encode("utf-8", "surrogatepass"), what="the message")
+            )
+        except InvalidRequest as exc:
+            self._refuse(reader, exc.detail)
+            return
         except ValidationError as exc:
             fault = exc.errors(include_url=False, include_context=False, include_input=False)[0]
             self._refuse(reader, fault["msg"].removeprefix("Value error, "))
