@@ -29,9 +29,9 @@ DOCUMENTS = st.recursive(
 )
 
 
-def scanned(pieces: list[bytes], pointer: Pointer, **limits: int) -> tuple[JsonFieldScanner, str | None]:
+def scanned(pieces: list[bytes], pointer: Pointer, rules: Rules | None = None) -> tuple[JsonFieldScanner, str | None]:
     """A scanner that has seen all pieces, and the field's text if it was there."""
-    scanner = JsonFieldScanner(pointer, Rules(**limits))
+    scanner = JsonFieldScanner(pointer, rules)
     text = b"".join(bytes(view) for piece in pieces for view in scanner.feed(piece))
     scanner.finish()
     return scanner, text.decode() if scanner.found else None
@@ -240,9 +240,9 @@ def test_depth_keys_and_the_rest_are_bounded(step: int) -> None:
     with pytest.raises(InvalidRequest, match="key longer"):
         scanned(cut(b'{"' + b"k" * 4097 + b'":1}'), ("data",))
     rest = b'{"data":"' + b"QUJD" * 5000 + b'","x":"' + b"y" * 980 + b'"}'
-    assert scanned(cut(rest), ("data",), max_rest=1000)[1] == "QUJD" * 5000
+    assert scanned(cut(rest), ("data",), Rules(max_rest=1000))[1] == "QUJD" * 5000
     with pytest.raises(TooLarge):
-        scanned(cut(rest), ("data",), max_rest=990)
+        scanned(cut(rest), ("data",), Rules(max_rest=990))
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 from typing import Any
 
+import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
@@ -33,6 +35,7 @@ from mediagen.web import (
 from mediagen.web.problems import DO_NOT_RETRY, OPENAI_PREFIXES, STATUS, answer, status_of
 from mediagen.web.rates import RATE_HEADERS
 from mediagen.web.routing import declarations
+from tests.media.bombs import png, png_chunk
 from tests.web.conftest import House, Start
 
 OWNERS: tuple[type, ...] = (
@@ -137,7 +140,16 @@ async def test_every_fault_of_a_body_is_listed(house: House) -> None:
         (b'{"ids": [], "ids": []}', "twice"),
         (b'{"status": NaN}', "NaN"),
         (b"[" * 100 + b"]" * 100, "nested"),
-        (b"[" * 100_000, "nested"),
+        (b"[" * 10_000, "nested"),
+        (b"[" * 100_000, "values"),
+        (b"[" + b'{"a":1},' * 30_000 + b"1]", "values"),
+        (b"{" + b",".join(b'"k%d":1' % at for at in range(30_000)) + b"}", "values"),
+        (b'{"status": ' + b"1" * 5000 + b"}", "digits"),
+        (b'{"status": 0.' + b"1" * 5000 + b"}", "digits"),
+        (b'{"status": 1e999}', "too large"),
+        (b'{"status": "a\nb"}', "control character"),
+        (b'{"status": "\\ud800"}', "surrogate"),
+        (b'{"\\udc00": 1}', "surrogate"),
         (b"", "ids"),
     ],
 )
@@ -148,6 +160,54 @@ async def test_what_is_not_json_is_said_to_be_so(house: House, body: bytes, said
 
     assert status == 400
     assert said in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "field"), [("/v1/ingest", "data"), ("/v1/images/edits", "image"), ("/v1/images/edits", "mask")]
+)
+@pytest.mark.parametrize(
+    ("beside", "said"),
+    [
+        (b'"field": "a\nb"', "ontrol character"),
+        (b'"prompt": NaN', "NaN"),
+        (b'"priority": ' + b"1" * 5000, "digits"),
+        (b'"priority": 1e999', "too large"),
+        (b'"x": 1, "x": 2', "twice"),
+        (b'"prompt": "\\udfff"', "surrogate"),
+        (b'"x": [' + b"{}," * 30_000 + b"1]", "values"),
+        (b'"x": {' + b",".join(b'"k%d":1' % at for at in range(30_000)) + b"}", "values"),
+        (b'"x": ' + b"[" * 100 + b"]" * 100, "nested"),
+    ],
+)
+async def test_what_stands_beside_media_is_held_to_the_same(
+    house: House, path: str, field: str, beside: bytes, said: str
+) -> None:
+    for picture in (png(8, 8), png(8, 8, png_chunk(b"tEXt", bytes(90_000)))):
+        text = base64.b64encode(picture)
+        body = b'{"' + field.encode() + b'": "' + text + b'", ' + beside + b"}"
+        status, problem, _ = await house.ask("POST", path, data=body, headers={"Content-Type": "application/json"})
+
+        assert (status, said in str(problem)) == (400, True), problem
+    assert (await house.ask("GET", "/v1/files"))[1]["data"] == []
+
+
+@pytest.mark.parametrize("path", ["/v1/ingest", "/v1/images/edits"])
+@pytest.mark.parametrize("skipped", [b"\n", b"\r\n", b"\t"])
+async def test_a_line_end_inside_a_string_of_base64_is_no_json(house: House, path: str, skipped: bytes) -> None:
+    field = b"data" if path == "/v1/ingest" else b"image"
+    body = b'{"' + field + b'": "' + b"iVBO" * 20 + skipped + b"iVBO" * 20 + b'"}'
+
+    status, problem, _ = await house.ask("POST", path, data=body, headers={"Content-Type": "application/json"})
+
+    assert (status, "control character" in str(problem)) == (400, True), problem
+
+
+async def test_the_name_of_a_field_has_so_many_levels(house: House) -> None:
+    form = aiohttp.FormData({"a" + "[b]" * 1000: "1", "prompt": "x"}, default_to_multipart=True)
+
+    status, problem, _ = await house.ask("POST", "/v1/images/edits", data=form)
+
+    assert (status, "levels" in str(problem)) == (400, True), problem
 
 
 async def test_a_body_over_the_limit_is_refused_and_the_connection_closed(start: Start) -> None:

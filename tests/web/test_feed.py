@@ -284,3 +284,25 @@ async def test_after_a_burst_that_nobody_could_follow_readers_come_back(house: H
 
     assert code == 1013
     assert (snapshot["reset"], missed[0]["seq"]) == (False, seen + 1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"type": "ping", "type": "ping"}',
+        '{"type": "subscribe", "tasks": "all", "after": ' + "1" * 5000 + "}",
+        '{"type": "subscribe", "tasks": "all", "after": 1e999}',
+        '{"type": "subscribe", "tasks": "all", "after": NaN}',
+        '{"type": "subscribe", "tasks": ["\\ud800"]}',
+        '{"type": "pi\nng"}',
+        "[" * 30_000,
+        "[" * 1000 + "]" * 1000,
+        "{" + ",".join(f'"{at}":0' for at in range(7000)) + "}",
+    ],
+)
+async def test_a_message_that_is_no_good_json_is_refused_and_the_next_one_is_heard(house: House, text: str) -> None:
+    async with listening(house) as client:
+        await client.send_str(text)
+        assert (await told(client))["type"] == "error"
+        await client.send_json({"type": "ping"})
+        assert (await told(client))["type"] == "pong"
