@@ -17,7 +17,9 @@ import pytest
 
 from tests.e2e import leavings
 from tests.e2e.api import Api
+from tests.e2e.waiting import becomes
 from tests.infra.server import Server
+from tests.media import bombs
 
 pytestmark = pytest.mark.e2e
 
@@ -130,6 +132,51 @@ async def many_headers(api: Api) -> None:
         writer.close()
 
 
+async def many_values(api: Api) -> None:
+    objects = b'{"ids": [' + b'{"a":1},' * 800_000 + b"1]}"
+    keys = b"{" + b",".join(b'"k%d":1' % at for at in range(500_000)) + b"}"
+    numbers = b'{"ids": [' + b"1," * 3_000_000 + b"1]}"
+    for body in (objects, keys, numbers):
+        for path in ("/v1/tasks/cancel", "/v1/ingest", "/v1/images/edits", "/v1/images/generations"):
+            await refused(api, "POST", path, 400, data=io.BytesIO(body), headers={"Content-Type": "application/json"})
+
+
+async def edit(api: Api, picture: bytes) -> int:
+    """The status of an edit of a picture by the built-in model."""
+    form = aiohttp.FormData({"model": "builtin-poster", "prompt": "x", "size": "256x256"})
+    form.add_field("image", io.BytesIO(picture), filename="x.png", content_type="image/png")
+    async with api.session.post("/v1/images/edits", data=form) as answer:
+        await answer.read()
+        return answer.status
+
+
+async def small_pictures(api: Api) -> None:
+    """Seconds and gigabytes each, if they were decoded as they come."""
+    for make, statuses in PICTURES.items():
+        assert await edit(api, await asyncio.to_thread(make)) in statuses, make.__name__
+        async with api.session.get("/livez") as answer:
+            assert answer.status == 200
+
+
+PICTURES: dict[Callable[[], bytes], set[int]] = {
+    bombs.wide_png: {400, 415},
+    bombs.solid_webp: {200},
+    bombs.nested_exif_jpeg: {200},
+    bombs.tall_png: {400, 415},
+    bombs.long_png: {200},
+    bombs.png_text: {200},
+    bombs.png_profile: {200},
+    bombs.png_exif: {200},
+    bombs.webp_exif: {200},
+    bombs.png_many_chunks: {400, 415},
+    bombs.gif_many_frames: {200},
+    bombs.gif_large_canvas: {400, 415},
+    bombs.jpeg_many_scans: {400, 415},
+    bombs.tiff_tiles: {400, 415},
+    bombs.avif_grid: {400, 415},
+    bombs.svg: {400, 415},
+}
+
 BOMBS: list[Bomb] = [
     gzip_bomb,
     deep_json,
@@ -140,6 +187,7 @@ BOMBS: list[Bomb] = [
     endless_part_head,
     large_frames,
     many_headers,
+    many_values,
 ]
 
 
@@ -155,3 +203,55 @@ async def test_memory_stays_where_it_was(tmp_path: Path) -> None:
         assert max(grown.values()) < MOST, {name: f"{size / MIB:.1f} MiB" for name, size in grown.items()}
         (file,) = await api.files()
         leavings.only_here(server, file)
+
+
+async def test_pictures_cost_the_server_nothing(tmp_path: Path) -> None:
+    """A process of its own has their cost; the server is alive meanwhile, and as large as an ordinary edit made it."""
+    async with Server(tmp_path) as server, Api(server.url) as api:
+        assert await edit(api, bombs.png(1024, 1024)) == 200
+        before = server.resident_bytes()
+
+        await small_pictures(api)
+
+        grown = server.resident_bytes(peak=True) - before
+        assert grown < MOST, f"{grown / MIB:.1f} MiB"
+
+
+async def test_the_server_answers_while_a_picture_is_decoded(tmp_path: Path) -> None:
+    async with Server(tmp_path) as server, Api(server.url) as api:
+        assert await edit(api, bombs.png(64, 64)) == 200
+        async with asyncio.TaskGroup() as group:
+            decoding = [group.create_task(edit(api, bombs.long_png())) for _ in range(4)]
+            answered = 0
+            while not any(each.done() for each in decoding):
+                async with api.session.get("/livez") as answer:
+                    answered += answer.status == 200
+        assert [each.result() for each in decoding] == [200] * 4
+        assert answered >= 10
+
+
+async def test_a_killed_server_leaves_no_decoder(tmp_path: Path) -> None:
+    async with Server(tmp_path) as server, Api(server.url) as api, asyncio.TaskGroup() as group:
+
+        async def lost() -> None:
+            with suppress(aiohttp.ClientError):
+                await edit(api, bombs.long_png())
+
+        group.create_task(lost())
+        await becomes(lambda: len(server.children) >= 2)
+        left = [Path(f"/proc/{pid}") for pid in server.children]
+        await server.kill9()
+        await becomes(lambda: not any(path.exists() for path in left))
+
+
+async def test_a_cancelled_edit_takes_its_decoder_along(tmp_path: Path) -> None:
+    async with Server(tmp_path) as server, Api(server.url) as api, asyncio.TaskGroup() as group:
+
+        async def lost() -> None:
+            assert await edit(api, bombs.long_png()) >= 400
+
+        group.create_task(lost())
+        await becomes(lambda: len(server.children) >= 2)
+        async with api.session.post("/v1/tasks/cancel", json={"status": "running"}) as answer:
+            assert answer.status == 200, await answer.text()
+        await becomes(lambda: len(server.children) <= 1)
