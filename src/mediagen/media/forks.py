@@ -3,19 +3,22 @@
 It has libvips loaded and never touches a picture itself: a child is forked for each, gives up all that it does not need
 (``leash``), decodes, answers and ends. A fork takes 2 ms, a new Python with libvips 70.
 
-Over ``CONTROL``, a Unix socket, the server sends a byte with two descriptors for each picture:
+Over ``CONTROL``, a Unix socket, the server sends a byte with four descriptors for each picture:
 
-* the **conversation** with the child: a line of JSON with what is wanted (``pictures``), the bytes of the picture, then
-  from the child a line of JSON, ``{}`` or why not, and the pixels;
+* the **conversation** with the child: a line of JSON with what is wanted (``pictures``), and back another one, which is
+  empty or says why not;
 * the **lifeline**: when the server closes it the child is killed; when the child has ended, its wait status comes over
-  it as a 32-bit number.
+  it as a 32-bit number;
+* memory that holds the picture, and memory for the pixels.
 
 The server's end of ``CONTROL`` closed is the end of this process and of its children. So is the server's (``leash``).
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
+import mmap
 import os
 import select
 import signal
@@ -28,7 +31,8 @@ from typing import Any, Final
 
 CONTROL: Final = 0
 """The descriptor: standard input."""
-_CONVERSATION: Final = 3
+_CONVERSATION, _GIVEN, _PIXELS = 3, 4, 5
+_OUT_OF_THE_WAY: Final = 64
 STATUS: Final = struct.Struct("=i")
 _QUICK_SECONDS: Final = 0.25
 _SLOW: Final = 10
@@ -80,21 +84,22 @@ class _Nursery:
 
     def _begin(self) -> bool:
         """Begin a picture; False: there will be no more."""
-        word, descriptors, _, _ = socket.recv_fds(self._control, 1, 2)
+        word, descriptors, _, _ = socket.recv_fds(self._control, 1, 4)
         if not word:
             return False
-        conversation, lifeline = (socket.socket(fileno=descriptor) for descriptor in descriptors)
+        conversation, lifeline, given, pixels = descriptors
         us = os.getpid()
         pid = os.fork()
         if pid == 0:
             status = 1
             try:
-                _be_child(us, conversation.detach())
+                _be_child(us, conversation, given, pixels)
                 status = 0
             finally:
                 os._exit(status)
-        conversation.close()
-        self._lifelines[pid] = lifeline
+        for descriptor in (conversation, given, pixels):
+            os.close(descriptor)
+        self._lifelines[pid] = socket.socket(fileno=lifeline)
         self._quick[pid] = time.monotonic()
         return True
 
@@ -125,28 +130,28 @@ class _Nursery:
                 continue  # it has ended, or there is no /proc
 
 
-def _be_child(parent: int, descriptor: int) -> None:
+def _be_child(parent: int, *descriptors: int) -> None:
     from mediagen.media import decoding, leash
 
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     silence = os.open(os.devnull, os.O_RDWR)
+    held = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, _OUT_OF_THE_WAY) for descriptor in descriptors]
     for standard in (0, 1, 2):  # CONTROL among them
         os.dup2(silence, standard)
-    os.dup2(descriptor, _CONVERSATION)
-    os.closerange(_CONVERSATION + 1, os.sysconf("SC_OPEN_MAX"))  # other pictures' lifelines
+    for number, descriptor in enumerate(held, start=_CONVERSATION):
+        os.dup2(descriptor, number)
+    os.closerange(_PIXELS + 1, os.sysconf("SC_OPEN_MAX"))  # other pictures' lifelines
     conversation = socket.socket(fileno=_CONVERSATION)
     order = json.loads(_line(conversation))
     leash.follow(parent)
     leash.confine(order["memory"], seconds=order["seconds"])
     answer: dict[str, Any] = {}
-    pixels = b""
     try:
-        data = memoryview(bytearray(order["size"]))
-        if _fill(conversation, data) < len(data):
-            return  # the server has given it up
         bounds = decoding.Bounds(order["pixels"], order["side"])
-        pixels = decoding.covering(data, order["type"], order["width"], order["height"], bounds)
+        given = memoryview(mmap.mmap(_GIVEN, order["size"], access=mmap.ACCESS_READ))
+        pixels = decoding.covering(given, order["type"], order["width"], order["height"], bounds)
+        mmap.mmap(_PIXELS, len(pixels))[:] = pixels
     except decoding.Undecodable as exc:
         answer = {"refused": exc.text, "said": exc.said}
     except MemoryError:
@@ -154,7 +159,6 @@ def _be_child(parent: int, descriptor: int) -> None:
     except Exception as exc:  # noqa: BLE001 - the server says that it is a fault of ours
         answer = {"failed": f"{type(exc).__name__}: {exc}"[:_MOST_SAID]}
     conversation.sendall(json.dumps(answer).encode() + b"\n")
-    conversation.sendall(pixels)
 
 
 def _line(conversation: socket.socket) -> bytes:
@@ -165,13 +169,6 @@ def _line(conversation: socket.socket) -> bytes:
             break
         line += piece
     return line
-
-
-def _fill(conversation: socket.socket, buffer: memoryview) -> int:
-    filled = 0
-    while filled < len(buffer) and (count := conversation.recv_into(buffer[filled:])):
-        filled += count
-    return filled
 
 
 if __name__ == "__main__":

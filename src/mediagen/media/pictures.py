@@ -1,7 +1,8 @@
 """Pictures that strangers made, decoded in confined children (``forks``): the server never parses one.
 
-The process that forks them is started when the first picture is announced, and again when it has ended. A picture's
-bytes go to its child as they come from the store; pixels in the size that was asked for come back.
+The process that forks them is started when the first picture is announced, and again when it has ended. Pictures go to
+children, and pixels come back, in memory without a name: through a socket, a busy machine would change between the two
+processes at each of its buffers.
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
-from mediagen.core.errors import DeadlineExceeded, Unavailable, UnsupportedMedia
+from mediagen.core.errors import DeadlineExceeded, SourceTruncated, Unavailable, UnsupportedMedia
 from mediagen.media import forks
 from mediagen.media.film import Frame
 from mediagen.media.vips import PictureFailed
@@ -34,7 +36,7 @@ _HEAD: Final = 64
 _CHUNK: Final = 256 * KIB
 _MAX_ANSWER: Final = 4096
 _MAX_SAID: Final = 2000
-_WALL: Final = 3
+_WALL: Final = 6
 """Seconds that may pass for each second of processor time that a picture may take: the machine may be busy."""
 _END_SECONDS: Final = 5.0
 _PATHS: Final = tuple(os.path.abspath(path) for path in sys.path)  # noqa: PTH100 - "" is where we are
@@ -97,59 +99,50 @@ class PictureDecoder:
             media_type = sniff(bytes(head)) or ""
             if media_type not in TYPES:
                 raise UnsupportedMedia("the picture is neither PNG, JPEG, WebP nor GIF", param="image")
-            wanted: dict[str, str | int] = {"type": media_type, "size": size, "width": width, "height": height}
-            async with self._child() as (conversation, lifeline):
-                frame = await self._converse(conversation, picture, head, wanted)
-                if frame is None:
-                    raise await self._failure(lifeline)
-                return frame
-
-    async def _converse(
-        self, conversation: socket.socket, picture: Source, head: memoryview, wanted: dict[str, str | int]
-    ) -> Frame | None:
-        """The pixels; None when the child ended before it gave them."""
-        loop, limits = asyncio.get_running_loop(), self._limits
-        order = {
-            **wanted,
-            "pixels": limits.pixels,
-            "side": limits.side,
-            "memory": limits.memory,
-            "seconds": limits.seconds,
-        }
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its answer, or its end, says why
-            await loop.sock_sendall(conversation, json.dumps(order).encode() + b"\n")
-            await loop.sock_sendall(conversation, head)
-            buffer = memoryview(bytearray(_CHUNK))
-            while count := await picture.read_into(buffer):
-                await loop.sock_sendall(conversation, buffer[:count])
-            conversation.shutdown(socket.SHUT_WR)
-        width, height = int(wanted["width"]), int(wanted["height"])
-        try:
-            async with asyncio.timeout(limits.seconds * _WALL):
-                answer, pixels = await _answer(conversation)
-                if answer is None:
-                    return None
+            with _shared(size) as given, _shared(width * height * 3) as pixels:
+                await _copy(head, picture, given)
+                order: dict[str, str | int] = {
+                    "type": media_type,
+                    "size": size,
+                    "width": width,
+                    "height": height,
+                    "pixels": self._limits.pixels,
+                    "side": self._limits.side,
+                    "memory": self._limits.memory,
+                    "seconds": self._limits.seconds,
+                }
+                async with self._child(given, pixels) as (conversation, lifeline):
+                    answer = await self._converse(conversation, order)
+                    if answer is None:
+                        raise await self._failure(lifeline)
                 if "refused" in answer:
                     raise self._refusal(answer["refused"], answer.get("said", ""))
                 if "failed" in answer:
                     raise PictureFailed(
                         "the picture could not be decoded; the log has the reason", said=answer["failed"]
                     )
-                frame = bytearray(width * height * 3)
-                filled = min(len(pixels), len(frame))
-                frame[:filled] = pixels[:filled]
-                while filled < len(frame):
-                    count = await loop.sock_recv_into(conversation, memoryview(frame)[filled:])
-                    if not count:
+                return Frame(width, height, await asyncio.to_thread(_read, pixels, width * height * 3))
+
+    async def _converse(self, conversation: socket.socket, order: dict[str, str | int]) -> dict[str, str] | None:
+        """The child's answer; None when it ended without one."""
+        loop, seconds = asyncio.get_running_loop(), self._limits.seconds * _WALL
+        line = b""
+        try:
+            async with asyncio.timeout(seconds):
+                await loop.sock_sendall(conversation, json.dumps(order).encode() + b"\n")
+                while not line.endswith(b"\n") and len(line) < _MAX_ANSWER:
+                    piece = await loop.sock_recv(conversation, _MAX_ANSWER)
+                    if not piece:
                         return None
-                    filled += count
-        except ConnectionResetError:
+                    line += piece
+            answer = json.loads(line)
+        except (BrokenPipeError, ConnectionResetError, ValueError):
             return None
         except TimeoutError:
             raise DeadlineExceeded(
-                f"the picture was not decoded within {limits.seconds * _WALL} s: this machine is too busy"
+                f"the picture was not decoded within {seconds:g} s: this machine is too busy"
             ) from None
-        return Frame(width, height, frame)
+        return answer if isinstance(answer, dict) else None
 
     def _refusal(self, text: str, said: str) -> UnsupportedMedia:
         if not text:
@@ -174,17 +167,17 @@ class PictureDecoder:
         return self._refusal("the picture cannot be decoded: it is broken", f"the decoder ended with {code}")
 
     @asynccontextmanager
-    async def _child(self) -> AsyncIterator[tuple[socket.socket, socket.socket]]:
-        """A child's conversation and lifeline. It is killed when the block is left, unless it has ended."""
-        control = await self._started()
+    async def _child(self, given: int, pixels: int) -> AsyncIterator[tuple[socket.socket, socket.socket]]:
+        """A child's conversation and lifeline. It is killed when the block is left, unless it has ended.
+
+        ``given`` and ``pixels``: descriptors of the memory that it reads from, and writes to.
+        """
         ours, theirs = zip(*(socket.socketpair() for _ in range(2)), strict=True)
         try:
             for end in ours:
                 end.setblocking(False)
             try:
-                socket.send_fds(control, [b"1"], [end.fileno() for end in theirs])
-            except OSError:
-                raise Unavailable("the process that decodes pictures has ended; try again", retry_after=1) from None
+                await self._send([*(end.fileno() for end in theirs), given, pixels])
             finally:
                 for end in theirs:
                     end.close()
@@ -192,6 +185,20 @@ class PictureDecoder:
         finally:
             for end in ours:
                 end.close()
+
+    async def _send(self, descriptors: list[int]) -> None:
+        """Have a child begun. Raises Unavailable."""
+        for _ in range(2):
+            control = await self._started()
+            try:
+                socket.send_fds(control, [b"1"], descriptors)
+            except OSError:  # it has ended, and another one is started
+                if control is self._control:
+                    control.close()
+                    self._control = None
+            else:
+                return
+        raise Unavailable("the process that decodes pictures has ended; try again", retry_after=1)
 
     async def _start_when_announced(self) -> None:
         await self._announced.wait()
@@ -239,17 +246,37 @@ class PictureDecoder:
                     log.warning("decoder_process_ended", code=process.returncode, said=words)
 
 
-async def _answer(conversation: socket.socket) -> tuple[dict[str, str] | None, bytes]:
-    """The child's line of JSON and what came behind it; None when it ended before."""
-    loop = asyncio.get_running_loop()
-    line, newline, rest = b"", b"", b""
-    while not newline and len(line) < _MAX_ANSWER:
-        piece = await loop.sock_recv(conversation, _MAX_ANSWER)
-        if not piece:
-            return None, b""
-        line, newline, rest = (line + piece).partition(b"\n")
+@contextmanager
+def _shared(size: int) -> Iterator[int]:
+    """A descriptor of memory that has no name, to be shared with a child."""
+    if sys.platform == "linux":
+        descriptor = os.memfd_create("picture")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
     try:
-        answer = json.loads(line)
-    except ValueError:
-        return None, b""
-    return (answer if isinstance(answer, dict) else None), rest
+        os.ftruncate(descriptor, size)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+async def _copy(head: memoryview, picture: Source, descriptor: int) -> None:
+    """The whole picture, of which ``head`` has been read. Past its size nothing is asked for."""
+    position = os.pwrite(descriptor, head, 0)
+    buffer = memoryview(bytearray(_CHUNK))
+    left = os.fstat(descriptor).st_size - position
+    while left and (count := await picture.read_into(buffer[: min(left, _CHUNK)])):
+        position += os.pwrite(descriptor, buffer[:count], position)
+        left -= count
+    if left:
+        raise SourceTruncated("the picture is shorter than it was")
+
+
+def _read(descriptor: int, size: int) -> bytearray:
+    """Blocks. What a child has cut off stays black."""
+    data = bytearray(size)
+    view, position = memoryview(data), 0
+    while position < size and (count := os.preadv(descriptor, [view[position:]], position)):
+        position += count
+    return data
