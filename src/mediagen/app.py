@@ -193,7 +193,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             files,
             recipes(Parts(fetcher, keeping, providers, inputs, previews)),
             settings.tasks,
-            abort=storage.abort,
+            storage=storage,
             boot=database.boot,
         )
         service = TaskService(registry, runner, dispatcher, settings.tasks)
@@ -249,7 +249,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         await _keep_running(stack, hub, lag.run(), health.run(), keyring.run(), courier.run())
         traffic = Traffic(base_path=settings.server.base_path)
         door = Door(settings.server, origins)
-        reception = Reception(keeping, ledger, boot=database.boot)
+        reception = Reception(keeping, ledger, boot=database.boot, owes=runner.debts.settle_soon)
         variants = Variants(keeping, reception, files)
         await stack.enter_async_context(variants.running())
         metrics = MetricsRoutes(

@@ -52,3 +52,17 @@ async def test_debts_are_kept_once_each_until_they_are_settled(database: Databas
     assert await ledger.owed_aborts(1) == [first]
     await ledger.settle_abort(first[0])
     assert await ledger.owed_aborts(10) == [second]
+
+
+async def test_a_debt_is_replaced_by_others_and_its_looks_are_counted(database: Database) -> None:
+    ledger: Ledger = SqliteLedger(database)
+    first = await ledger.owe_abort({"a": 1})
+
+    await ledger.settle_abort(first, owing=[{"b": 1}, {"c": 1}])
+
+    ((second, state), (third, _)) = await ledger.owed_aborts(10)
+    assert (state, [debt[0] for debt in await ledger.owed_aborts(10, after=second)]) == ({"b": 1}, [third])
+    assert [await ledger.looked(second, more=more) for more in (0, 1, 1, 0)] == [0, 1, 2, 2]
+    assert await ledger.owe_abort({"b": 1}) == second
+    assert await ledger.looked(second, more=0) == 0, "owed anew it is looked for as often as at first"
+    assert await ledger.looked(first, more=1) == 0

@@ -217,7 +217,7 @@ async def _slowly_read(server: Server, file: File) -> AsyncIterator[None]:
 
 
 def _owed(server: Server) -> int:
-    """How many things the database says are still to be removed from the store."""
+    """How many things the database says are still to be removed from the store, beside those it looks for again."""
     with closing(sqlite3.connect(f"file:{server.data_dir}/mediagen.db?mode=ro", uri=True)) as database:
-        (count,) = database.execute("SELECT count(*) FROM owed_aborts").fetchone()
+        (count,) = database.execute("SELECT count(*) FROM owed_aborts WHERE state ->> 'look' IS NULL").fetchone()
         return int(count)

@@ -119,7 +119,7 @@ class FaultProxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while (head := await read_head(reader)) is not None:
-                client = Client(head, Body.of_request(head, reader), reader, writer)
+                client = Client(head, Body.of_request(head, reader), reader, writer, (self.host, self.port_upstream))
                 if not await self._exchange(client):
                     break
         except HangUp as exc:

@@ -8,10 +8,11 @@ itself do nothing, so each fault overrides only what it breaks.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
-from tests.infra.wire import Body, Head, send
+from tests.infra.wire import Body, Head, read_head, send
 
 ByteStream = AsyncIterator[bytes]
 
@@ -32,12 +33,17 @@ class Client:
     body: Body
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    upstream: tuple[str, int] = ("", 0)
 
     async def read_all(self) -> int:
         """Take the whole request body, saying 100 Continue when asked; returns its bytes."""
+        return len(await self.read())
+
+    async def read(self) -> bytes:
+        """The request body, after 100 Continue when that is asked for."""
         if self.request.has_token("Expect", "100-continue"):
             await send(self.writer, b"HTTP/1.1 100 Continue\r\n\r\n")
-        return sum([len(chunk) async for chunk in self.body.payload()])
+        return b"".join([chunk async for chunk in self.body.payload()])
 
 
 class Fault:
@@ -97,6 +103,43 @@ class Latency(Fault):
     async def intercept(self, client: Client) -> Head | None:
         await asyncio.sleep(self.seconds)
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Late(Fault):
+    """Takes the whole request and carries it out once ``release`` is set, whether its client is still there or not.
+
+    From another thread: ``proxy.call(fault.release.set)``.
+    """
+
+    release: asyncio.Event = field(default_factory=asyncio.Event)
+    held: list[str] = field(default_factory=list)
+    """Targets of the requests that it has taken."""
+    done: list[int] = field(default_factory=list)
+    """What upstream answered to them."""
+
+    async def intercept(self, client: Client) -> Head | None:
+        data = await client.read()
+        self.held.append(client.request.target)
+        await self.release.wait()
+        reader, writer = await asyncio.open_connection(*client.upstream)
+        try:
+            client.request.drop("Expect")
+            await send(writer, client.request.encode() + data)
+            head = await read_head(reader)
+            if head is None:
+                raise HangUp
+            body = Body.of_answer(head, reader, client.request.method)
+            answer = b"".join([chunk async for chunk in body.payload()])
+        finally:
+            writer.transport.abort()
+        self.done.append(head.status)
+        head.drop("Transfer-Encoding")
+        if client.request.method != "HEAD":
+            head.set("Content-Length", len(answer))
+        with contextlib.suppress(ConnectionError):
+            await send(client.writer, head.encode() + answer)
+        return head
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,10 +69,15 @@ class Debts:
         self.owed[self.count] = dict(state)
         return self.count
 
-    async def owed_aborts(self, limit: int) -> list[tuple[int, Mapping[str, Any]]]:
-        return list(self.owed.items())[:limit]
+    async def owed_aborts(self, limit: int, *, after: int = 0) -> list[tuple[int, Mapping[str, Any]]]:
+        return [debt for debt in self.owed.items() if debt[0] > after][:limit]
 
-    async def settle_abort(self, debt_id: int) -> None:
+    async def looked(self, debt_id: int, *, more: int) -> int:
+        raise AssertionError("nobody looks here")
+
+    async def settle_abort(self, debt_id: int, *, owing: Sequence[Mapping[str, Any]] = ()) -> None:
+        for state in owing:
+            await self.owe_abort(state)
         self.owed.pop(debt_id, None)
 
     async def checkpoint(self, task_id: str, attempt: int, checkpoint: Mapping[str, Any]) -> None:

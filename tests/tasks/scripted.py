@@ -160,7 +160,6 @@ class World:
     database: Database
     pipeline: Scripted
     settings: TasksSettings
-    aborted: list[Mapping[str, Any]] = field(default_factory=list)
     told: list[Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -172,12 +171,9 @@ class World:
         self.dispatcher = LaneDispatcher(self.settings.lanes)
         self.registry = Registry(self.journal, self.bus, self.dispatcher)
         self.runner = TaskRunner(
-            self.registry, self.dispatcher, self.ledger, self.files, [self.pipeline], self.settings, abort=self._abort
+            self.registry, self.dispatcher, self.ledger, self.files, [self.pipeline], self.settings
         )
         self.service = TaskService(self.registry, self.runner, self.dispatcher, self.settings)
-
-    async def _abort(self, state: Mapping[str, Any]) -> None:
-        self.aborted.append(state)
 
     async def row(self, task_id: str) -> Task:
         task = await self.journal.get(task_id)

@@ -169,16 +169,6 @@ async def test_what_cannot_be_removed_now_is_owed_and_removed_later(server: Worl
     assert await server.ledger.owed_aborts(10) == []
 
 
-async def test_uploads_that_a_pipeline_owes_are_aborted_in_the_store(tmp_path: Path) -> None:
-    async with world(tmp_path, started=False) as server:
-        await server.ledger.owe_abort({"upload_id": "x"})
-
-        assert await server.runner.debts.settle() == 0
-
-        assert server.aborted == [{"upload_id": "x"}]
-        assert await server.ledger.owed_aborts(10) == []
-
-
 async def test_an_outcome_that_comes_after_a_cancel_is_discarded(server: World) -> None:
     task = await server.service.submit("scripted", {"do": "late", "files": 1})
     await server.pipeline.began()

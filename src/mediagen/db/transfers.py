@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mediagen.db.connection import Database
@@ -67,26 +67,46 @@ class SqliteLedger:
 
     async def owe_abort(self, state: Mapping[str, Any]) -> int:
         """Remember something in the store to remove later; the same state is owed once and keeps its id."""
+        return await self._database.write(lambda connection: _owe(connection, state))
 
-        def write(connection: sqlite3.Connection) -> int:
-            text = json_text(state, canonical=True)
-            connection.execute("INSERT OR IGNORE INTO owed_aborts (state) VALUES (?)", (text,))
-            row = connection.execute("SELECT id FROM owed_aborts WHERE state = ?", (text,)).fetchone()
-            return int(row[0])
-
-        return await self._database.write(write)
-
-    async def owed_aborts(self, limit: int) -> list[tuple[int, Mapping[str, Any]]]:
-        """The oldest debts, each with its id."""
+    async def owed_aborts(self, limit: int, *, after: int = 0) -> list[tuple[int, Mapping[str, Any]]]:
+        """The oldest debts with ids above ``after``, each with its id."""
 
         def read(connection: sqlite3.Connection) -> list[tuple[int, Mapping[str, Any]]]:
-            rows = connection.execute("SELECT id, state FROM owed_aborts ORDER BY id LIMIT ?", (limit,))
+            rows = connection.execute(
+                "SELECT id, state FROM owed_aborts WHERE id > ? ORDER BY id LIMIT ?", (after, limit)
+            )
             return [(row[0], json_of(row[1])) for row in rows]
 
         return await self._database.read(read)
 
-    async def settle_abort(self, debt_id: int) -> None:
-        """Forget a debt."""
-        await self._database.write(
-            lambda connection: connection.execute("DELETE FROM owed_aborts WHERE id = ?", (debt_id,)).rowcount
-        )
+    async def looked(self, debt_id: int, *, more: int) -> int:
+        """How often a debt was looked for, with ``more`` looks added; 0 when it is settled."""
+
+        def write(connection: sqlite3.Connection) -> int:
+            changed = "UPDATE owed_aborts SET looks = looks + ? WHERE id = ? RETURNING looks"
+            row = connection.execute(changed, (more, debt_id)).fetchone()
+            return 0 if row is None else int(row[0])
+
+        def read(connection: sqlite3.Connection) -> int:
+            row = connection.execute("SELECT looks FROM owed_aborts WHERE id = ?", (debt_id,)).fetchone()
+            return 0 if row is None else int(row[0])
+
+        return await (self._database.write(write) if more else self._database.read(read))
+
+    async def settle_abort(self, debt_id: int, *, owing: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Forget a debt, and owe others in its place."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            for state in owing:
+                _owe(connection, state)
+            connection.execute("DELETE FROM owed_aborts WHERE id = ?", (debt_id,))
+
+        await self._database.write(write)
+
+
+def _owe(connection: sqlite3.Connection, state: Mapping[str, Any]) -> int:
+    """The id of the debt, to be looked for as often as a new one."""
+    owed = "INSERT INTO owed_aborts (state) VALUES (?) ON CONFLICT (state) DO UPDATE SET looks = 0 RETURNING id"
+    (debt_id,) = connection.execute(owed, (json_text(state, canonical=True),)).fetchone()
+    return int(debt_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -45,9 +45,14 @@ class Ledger(Protocol):
     async def owe_abort(self, state: Mapping[str, Any]) -> int:
         """Remember something in the store that is to be removed later; the id of the debt, the same for the same."""
 
-    async def owed_aborts(self, limit: int) -> list[tuple[int, Mapping[str, Any]]]: ...
+    async def owed_aborts(self, limit: int, *, after: int = 0) -> list[tuple[int, Mapping[str, Any]]]:
+        """The oldest debts with ids above ``after``, each with its id."""
 
-    async def settle_abort(self, debt_id: int) -> None: ...
+    async def looked(self, debt_id: int, *, more: int) -> int:
+        """How often a debt was looked for, with ``more`` looks added; 0 when it is settled."""
+
+    async def settle_abort(self, debt_id: int, *, owing: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Forget a debt, and owe others in its place, in one transaction."""
 
 
 class Run(Protocol):

@@ -91,6 +91,11 @@ class Plan:
         return self.media_type if self.proven else PLAIN_BYTES
 
     @property
+    def leavings(self) -> dict[str, Any]:
+        """The state by which the store removes what was begun of it."""
+        return dict(self.upload or {"key": self.key, "token": self.token})
+
+    @property
     def token(self) -> str:
         """The word that is kept with the object."""
         return self.file_id
@@ -151,5 +156,19 @@ def plans_in(checkpoint: Mapping[str, Any]) -> list[Plan]:
 async def remove(storage: Storage, saved: Mapping[str, Any]) -> None:
     """Remove whatever plans that will not be carried on have left: unfinished uploads, or objects without a row."""
     for plan in plans_in(saved):
-        await storage.abort(plan.upload or {"key": plan.key, "token": plan.token})
-        await storage.delete(plan.key)
+        await storage.remove(plan.leavings)
+
+
+def doubted(storage: Storage, checkpoint: Mapping[str, Any], *, earlier: bool = False) -> list[dict[str, Any]]:
+    """The debts (``tasks.debts``) that stay when what this checkpoint names is removed, or has become files.
+
+    They are for the plans about which the store may still carry out a request. ``earlier``: another process made
+    those, so that nothing is known of them.
+    """
+    if not storage.acts_late:
+        return []
+    return [
+        {"look": {**plan.leavings, "every": True}, "file_id": plan.file_id}
+        for plan in plans_in(checkpoint)
+        if earlier or storage.in_doubt(plan.key)
+    ]

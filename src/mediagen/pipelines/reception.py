@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from mediagen.core.files import File, FileKind
 from mediagen.core.progress import Transfer
 from mediagen.net.resource import clean_filename
 from mediagen.pipelines.base import Ledger
-from mediagen.pipelines.keep import Keeping, Plan, remove
+from mediagen.pipelines.keep import Keeping, Plan, doubted, remove
 from mediagen.pipelines.quota import Reservation
 from mediagen.streams.base import Source
 from mediagen.streams.meter import Meter
@@ -38,10 +38,14 @@ NO_BOOT = 0
 
 
 class Reception:
-    """Keeps what requests bring. ``boot`` is the number of this start (``tasks.debts``)."""
+    """Keeps what requests bring.
 
-    def __init__(self, keeping: Keeping, ledger: Ledger, *, boot: int) -> None:
+    ``boot`` is the number of this start (``tasks.debts``). ``owes`` is called when a debt may be settled by now.
+    """
+
+    def __init__(self, keeping: Keeping, ledger: Ledger, *, boot: int, owes: Callable[[], None] = lambda: None) -> None:
         self._keep = keeping
+        self._owes = owes
         self._ledger = ledger
         self._boot = boot
         self.uploads = 0
@@ -144,16 +148,36 @@ class Reception:
         state = {"kind": "ingest", "boot": self._boot, "checkpoint": plan.as_checkpoint()}
         debt = await self._ledger.owe_abort(state)
         try:
-            yield await self._store(plan, limited, task_id, owner, made_here=made_here)
+            file = await self._store(plan, limited, task_id, owner, made_here=made_here)
+        except asyncio.CancelledError:
+            await self._let_go(debt, state)  # no row is on its way
+            raise
+        except BaseException:
+            await self._take_back(debt, state)
+            raise
+        try:
+            yield file
         except asyncio.CancelledError:
             raise  # the row may be on its way to the database: the next start looks, and settles the debt
         except BaseException:
             await self._take_back(debt, state)
             raise
         try:
-            await self._ledger.settle_abort(debt)
+            await self._settle(debt, state)
         except MediagenError as exc:  # the file is a row already, which the next start sees
             log.warning("debt_left", debt=debt, error=exc.detail)
+
+    async def _settle(self, debt: int, state: Mapping[str, Any]) -> None:
+        """Nothing more is to be removed, unless the store carries out a request late."""
+        owing = doubted(self._keep.storage, state["checkpoint"])
+        await self._ledger.settle_abort(debt, owing=owing)
+        if owing:
+            self._owes()
+
+    async def _let_go(self, debt: int, state: Mapping[str, Any]) -> None:
+        """Leave it to those who settle debts."""
+        await self._ledger.settle_abort(debt, owing=[{**state, "boot": NO_BOOT}])
+        self._owes()
 
     async def _store(
         self, plan: Plan, source: Source, task_id: str | None, owner: str | None, *, made_here: bool
@@ -181,11 +205,11 @@ class Reception:
             await remove(self._keep.storage, state["checkpoint"])
         except MediagenError as exc:
             log.warning("debt_left", debt=debt, error=exc.detail)
-            state = {**state, "boot": NO_BOOT}
+            settling = self._let_go(debt, state)
+        else:
+            settling = self._settle(debt, state)
         try:
-            if state["boot"] == NO_BOOT:
-                await self._ledger.owe_abort(state)
-            await self._ledger.settle_abort(debt)
+            await settling
         except MediagenError as exc:  # it stays owed until the next start
             log.warning("debt_left", debt=debt, error=exc.detail)
 

@@ -69,11 +69,22 @@ class Storage(Protocol):
     async def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""
 
+    @property
+    def acts_late(self) -> bool:
+        """Whether a request may be carried out after its sender gave it up, or died: what was removed may come back."""
+
+    def in_doubt(self, key: str) -> bool:
+        """Whether that may happen with a request about this key that the running process made."""
+
     async def abort(self, state: Mapping[str, Any]) -> None:
         """Remove an unfinished upload by its ``Sink.state``; one that is not there is no error.
 
-        A state without an upload's id, saved before the upload was announced, removes every upload of its key.
+        A state without an upload's id, saved before the upload was announced, removes every upload of its key. So does
+        a state with ``"every": True``, whose upload may have been announced twice.
         """
+
+    async def remove(self, state: Mapping[str, Any]) -> None:
+        """``abort``, and delete the object as well, where the store can tell: if it carries the token of the state."""
 
     async def sweep(self, keep: Sequence[Mapping[str, Any]]) -> int:
         """Remove what dead runs left, where the store can tell that it is ours; gives the number of things removed.

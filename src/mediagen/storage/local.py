@@ -42,6 +42,7 @@ class LocalStorage:
 
     name = "local"
     takes_ranges = True
+    acts_late = False
 
     def __init__(self, root: Path, *, reserve: int = 0) -> None:
         self._root = root
@@ -125,6 +126,13 @@ class LocalStorage:
         token = str(state.get("token", ""))
         if is_token(token):
             await self.run(disk.unlink, str(self._uploads / f"{token}.part"))
+
+    async def remove(self, state: Mapping[str, Any]) -> None:
+        await self.abort(state)
+        await self.delete(str(state["key"]))
+
+    def in_doubt(self, key: str) -> bool:
+        return False
 
     async def sweep(self, keep: Sequence[Mapping[str, Any]]) -> int:
         kept = {f"{state.get('token')}.part" for state in keep}

@@ -44,6 +44,8 @@ class BodyPayload(Payload):
         self._clock = asyncio.get_running_loop().time
         self._waited = 0.0
         self._since: float | None = None
+        self.given = False
+        """The store may have all of it: the last piece was handed on, or begun to be."""
         self.failure: Exception | None = None
         """What stopped the body on its source's side; aiohttp hides it behind an error of the connection."""
 
@@ -130,12 +132,14 @@ class _Timed:
         self._left -= len(view)
         if self._left == 0:
             await self._payload.ends()
+            self._payload.given = True
         await self._target.put(view)
         self._payload.handed_on()
 
     def offer(self, view: memoryview, /, *, within: float) -> int:
         count = self._target.offer(view, within=within)
         self._left -= count
+        self._payload.given = self._left == 0
         return count
 
 

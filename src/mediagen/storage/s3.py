@@ -25,8 +25,9 @@ from mediagen.net.retry import RetryPolicy
 from mediagen.storage.base import StoredObject
 from mediagen.storage.finishing import Finishing
 from mediagen.storage.keys import checked_key
+from mediagen.storage.outstanding import Outstanding
 from mediagen.storage.s3_calls import S3Api, S3Caller
-from mediagen.storage.s3_sink import S3Sink
+from mediagen.storage.s3_sink import COMPLETE_SECONDS, TOKEN, S3Sink
 from mediagen.storage.s3_source import Nothing, body_of
 from mediagen.storage.settings import S3Settings
 from mediagen.storage.throttle import AdaptiveLimit
@@ -41,6 +42,7 @@ class S3Storage:
     """A bucket, or the part of one below ``prefix``."""
 
     name = "s3"
+    acts_late = True
 
     def __init__(self, settings: S3Settings) -> None:
         self.settings = settings
@@ -48,7 +50,9 @@ class S3Storage:
         self.api: S3Api
         self.sinks = 0
         self._finishing = Finishing()
+        self._outstanding = Outstanding()
         self.caller = S3Caller(
+            outstanding=self._outstanding,
             policy=RetryPolicy(attempts=settings.attempts, base=0.2, cap=10.0),
             limit=AdaptiveLimit(_CONNECTIONS),
             answer_seconds=settings.answer_seconds,
@@ -90,7 +94,7 @@ class S3Storage:
                 },
                 retries={"mode": "standard", "total_max_attempts": 1},
                 connect_timeout=settings.connect_seconds,
-                read_timeout=settings.answer_seconds,
+                read_timeout=max(settings.answer_seconds, COMPLETE_SECONDS),  # what is shorter is our own to keep
                 max_pool_connections=_CONNECTIONS,
                 user_agent=f"mediagen/{__version__}",  # the library's own is composed anew for every request
                 parameter_validation=False,  # every call is ours; saves a tenth of its time
@@ -186,17 +190,39 @@ class S3Storage:
         except NotFound:
             return
 
+    def in_doubt(self, key: str) -> bool:
+        return key in self._outstanding
+
     async def abort(self, state: Mapping[str, Any]) -> None:
         key, upload_id = str(state["key"]), state.get("upload_id")
-        ids = [str(upload_id)] if upload_id else await self._uploads_of(key)
-        for one in ids:
-            await self._abort(key, one)
+        if upload_id:
+            await self._abort(key, str(upload_id))
+        if not upload_id or state.get("every") or self.in_doubt(key):
+            await self.abort_others(key)
 
-    async def abort_others(self, key: str, upload_id: str) -> None:
-        """Abort the uploads of a key but one: those that the store announced without our hearing of it."""
+    async def abort_others(self, key: str, but: str | None = None) -> None:
+        """Abort the uploads of a key, all but one: there may be some that were announced without our hearing of it."""
         for one in await self._uploads_of(key):
-            if one != upload_id:
+            if one != but:
                 await self._abort(key, one)
+
+    async def remove(self, state: Mapping[str, Any]) -> None:
+        await self.abort(state)
+        await self.delete_own(str(state["key"]), str(state.get("token", "")))
+
+    async def delete_own(self, key: str, token: str) -> None:
+        """Delete the object if it carries this token; that of others stays.
+
+        Amazon answers 403 instead of 404 to those who may not list the bucket: what cannot be seen is not there.
+        """
+        try:
+            found = await self.head(key)
+        except StorageRefused as exc:
+            if exc.context.get("status") != HTTPStatus.FORBIDDEN:
+                raise
+            return
+        if found is not None and found.metadata.get(TOKEN) == token:
+            await self.delete(key)
 
     async def _abort(self, key: str, upload_id: str) -> None:
         """Abort, and again while parts that were on their way have come in after it (S3 documents this race)."""

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 import structlog
-from aiohttp import ClientConnectorCertificateError
+from aiohttp import ClientConnectorCertificateError, ClientConnectorError
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError, SSLError
 from botocore.exceptions import ConnectionError as NoConnection
 from botocore.parsers import ResponseParserError
@@ -27,6 +27,7 @@ from mediagen.core.errors import (
     UploadLost,
 )
 from mediagen.net.retry import RetryPolicy, parse_retry_after
+from mediagen.storage.outstanding import Outstanding
 from mediagen.storage.patience import patience
 from mediagen.storage.payload import BodyPayload
 from mediagen.storage.throttle import AdaptiveLimit
@@ -76,8 +77,17 @@ class S3Api(Protocol):
 class S3Caller:
     """Carries out S3 requests with deadline, retries and adaptive concurrency."""
 
-    def __init__(self, *, policy: RetryPolicy, limit: AdaptiveLimit, answer_seconds: float, minimum_rate: int) -> None:
+    def __init__(
+        self,
+        *,
+        policy: RetryPolicy,
+        limit: AdaptiveLimit,
+        answer_seconds: float,
+        minimum_rate: int,
+        outstanding: Outstanding,
+    ) -> None:
         self._policy = policy
+        self._outstanding = outstanding
         self._limit = limit
         self._answer_seconds = answer_seconds
         self._minimum_rate = minimum_rate
@@ -90,16 +100,33 @@ class S3Caller:
         *,
         body: Body | None = None,
         deadline: float | None = None,
+        creates: str | None = None,
         on_failure: Callable[[MediagenError], object] | None = None,
     ) -> dict[str, Any]:
-        """The answer of ``operation``, repeated while that can help. ``on_failure`` is told of every try in vain.
+        """The answer of ``operation``, repeated while that can help.
+
+        Args:
+            creates: key of what the store will have once it has carried this out, whether we hear of it or not.
+            on_failure: told of every try in vain.
 
         Raises:
             StorageUnavailable and its children; NotFound; what stopped the source while the body was read.
         """
+        with self._outstanding.during(creates):
+            return await self._repeated(operation, arguments, body, deadline, creates, on_failure)
+
+    async def _repeated(
+        self,
+        operation: Callable[..., Awaitable[dict[str, Any]]],
+        arguments: Mapping[str, Any],
+        body: Body | None,
+        deadline: float | None,
+        creates: str | None,
+        on_failure: Callable[[MediagenError], object] | None,
+    ) -> dict[str, Any]:
         failures = 0
         while True:
-            error = await self._once(operation, arguments, body, deadline)
+            error = await self._once(operation, arguments, body, deadline, creates)
             if isinstance(error, dict):
                 return error
             failures += 1
@@ -120,9 +147,11 @@ class S3Caller:
         arguments: Mapping[str, Any],
         body: Body | None,
         deadline: float | None,
+        creates: str | None,
     ) -> dict[str, Any] | MediagenError:
         limit = deadline or self._answer_seconds
         payload: BodyPayload | None = None
+        heard = False
         if body is not None:
             limit += len(body) / self._minimum_rate
             payload = BodyPayload(body, self._turnstile)
@@ -132,7 +161,9 @@ class S3Caller:
                 async with patience(limit, payload):
                     await self._turnstile.pass_through()
                     answer = await operation(**arguments)
+                    heard = True
             except (ClientError, BotoCoreError, ResponseParserError, OSError, TimeoutError) as exc:
+                heard = was_not_done(exc)
                 if payload is not None and payload.failure is not None:
                     raise payload.failure from None
                 error = in_our_words(exc, limit)
@@ -140,6 +171,10 @@ class S3Caller:
                     self._limit.throttled()
                 return error
             finally:
+                # of a part that was cut short no store keeps anything
+                cut_short = payload is not None and not payload.given and "PartNumber" in arguments
+                if creates is not None and not heard and not cut_short:
+                    self._outstanding.unheard(creates)
                 if payload is not None:
                     payload.release()
             self._limit.succeeded()
@@ -161,6 +196,17 @@ def in_our_words(exc: Exception, limit: float) -> MediagenError:
     if isinstance(exc, ResponseParserError):
         return StorageUnavailable("the answer is not that of an S3 store", reason=repr(exc))
     return StorageRefused(f"the store's client refuses: {exc}")
+
+
+def was_not_done(exc: Exception) -> bool:
+    """Whether the store surely did not do what it was asked: it said so, or was never reached.
+
+    A gateway's 502 or 504, a 500 and no answer at all say nothing about it.
+    """
+    if isinstance(exc, ClientError):
+        status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        return 300 <= status < 500 or exc.response.get("Error", {}).get("Code") in _THROTTLED
+    return isinstance(exc, BotoCoreError) and isinstance(exc.kwargs.get("error"), ClientConnectorError)
 
 
 def required(answer: Mapping[str, Any], name: str) -> str:

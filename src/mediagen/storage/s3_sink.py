@@ -30,7 +30,7 @@ _CHUNK: Final = 512 * KIB
 """Bytes read and sent at a time. The more parts share the loop, the smaller, so that a turn of it stays short."""
 _SMALL_CHUNK: Final = 128 * KIB
 _DISTANT_CHUNK: Final = 256 * KIB
-_COMPLETE_SECONDS: Final = 600.0
+COMPLETE_SECONDS: Final = 600.0
 """Amazon documents that completing a large upload can take several minutes."""
 _ABORT_SECONDS: Final = 5.0
 _LAST_WORD_SECONDS: Final = 1.0
@@ -73,8 +73,6 @@ class S3Sink:
         }
         self._upload_id: str | None = None
         self._in_parts = False
-        self._in_doubt = False
-        """There may be uploads of this key whose ids we were never told."""
         self._may_be_visible = False
         self._calls = Finishing()
         self._detached = False
@@ -102,17 +100,19 @@ class S3Sink:
             await self._calls.see_through(self._announce())
 
     async def _announce(self) -> None:
-        self._in_parts = self._in_doubt = True
+        self._in_parts = True
         checksum = {"ChecksumAlgorithm": "CRC32"} if self._storage.checksums and not self._parallel else {}
         started = time.monotonic()
         failures: list[MediagenError] = []
         answer = await self._call(
-            self._api.create_multipart_upload, {**self._about, **checksum}, on_failure=failures.append
+            self._api.create_multipart_upload,
+            {**self._about, **checksum},
+            creates=self._key,
+            on_failure=failures.append,
         )
         self._upload_id = required(answer, "UploadId")
         if any(not failure.context.get("throttled") for failure in failures):
             await self._storage.abort_others(self._key, self._upload_id)
-        self._in_doubt = False
         if self._parallel and time.monotonic() - started > _DISTANT:
             self.parts_in_flight = max(self.parts_in_flight, self._storage.settings.distant_parts_in_flight)
             self.chunk_size = min(self.chunk_size, _DISTANT_CHUNK)
@@ -145,7 +145,10 @@ class S3Sink:
         if number > MAX_PARTS:
             raise TooLarge(f"longer than {MAX_PARTS} parts of {self.part_size} bytes, and its length was not announced")
         answer = await self._call(
-            self._api.upload_part, {**self._place, "PartNumber": number, **self._checksum(body)}, body=body
+            self._api.upload_part,
+            {**self._place, "PartNumber": number, **self._checksum(body)},
+            body=body,
+            creates=self._key,
         )
         return StoredPart(number, len(body), body.crc32, required(answer, "ETag"))
 
@@ -162,7 +165,10 @@ class S3Sink:
         self._may_be_visible = True
         self._size = len(body)
         try:
-            required(await self._call(self._api.put_object, {**self._about, **self._checksum(body)}, body=body), "ETag")
+            answer = await self._call(
+                self._api.put_object, {**self._about, **self._checksum(body)}, body=body, creates=self._key
+            )
+            required(answer, "ETag")
         except StorageUnavailable as exc:
             await self._settle(exc)
 
@@ -196,7 +202,8 @@ class S3Sink:
             answer = await self._call(
                 self._api.complete_multipart_upload,
                 {**self._place, "MultipartUpload": {"Parts": listed}},
-                deadline=_COMPLETE_SECONDS,
+                deadline=COMPLETE_SECONDS,
+                creates=self._key,
             )
             required(answer, "ETag")
         except StorageUnavailable as exc:
@@ -235,7 +242,7 @@ class S3Sink:
 
     async def _remove(self) -> None:
         if self._in_parts:
-            await self._storage.abort({**self.state, "upload_id": None} if self._in_doubt else self.state)
-        # a PUT or a completion may have been carried out although we never heard of it; an object of others stays
-        if self._may_be_visible and await self._is_visible():
-            await self._storage.delete(self._key)
+            await self._storage.abort(self.state)
+        # a PUT or a completion may have been carried out although we never heard of it
+        if self._may_be_visible:
+            await self._storage.delete_own(self._key, self._token)

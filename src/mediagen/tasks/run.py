@@ -10,14 +10,16 @@ from mediagen.core.progress import Progress
 from mediagen.core.tasks import Task
 from mediagen.pipelines.base import Ledger
 from mediagen.streams.base import StoredPart
+from mediagen.tasks.debts import Debts
 from mediagen.tasks.registry import Registry
 
 
 class AttemptRun:
     """Fits ``pipelines.base.Run``; what it saves is ignored once the attempt is over."""
 
-    def __init__(self, task: Task, registry: Registry, ledger: Ledger) -> None:
+    def __init__(self, task: Task, registry: Registry, ledger: Ledger, debts: Debts) -> None:
         self._task = task
+        self._debts = debts
         self._registry = registry
         self._ledger = ledger
         self.checkpoint_now: Mapping[str, Any] = task.checkpoint
@@ -49,6 +51,7 @@ class AttemptRun:
         self._registry.report(self.task_id, self.attempt, progress)
 
     async def checkpoint(self, checkpoint: Mapping[str, Any], /) -> None:
+        await self._debts.look_later(self._task, self.checkpoint_now, instead=checkpoint)
         self.checkpoint_now = dict(checkpoint)  # before the row: what may be in it must be cleaned up
         await self._ledger.checkpoint(self.task_id, self.attempt, checkpoint)
         self._registry.checkpointed(self.task_id, self.attempt, checkpoint)

@@ -21,6 +21,7 @@ from mediagen.core.clock import utc_now
 from mediagen.core.errors import Conflict, MediagenError, NotFound, Unavailable
 from mediagen.core.tasks import Task, TaskError, TaskStatus
 from mediagen.pipelines.base import Ledger, Outcome, Pipeline
+from mediagen.storage.base import Storage
 from mediagen.tasks.cleanups import CleanUps
 from mediagen.tasks.debts import Debts
 from mediagen.tasks.ports import Dispatcher, Files
@@ -78,12 +79,12 @@ class TaskRunner:
         pipelines: Iterable[Pipeline],
         settings: TasksSettings,
         *,
-        abort: Callable[[Mapping[str, Any]], Awaitable[None]] | None = None,
+        storage: Storage | None = None,
         boot: int = 0,
     ) -> None:
-        """``abort`` removes an unfinished upload by its state (``Storage.abort``); ``boot`` numbers this start."""
+        """``storage`` is where pipelines keep files, if they do; ``boot`` numbers this start."""
         self.pipelines: Mapping[str, Pipeline] = {pipeline.kind: pipeline for pipeline in pipelines}
-        self.debts = Debts(registry, ledger, files, self.pipelines, abort, boot)
+        self.debts = Debts(registry, ledger, files, self.pipelines, storage, boot)
         self._registry = registry
         self._dispatcher = dispatcher
         self._ledger = ledger
@@ -247,7 +248,7 @@ class TaskRunner:
             error = unknown_kind(task)
             await self._saved(lambda: self._registry.end(task, TaskStatus.FAILED, error=error))
             return
-        run = attempt.run = AttemptRun(task, self._registry, self._ledger)
+        run = attempt.run = AttemptRun(task, self._registry, self._ledger, self.debts)
         work = self._clean_ups.start(perform(pipeline, task, run))
         halt: Halt | None = None
         try:
@@ -302,6 +303,7 @@ class TaskRunner:
 
     async def _complete(self, task: Task, pipeline: Pipeline, run: AttemptRun, outcome: Outcome) -> None:
         try:
+            owes = await self._saved(lambda: self.debts.look_later(task, run.checkpoint_now, becomes=True))
             await self._saved(
                 lambda: self._registry.end(task, TaskStatus.COMPLETED, files=outcome.files, result=outcome.result)
             )
@@ -311,6 +313,8 @@ class TaskRunner:
             await self._clean_ups.within(pipeline.discard(outcome), ABANDON_SECONDS, "discard")
             await self._end_badly(task, pipeline, run, *verdict_of(task, exc))
         else:
+            if owes:
+                self.debts.settle_soon()
             log.info("task_completed", attempt=task.attempt)
 
     async def _is_completed(self, task: Task) -> bool:
@@ -338,6 +342,7 @@ class TaskRunner:
         left = run.checkpoint_now
         if left and not await self._clean_ups.within(pipeline.abandon(left), ABANDON_SECONDS, "abandon"):
             await self._saved(lambda: self.debts.owe(task, left))
+        await self._saved(lambda: self.debts.look_later(task, left))
         again = left.get("next") if error.retryable else None
         try:
             await self._saved(lambda: self._registry.end(task, status, error=error, checkpoint=again))
