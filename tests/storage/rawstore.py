@@ -52,8 +52,14 @@ class RawStore:
     answer: Answer = an_answer
     tls: ssl.SSLContext | None = None
     expectation: str = "continue"
-    """``continue``: says 100 and reads; ``final``: answers at once, reads nothing; ``deaf``: says 100, never reads."""
+    """What it does when a body asks to be invited.
+
+    ``continue``: says 100 and reads; ``silent``: says nothing and reads; ``final``: answers at once, reads nothing;
+    ``refuses``: answers 417; ``deaf``: says 100, never reads.
+    """
     etag: bool = True
+    fields: Callable[[Seen], list[tuple[str, str]]] = lambda _: []
+    """Further fields of its answer."""
     seen: list[Seen] = field(default_factory=list)
     _listener: Listener = field(init=False)
 
@@ -76,15 +82,19 @@ class RawStore:
             seen = Seen(head)
             self.seen.append(seen)
             expects = head.has_token("Expect", "100-continue")
-            if expects and self.expectation != "final":
+            if expects and self.expectation == "refuses":
+                seen.answered = True
+                await send(writer, b"HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n")
+                return
+            if expects and self.expectation in {"continue", "deaf"}:
                 await send(writer, b"HTTP/1.1 100 Continue\r\n\r\n")
             if expects and self.expectation == "deaf":
                 await asyncio.Event().wait()  # ends when the server closes
-            if not expects or self.expectation == "continue":
+            if not expects or self.expectation in {"continue", "silent"}:
                 async for chunk in Body.of_request(head, reader).payload():
                     seen.body += chunk
             status, body = self.answer(seen)
-            fields = [("Content-Length", str(len(body)))]
+            fields = [("Content-Length", str(len(body))), *self.fields(seen)]
             if head.method == "PUT" and self.etag:
                 fields.append(("ETag", '"etag"'))
             seen.answered = True

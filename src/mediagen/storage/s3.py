@@ -27,6 +27,7 @@ from mediagen.storage.finishing import Finishing
 from mediagen.storage.keys import checked_key
 from mediagen.storage.outstanding import Outstanding
 from mediagen.storage.s3_calls import S3Api, S3Caller
+from mediagen.storage.s3_http import Expectations, session_class, watch
 from mediagen.storage.s3_sink import COMPLETE_SECONDS, TOKEN, S3Sink
 from mediagen.storage.s3_source import Nothing, body_of
 from mediagen.storage.settings import S3Settings
@@ -51,8 +52,10 @@ class S3Storage:
         self.sinks = 0
         self._finishing = Finishing()
         self._outstanding = Outstanding()
+        self._expectations = Expectations()
         self.caller = S3Caller(
             outstanding=self._outstanding,
+            expectations=self._expectations,
             policy=RetryPolicy(attempts=settings.attempts, base=0.2, cap=10.0),
             limit=AdaptiveLimit(_CONNECTIONS),
             answer_seconds=settings.answer_seconds,
@@ -100,6 +103,7 @@ class S3Storage:
                 parameter_validation=False,  # every call is ours; saves a tenth of its time
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
+                http_session_cls=session_class(self._expectations),
                 connector_args={"keepalive_timeout": 10},  # below what stores keep idle connections for
             ),
         )
@@ -108,6 +112,7 @@ class S3Storage:
         except (BotoCoreError, ValueError) as exc:  # half of the credentials, an endpoint that is no URL
             raise StorageRefused(f"the settings under storage.s3 cannot be used: {exc}") from None
         opened.meta.events.register("before-call.s3.HeadBucket", _not_redirected)
+        watch(opened.meta.events, self._expectations)
         self.api = cast("S3Api", opened)
         return self
 

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import ClientConnectorCertificateError, ClientConnectorError
@@ -30,6 +31,7 @@ from mediagen.net.retry import RetryPolicy, parse_retry_after
 from mediagen.storage.outstanding import Outstanding
 from mediagen.storage.patience import patience
 from mediagen.storage.payload import BodyPayload
+from mediagen.storage.s3_http import Expectations, Route, routed
 from mediagen.storage.throttle import AdaptiveLimit
 from mediagen.streams.base import Body
 from mediagen.streams.turnstile import Turnstile
@@ -39,14 +41,32 @@ log = structlog.get_logger()
 _THROTTLED: Final = frozenset(
     {"SlowDown", "RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequests", "ServiceUnavailable"}
 )
-_REPEATABLE: Final = frozenset({"OperationAborted", "ConditionalRequestConflict", "RequestTimeout", "InternalError"})
+_REPEATABLE: Final = frozenset(
+    {
+        "OperationAborted",
+        "ConditionalRequestConflict",
+        "RequestTimeout",
+        "InternalError",
+        # the bytes were changed or cut short on their way
+        "BadDigest",
+        "IncompleteBody",
+        "XAmzContentChecksumMismatch",
+        "XAmzContentSHA256Mismatch",
+    }
+)
 _FULL: Final = frozenset({"QuotaExceeded", "InsufficientCapacity", "XMinioStorageFull"})
 _MISSING: Final = frozenset({"NoSuchKey", "404", "NotFound"})
 _OF_UPLOADS: Final = frozenset({"UploadPart", "ListParts", "CompleteMultipartUpload", "AbortMultipartUpload"})
 """Operations in which "no such key" means the upload: Ceph's gateway says so of one that has been completed."""
+_TURNS: Final = 4
+"""Times that one call may be sent on, or repeated without ``Expect``."""
 _HINTS: Final = {
     "403": "the credentials are wrong, or may not do this",
     "AccessDenied": "the credentials may not do this",
+    "BadDigest": "the bytes were changed on their way",
+    "IncompleteBody": "the body was cut short on its way",
+    "XAmzContentChecksumMismatch": "the bytes were changed on their way",
+    "XAmzContentSHA256Mismatch": "the bytes were changed on their way",
     "AuthorizationHeaderMalformed": "storage.s3.region is wrong",
     "InvalidAccessKeyId": "storage.s3.access_key_id is not known there",
     "NoSuchBucket": "storage.s3.bucket does not exist there",
@@ -85,9 +105,11 @@ class S3Caller:
         answer_seconds: float,
         minimum_rate: int,
         outstanding: Outstanding,
+        expectations: Expectations,
     ) -> None:
         self._policy = policy
         self._outstanding = outstanding
+        self._expectations = expectations
         self._limit = limit
         self._answer_seconds = answer_seconds
         self._minimum_rate = minimum_rate
@@ -124,11 +146,17 @@ class S3Caller:
         creates: str | None,
         on_failure: Callable[[MediagenError], object] | None,
     ) -> dict[str, Any]:
-        failures = 0
+        failures, turns = 0, 0
+        route = Route()
         while True:
-            error = await self._once(operation, arguments, body, deadline, creates)
+            with routed(route):
+                error = await self._once(operation, arguments, body, deadline, creates)
             if isinstance(error, dict):
                 return error
+            if turns < _TURNS and self._goes_on(error, route):
+                turns += 1
+                continue
+            route.target = None
             failures += 1
             if on_failure is not None:
                 on_failure(error)
@@ -140,6 +168,14 @@ class S3Caller:
                 "storage_call_retried", failures=failures, delay=round(delay, 2), detail=error.detail, **error.context
             )
             await asyncio.sleep(delay)
+
+    def _goes_on(self, error: MediagenError, route: Route) -> bool:
+        """Whether the answer is no failure yet: the store wants the same request in another way, or elsewhere."""
+        if error.context.get("status") == HTTPStatus.EXPECTATION_FAILED:
+            self._expectations.disappointed("417")
+            return True
+        location = error.context.get("location")
+        return isinstance(location, str) and route.follow(location)
 
     async def _once(
         self,
@@ -228,6 +264,16 @@ def _from_answer(exc: ClientError) -> MediagenError:
     if code in _HINTS:
         detail += f": {_HINTS[code]}"
     facts: dict[str, Any] = {"status": status, "s3_code": code, "operation": exc.operation_name}
+    if status in (301, 302, 303, 307, 308):
+        location = str(meta.get("HTTPHeaders", {}).get("location", ""))
+        if location:
+            host = urlsplit(location).netloc or "itself"
+            detail = f"the store answered {status} and sends the request to {host}"
+        if status in (307, 308) and location:
+            facts["location"] = location
+        if code not in _HINTS:
+            detail += ": storage.s3.endpoint_url or storage.s3.region is wrong"
+        return StorageRefused(detail, **facts)
     if code in _THROTTLED or status in (429, 503):
         after = parse_retry_after(meta.get("HTTPHeaders", {}).get("retry-after"))
         return StorageUnavailable(detail, throttled=True, retry_after=after, **facts)
