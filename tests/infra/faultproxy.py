@@ -192,12 +192,13 @@ class _Passage:
         self.proxy.log.changed()
         body = Body.of_answer(head, reader, request.method)
         self.fault.head(head)
+        in_chunks = head.has_token("Transfer-Encoding", "chunked") and request.method != "HEAD"
         writer.write(head.encode())
         async for chunk in self.fault.answer(body.payload()):
-            await send(writer, framed(chunk) if body.chunked else chunk)
+            await send(writer, framed(chunk) if in_chunks and chunk else chunk)
             self.entry.sent += len(chunk)
             self.proxy.log.changed()
-        await send(writer, b"0\r\n" + body.trailer if body.chunked else b"")
+        await send(writer, b"0\r\n" + body.trailer if in_chunks else b"")
         await self.fault.finish(self.client)
         closes = head.has_token("Connection", "close") or request.has_token("Connection", "close")
         return not closes and (body.chunked or body.length is not None)

@@ -276,6 +276,27 @@ def redirect(location: str, status: int = 307) -> Status:
 
 
 @dataclass(frozen=True, slots=True)
+class WithoutLength(Fault):
+    """An answer in chunks, as from a proxy that compresses or scans; one to HEAD that says no length.
+
+    ``after``: that many bytes, and the last chunk as if this were all.
+    """
+
+    after: int | None = None
+
+    def head(self, head: Head) -> None:
+        head.drop("Content-Length")
+        head.set("Transfer-Encoding", "chunked")
+
+    async def answer(self, body: ByteStream) -> ByteStream:
+        left = self.after
+        async for chunk in body:
+            yield chunk if left is None else chunk[:left]
+            if left is not None and (left := left - len(chunk)) <= 0:
+                return
+
+
+@dataclass(frozen=True, slots=True)
 class WrongLength(Fault):
     """Content-Length off by ``delta`` bytes, the body as it was, then FIN."""
 

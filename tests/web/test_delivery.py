@@ -14,7 +14,7 @@ import pytest
 from mediagen.core.files import File
 from mediagen.web import delivery
 from tests.infra.faultproxy import Exchange, FaultProxyThread
-from tests.infra.faults import CutAnswer, StallAnswer
+from tests.infra.faults import CutAnswer, StallAnswer, WithoutLength
 from tests.infra.radosgw import RadosGW
 from tests.infra.s3 import Bucket
 from tests.web.conftest import DATA, House, Start, in_bucket, stored
@@ -183,3 +183,30 @@ async def test_only_so_many_are_sent_at_once(house: House, monkeypatch: pytest.M
 def streams(house: House) -> int:
     """Files on their way through the server."""
     return house.instance.content.streams
+
+
+async def test_a_store_that_says_no_length_is_believed_the_rows(house: House, fault_proxy: FaultProxyThread) -> None:
+    file = await stored(house, LARGE)
+    fault_proxy.add(WithoutLength(), "GET|HEAD", file.key)
+
+    assert (await fetched(house, file))[:2] == (200, LARGE)
+    status, body, headers = await fetched(house, file, headers={"Range": "bytes=1000000-1000099"})
+    assert (status, body, headers["Content-Length"]) == (206, LARGE[1_000_000:1_000_100], "100")
+    async with house.client.head(f"{house.url}/v1/files/{file.id}/content") as answer:
+        assert (answer.status, answer.headers["Content-Length"]) == (200, str(len(LARGE)))
+    assert {entry.fault for entry in gets(fault_proxy)} == {"WithoutLength"}
+
+
+async def test_chunks_that_end_early_are_gone_on_from(house: House, fault_proxy: FaultProxyThread) -> None:
+    """As often as the store gives something; a store that gives nothing more ends the answer."""
+    file = await stored(house, LARGE)
+    fault_proxy.add(WithoutLength(after=1_000_000), "GET", file.key, times=3)
+
+    assert (await fetched(house, file))[:2] == (200, LARGE)
+
+    fault_proxy.clear()
+    fault_proxy.add(WithoutLength(after=1_000_000), "GET", file.key, times=1)
+    fault_proxy.add(WithoutLength(after=0), "GET", file.key)
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await fetched(house, file)
+    assert len(gets(fault_proxy)) < 10

@@ -16,7 +16,8 @@ class StoredObject:
     """An object as the store knows it."""
 
     key: str
-    size: int
+    size: int | None
+    """Bytes; None when the store does not say."""
     metadata: Mapping[str, str]
 
 
@@ -61,7 +62,7 @@ class Storage(Protocol):
     def open_source(
         self, key: str, *, offset: int = 0, length: int | None = None
     ) -> AbstractAsyncContextManager[Source]:
-        """The bytes of an object. Raises NotFound."""
+        """The bytes of an object. The size of the source is None when the store does not say it. Raises NotFound."""
 
     async def head(self, key: str) -> StoredObject | None:
         """The object, or None when there is none."""

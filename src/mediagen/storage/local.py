@@ -191,7 +191,7 @@ class LocalSink:
             if found is None or self._size not in (None, found.size):
                 raise UploadLost("the unfinished file of the earlier run is gone") from None
             self.committed = True  # the crash came between the link and the row
-            return found.size
+            return found.size or 0
         for part in recorded:
             offset = (part.number - 1) * self.part_size
             if await self._on_file(disk.crc32_of, offset, part.size) == part.crc32:

@@ -6,6 +6,7 @@ asked for, because a streamed body cannot be hashed before it is sent.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
@@ -35,6 +36,7 @@ from mediagen.storage.throttle import AdaptiveLimit
 from mediagen.streams.base import Sink, Source, StoredPart
 
 _CONNECTIONS: Final = 256
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(?:\d+|\*)")
 _LINK_CACHE: Final = "private, max-age=3600"
 """What comes by a link that expires is for the one who has it."""
 
@@ -160,7 +162,7 @@ class S3Storage:
         if answer is None:
             yield Nothing()
             return
-        async with body_of(answer, self.settings.answer_seconds) as source:
+        async with body_of(answer, _size_of(answer), self.settings.answer_seconds) as source:
             yield source
 
     async def _get(self, key: str, offset: int, length: int | None) -> dict[str, Any] | None:
@@ -187,7 +189,7 @@ class S3Storage:
             answer = await self.caller.call(self.api.head_object, self.place(key))
         except NotFound:
             return None
-        return StoredObject(key, int(answer["ContentLength"]), answer.get("Metadata", {}))
+        return StoredObject(key, _size_of(answer), answer.get("Metadata", {}))
 
     async def delete(self, key: str) -> None:
         try:
@@ -274,6 +276,14 @@ class S3Storage:
             },
             ExpiresIn=ttl,
         )
+
+
+def _size_of(answer: Mapping[str, Any]) -> int | None:
+    """Bytes of the body that an answer has, or would have to a GET; None where a proxy left the length out."""
+    if "ContentLength" in answer:
+        return int(answer["ContentLength"])
+    of_range = _CONTENT_RANGE.fullmatch(str(answer.get("ContentRange", "")))
+    return None if of_range is None else int(of_range[2]) - int(of_range[1]) + 1
 
 
 def _not_redirected(context: dict[str, Any], **_: Any) -> None:

@@ -220,7 +220,7 @@ class S3Sink:
         return (
             found is not None
             and found.metadata.get(TOKEN) == self._token
-            and (self._size is None or found.size == self._size)
+            and (self._size is None or found.size in (None, self._size))
         )
 
     def detach(self) -> None:

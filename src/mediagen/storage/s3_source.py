@@ -15,7 +15,7 @@ from mediagen.net.body import BodyReader, open_body
 class Nothing:
     """No bytes of an object."""
 
-    size = 0
+    size: int | None = 0
 
     async def read_into(self, buffer: memoryview, /) -> int:
         return 0
@@ -24,7 +24,7 @@ class Nothing:
 class S3Source:
     """The body of a GET; no read waits longer than ``seconds``, since nothing below says so."""
 
-    def __init__(self, body: BodyReader, size: int, seconds: float) -> None:
+    def __init__(self, body: BodyReader, size: int | None, seconds: float) -> None:
         self.size = size
         self._body = body
         self._seconds = seconds
@@ -38,14 +38,14 @@ class S3Source:
         except FetchFailed as exc:
             raise StorageUnavailable("the store broke off", reason=exc.detail) from None
         self._done += count
-        if not count and self._done < self.size:
+        if not count and self.size is not None and self._done < self.size:
             raise StorageUnavailable(f"the store sent {self._done} of {self.size} bytes")
         return count
 
 
 @asynccontextmanager
-async def body_of(answer: dict[str, Any], seconds: float) -> AsyncIterator[S3Source]:
-    """What a GetObject answered; left early, its connection is closed and the store sends no more."""
+async def body_of(answer: dict[str, Any], size: int | None, seconds: float) -> AsyncIterator[S3Source]:
+    """What a GetObject answered, of ``size`` bytes; left early, its connection is closed and no more is sent."""
     async with answer["Body"] as stream:
         response = stream._raw_stream  # noqa: SLF001 - the library's own reader copies every byte twice
         if not isinstance(response, aiohttp.ClientResponse):
@@ -55,7 +55,7 @@ async def body_of(answer: dict[str, Any], seconds: float) -> AsyncIterator[S3Sou
         except FetchFailed as exc:
             raise StorageUnavailable("the store broke off", reason=exc.detail) from None
         try:
-            yield S3Source(body, int(answer["ContentLength"]), seconds)
+            yield S3Source(body, size, seconds)
         finally:
             if response.content.is_eof():
                 response.release()  # it came whole: the connection can be used again

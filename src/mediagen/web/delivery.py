@@ -136,7 +136,7 @@ class _InStore:
                     source = self._source
                     if source is None or self._ahead != left:
                         source = await self.seek(left)
-                    count = await source.read_into(self._buffer)
+                    count = await self._read(source, len(left))
                 except StorageUnavailable as exc:
                     failures += 1
                     if not exc.retryable or failures > _FAILURES:
@@ -147,6 +147,12 @@ class _InStore:
                 failures = 0
                 left = self._ahead = left[count:]
                 await reader.write(self._buffer[:count])
+
+    async def _read(self, source: Source, left: int) -> int:
+        count = await source.read_into(self._buffer[:left])
+        if not count:
+            raise StorageUnavailable(f"the store sent {left} bytes too few")
+        return count
 
     async def aclose(self) -> None:
         """Let go of the GET; the store is not left to send what nobody takes."""
@@ -159,7 +165,8 @@ def _gone(file: File) -> NotFound:
 
 
 def _check_size(file: File, expected: int, found: int | None) -> None:
-    if found != expected:
+    """Raises MediagenError. A store that does not say the size (None) is believed: the row knows it."""
+    if found is not None and found != expected:
         raise MediagenError("a stored file has not its size", file_id=file.id, expected=expected, found=found)
 
 
