@@ -52,7 +52,7 @@ from mediagen.streams.memory import settle_heap, tune_malloc
 from mediagen.streams.pool import BufferPool
 from mediagen.tasks.dispatcher import LaneDispatcher
 from mediagen.tasks.registry import Registry
-from mediagen.tasks.runner import TaskRunner
+from mediagen.tasks.runner import STOP_SECONDS, TaskRunner
 from mediagen.tasks.service import TaskService
 from mediagen.web.auth import Authenticator
 from mediagen.web.bodies import BodyLimits
@@ -99,6 +99,9 @@ _BYTE_THREADS: Final = max(2, min(8, os.cpu_count() or 2))
 """Threads that move and hash bytes: one for each processor. More of them only take turns with the event loop."""
 _SEND_THREADS: Final = 8
 """Threads that let the kernel send files to quick readers; slow ones need none while they are waited for."""
+
+_SHARE: Final = 8
+"""What one step of the stop may take of ``server.drain_seconds``; half is for what is being answered (``web.server``)."""
 
 _LOG: Final = structlog.get_logger(__name__)
 
@@ -195,6 +198,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             settings.tasks,
             storage=storage,
             boot=database.boot,
+            stop_seconds=min(STOP_SECONDS, settings.server.drain_seconds / _SHARE),
         )
         service = TaskService(registry, runner, dispatcher, settings.tasks)
         outcomes = Outcomes(runner.pipelines)
@@ -300,6 +304,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         application = build(owners, settings.server, origins, rates, admission, traffic)
         server = Server(application, settings.server, door, hub, health)
         await stack.enter_async_context(server)
+        stack.callback(storage.hurry, settings.server.drain_seconds / _SHARE)  # the first that is done at the end
         url = settings.server.listening_url(server.port)
         await stack.enter_async_context(
             offered(settings.data_dir, Access(settings.server.local_url(server.port), operator_key))

@@ -51,11 +51,14 @@ async def _looked(traffic: Traffic, mark: int, keys: set[str]) -> None:
     )
 
 
-async def _is_empty(bucket: Bucket, *, seconds: float = 25) -> None:
-    """Wait until there is neither an object nor an unfinished upload."""
-    end = time.monotonic() + seconds
-    while await bucket.keys() or await bucket.uploads():
-        assert time.monotonic() < end, (await bucket.keys(), await bucket.uploads())
+async def _is_only(bucket: Bucket, ids: set[str]) -> None:
+    """Wait until there are the objects of these files, no other one, and no unfinished upload."""
+    end = time.monotonic() + 25
+    while True:
+        keys, uploads = await bucket.keys(), await bucket.uploads()
+        if {key.rpartition("/")[2].partition(".")[0] for key in keys} == ids and not uploads:
+            return
+        assert time.monotonic() < end, (ids, keys, uploads)
         await asyncio.sleep(0.1)
 
 
@@ -113,7 +116,7 @@ async def test_a_request_that_outlives_its_task(
 
         await held.carried_out(bucket)
 
-        await _is_empty(bucket)
+        await _is_only(bucket, set())
         assert len(_debts(server)) == len(CREATING), "it goes on looking"
 
 
@@ -137,15 +140,7 @@ async def test_a_request_that_outlives_its_server(
 
         await held.carried_out(bucket)
 
-        names = {file["id"] for file in files}
-        end = time.monotonic() + 25
-        while {key.rpartition("/")[2].partition(".")[0] for key in await bucket.keys()} != names:
-            assert time.monotonic() < end, await bucket.keys()
-            await asyncio.sleep(0.1)
-        while await bucket.uploads():
-            assert time.monotonic() < end, await bucket.uploads()
-            await asyncio.sleep(0.1)
-        await leavings.only(bucket, *files)
+        await _is_only(bucket, {file["id"] for file in files})
         for file, (_, _, size, _) in zip(files, CREATING.values(), strict=True):
             assert (await api.content(file)).size == size
 
@@ -182,11 +177,7 @@ async def test_requests_that_were_given_up_and_repeated(
         await becomes(lambda: len(late.done) == len(repeated))
         assert late.done.count(200) >= 3, "the deleted object and two uploads appear"
 
-        end = time.monotonic() + 25
-        while len(await bucket.keys()) > 1 or await bucket.uploads():
-            assert time.monotonic() < end, (await bucket.keys(), await bucket.uploads())
-            await asyncio.sleep(0.1)
-        await leavings.only(bucket, large)
+        await _is_only(bucket, {large["id"]})
 
 
 @pytest.mark.parametrize("request_", ["list of uploads", "delete"])
@@ -213,4 +204,34 @@ async def test_late_answers_to_clean_ups(
         await becomes(lambda: made.done == [200] and len(late.held) >= 1)
         traffic.proxy.call(late.release.set)
 
-        await _is_empty(bucket)
+        await _is_only(bucket, set())
+
+
+async def test_stopped_in_time_while_the_store_is_silent(
+    tmp_path: Path, source: SourceServer, bucket: Bucket, traffic: Traffic
+) -> None:
+    """Every request on its way, an upload among them, and a clean-up that has just begun: all is written down."""
+    settings = {**configuration.s3(bucket, traffic.proxy.url), **AT_ONCE, "server": {"drain_seconds": 4}}
+    async with Server(tmp_path, settings) as server, Api(server.url) as api:
+        held = Held(api, source, traffic)
+        await held.begin()
+        traffic.proxy.add(held.late, "PUT", r"/file_[^?]*$", times=2)
+        gone = await api.ingest(source.add("/gone", Resource(size=1000)))
+        await becomes(lambda: len(held.late.held) == len(CREATING) + 1)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_unanswered(api, content_bytes(5000)))
+            await becomes(lambda: len(held.late.held) == len(CREATING) + 2)
+            silent = traffic.proxy.add(held.late)
+            await api.cancel(gone["id"])
+
+            began = time.monotonic()
+            status = await server.stop(15)
+            took = time.monotonic() - began
+        assert (status, took < 5) == (0, True), took
+        assert "stop_took_too_long" not in server.log.read_text()
+
+        traffic.proxy.proxy.rules.remove(silent)
+        await server.restart()
+        files = [await api.completed(task_id) for task_id in held.tasks]
+        await held.carried_out(bucket)
+        await _is_only(bucket, {file["id"] for file in files})

@@ -93,6 +93,9 @@ class Storage(Protocol):
         ``keep`` are the states that live tasks will resume. Called at start, before anything runs.
         """
 
+    def hurry(self, seconds: float) -> None:
+        """The process is about to end: clean-ups take ``seconds`` at most from now on, and leave the rest to debts."""
+
     async def check(self) -> None:
         """Raise StorageUnavailable unless the store answers."""
 

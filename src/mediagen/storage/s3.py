@@ -26,6 +26,7 @@ from mediagen.net.retry import RetryPolicy
 from mediagen.storage.base import StoredObject
 from mediagen.storage.finishing import Finishing
 from mediagen.storage.keys import checked_key
+from mediagen.storage.limits import Limits
 from mediagen.storage.outstanding import Outstanding
 from mediagen.storage.s3_calls import S3Api, S3Caller
 from mediagen.storage.s3_http import Expectations, session_class, watch
@@ -53,6 +54,7 @@ class S3Storage:
         self.api: S3Api
         self.sinks = 0
         self._finishing = Finishing()
+        self.limits = Limits()
         self._outstanding = Outstanding()
         self._expectations = Expectations()
         self.caller = S3Caller(
@@ -252,6 +254,9 @@ class S3Storage:
     async def sweep(self, keep: Sequence[Mapping[str, Any]]) -> int:
         """Nothing: the bucket may be shared, so only uploads that our own records name are removed (``abort``)."""
         return 0
+
+    def hurry(self, seconds: float) -> None:
+        self.limits.hurry(seconds)
 
     async def check(self) -> None:
         await self.caller.call(self.api.head_bucket, {"Bucket": self.settings.bucket})

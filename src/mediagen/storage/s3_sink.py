@@ -230,11 +230,11 @@ class S3Sink:
         """Remove what is not to stay. Bounded: what cannot be removed now is said in ``left_behind``."""
         if self.committed:
             return
-        await self._calls.stop(0 if self._detached else _LAST_WORD_SECONDS)
+        await self._calls.stop(0 if self._detached else min(_LAST_WORD_SECONDS, self._storage.limits.most))
         if self._detached:
             return
         try:
-            async with asyncio.timeout(_ABORT_SECONDS):
+            async with self._storage.limits.within(_ABORT_SECONDS):
                 await self._remove()
         except (MediagenError, TimeoutError) as exc:
             self.left_behind = True

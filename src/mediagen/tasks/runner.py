@@ -81,8 +81,13 @@ class TaskRunner:
         *,
         storage: Storage | None = None,
         boot: int = 0,
+        stop_seconds: float = STOP_SECONDS,
     ) -> None:
-        """``storage`` is where pipelines keep files, if they do; ``boot`` numbers this start."""
+        """``storage`` is where pipelines keep files, if they do; ``boot`` numbers this start.
+
+        ``stop_seconds``: how long pipelines may take at shutdown, and what lingers after them.
+        """
+        self._stop_seconds = stop_seconds
         self.pipelines: Mapping[str, Pipeline] = {pipeline.kind: pipeline for pipeline in pipelines}
         self.debts = Debts(registry, ledger, files, self.pipelines, storage, boot)
         self._registry = registry
@@ -137,7 +142,7 @@ class TaskRunner:
         if self._main is not None:
             self._main.cancel()
             await asyncio.wait({self._main})
-        await self._clean_ups.finish(STOP_SECONDS)
+        await self._clean_ups.finish(self._stop_seconds)
         await self._registry.aclose()
 
     async def recover(self) -> None:
@@ -261,14 +266,14 @@ class TaskRunner:
             run.stopping = True
             if not work.done() and halt is None:
                 halt = Halt.SHUTDOWN
-            await self._unwind(work, STOP_SECONDS)
+            await self._unwind(work, self._stop_seconds)
             await self._conclude(task, pipeline, run, work, halt)
             raise
         concluding = self._clean_ups.start(self._conclude(task, pipeline, run, work, halt))
         try:
             await asyncio.shield(concluding)
         except asyncio.CancelledError:
-            await asyncio.wait({concluding}, timeout=STOP_SECONDS)
+            await asyncio.wait({concluding}, timeout=self._stop_seconds)
             raise
 
     async def _unwind(self, work: asyncio.Task[Outcome], seconds: float) -> None:
