@@ -101,7 +101,7 @@ _SEND_THREADS: Final = 8
 """Threads that let the kernel send files to quick readers; slow ones need none while they are waited for."""
 
 _SHARE: Final = 8
-"""What one step of the stop may take of ``server.drain_seconds``; half is for what is being answered (``web.server``)."""
+"""What one step of the stop may take of ``server.drain_seconds``; half is for answers on their way (``web.server``)."""
 
 _LOG: Final = structlog.get_logger(__name__)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
@@ -150,7 +150,7 @@ class Reception:
         try:
             file = await self._store(plan, limited, task_id, owner, made_here=made_here)
         except asyncio.CancelledError:
-            await self._let_go(debt, state)  # no row is on its way
+            await self._end(debt, self._let_go(debt, state))  # no row is on its way
             raise
         except BaseException:
             await self._take_back(debt, state)
@@ -162,9 +162,13 @@ class Reception:
         except BaseException:
             await self._take_back(debt, state)
             raise
+        await self._end(debt, self._settle(debt, state))
+
+    async def _end(self, debt: int, work: Coroutine[Any, Any, None]) -> None:
+        """Do ``work``, which the next start does if it fails: it sees whether the file is a row."""
         try:
-            await self._settle(debt, state)
-        except MediagenError as exc:  # the file is a row already, which the next start sees
+            await work
+        except MediagenError as exc:
             log.warning("debt_left", debt=debt, error=exc.detail)
 
     async def _settle(self, debt: int, state: Mapping[str, Any]) -> None:
@@ -205,13 +209,9 @@ class Reception:
             await remove(self._keep.storage, state["checkpoint"])
         except MediagenError as exc:
             log.warning("debt_left", debt=debt, error=exc.detail)
-            settling = self._let_go(debt, state)
+            await self._end(debt, self._let_go(debt, state))
         else:
-            settling = self._settle(debt, state)
-        try:
-            await settling
-        except MediagenError as exc:  # it stays owed until the next start
-            log.warning("debt_left", debt=debt, error=exc.detail)
+            await self._end(debt, self._settle(debt, state))
 
 
 def _unseen(transfer: Transfer) -> None:
