@@ -158,8 +158,7 @@ async def test_requests_that_were_given_up_and_repeated(
 ) -> None:
     """The store was too slow, the second try was quick, and the file was deleted when the first came through."""
     late = Late()
-    repeated = [creating for name, creating in CREATING.items() if name != "complete"]  # which is waited for longer
-    for method, target, *_ in repeated:
+    for method, target, *_ in CREATING.values():
         traffic.proxy.add(late, method, target, times=1)
     settings = configuration.s3(bucket, traffic.proxy.url, answer_seconds=1, minimum_bytes_per_second=1 << 30)
     async with Server(tmp_path, settings) as server, Api(server.url) as api:
@@ -167,14 +166,14 @@ async def test_requests_that_were_given_up_and_repeated(
         large = await api.completed(
             (await api.ingest(source.add("/large", Resource(size=12 * MIB, ranges="no"))))["id"]
         )
-        assert len(late.held) == len(repeated)
+        assert len(late.held) == len(CREATING)
         await leavings.only(bucket, small, large)
         async with api.session.delete(f"/v1/files/{small['id']}") as answer:
             assert answer.status < 300
         await becomes(lambda: len(_debts(server)) == 2)
 
         traffic.proxy.call(late.release.set)
-        await becomes(lambda: len(late.done) == len(repeated))
+        await becomes(lambda: len(late.done) == len(CREATING))
         assert late.done.count(200) >= 3, "the deleted object and two uploads appear"
 
         await _is_only(bucket, {large["id"]})

@@ -30,7 +30,7 @@ from mediagen.storage.limits import Limits
 from mediagen.storage.outstanding import Outstanding
 from mediagen.storage.s3_calls import S3Api, S3Caller
 from mediagen.storage.s3_http import Expectations, session_class, watch
-from mediagen.storage.s3_sink import COMPLETE_SECONDS, TOKEN, S3Sink
+from mediagen.storage.s3_sink import TOKEN, S3Sink
 from mediagen.storage.s3_source import Nothing, body_of
 from mediagen.storage.settings import S3Settings
 from mediagen.storage.throttle import AdaptiveLimit
@@ -101,7 +101,7 @@ class S3Storage:
                 },
                 retries={"mode": "standard", "total_max_attempts": 1},
                 connect_timeout=settings.connect_seconds,
-                read_timeout=max(settings.answer_seconds, COMPLETE_SECONDS),  # what is shorter is our own to keep
+                read_timeout=settings.answer_seconds,
                 max_pool_connections=_CONNECTIONS,
                 user_agent=f"mediagen/{__version__}",  # the library's own is composed anew for every request
                 parameter_validation=False,  # every call is ours; saves a tenth of its time

@@ -30,7 +30,7 @@ _CHUNK: Final = 512 * KIB
 """Bytes read and sent at a time. The more parts share the loop, the smaller, so that a turn of it stays short."""
 _SMALL_CHUNK: Final = 128 * KIB
 _DISTANT_CHUNK: Final = 256 * KIB
-COMPLETE_SECONDS: Final = 600.0
+_COMPLETE_SECONDS: Final = 600.0
 """Amazon documents that completing a large upload can take several minutes."""
 _ABORT_SECONDS: Final = 5.0
 _LAST_WORD_SECONDS: Final = 1.0
@@ -202,7 +202,7 @@ class S3Sink:
             answer = await self._call(
                 self._api.complete_multipart_upload,
                 {**self._place, "MultipartUpload": {"Parts": listed}},
-                deadline=COMPLETE_SECONDS,
+                deadline=_COMPLETE_SECONDS,
                 creates=self._key,
             )
             required(answer, "ETag")
