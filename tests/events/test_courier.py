@@ -268,7 +268,7 @@ async def test_a_name_that_leads_inside_later_is_refused_then(tmp_path: Path) ->
         allowed.replies(always=Answer(500, {"Connection": "close"}))
         task = await room.end_task(f"http://rebinding.test:{allowed.port}/hook")
         await room.stands(task, WAITING, tries=1)
-        room.courier._session.connector.clear_dns_cache()  # type: ignore[union-attr]
+        room.courier._session.client.connector.clear_dns_cache()  # type: ignore[union-attr]
         answers[0] = "127.0.0.2"
         other = await room.end_task(f"http://rebinding.test:{inside.port}/hook")
 

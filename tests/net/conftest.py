@@ -64,9 +64,7 @@ def open_fetcher(sockets_end: None) -> OpenFetcher:
     @asynccontextmanager
     async def opened(tls: ssl.SSLContext | None = None, **changes: Any) -> AsyncIterator[Fetcher]:
         settings = fetch_settings(**changes)
-        async with guarded_session(settings) as session:
-            if tls is not None:
-                session.connector._ssl = tls  # type: ignore[union-attr]  # trusts the certificate of the test
+        async with guarded_session(settings, tls=tls) as session:
             fetcher = Fetcher(session, settings)
             fetcher._retry = RetryPolicy(attempts=settings.attempts, base=0.01)
             yield fetcher

@@ -18,7 +18,6 @@ from datetime import datetime
 from typing import Final
 from urllib.parse import urlsplit
 
-import aiohttp
 import structlog
 
 from mediagen.core.clock import utc_now
@@ -31,6 +30,7 @@ from mediagen.events.settings import WebhooksSettings
 from mediagen.events.signing import signed
 from mediagen.events.verdict import verdict, word_of, word_of_status
 from mediagen.net.post import post
+from mediagen.net.session import Session
 from mediagen.net.settings import FetchSettings
 
 log = structlog.get_logger(__name__)
@@ -63,7 +63,7 @@ class Courier:
     def __init__(
         self,
         outbox: Outbox,
-        session: aiohttp.ClientSession,
+        session: Session,
         secrets: SigningSecrets,
         render: Callable[[Parcel], Awaitable[bytes]],
         settings: WebhooksSettings,

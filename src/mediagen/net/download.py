@@ -16,7 +16,6 @@ from copy import copy
 from dataclasses import replace
 from typing import Final
 
-import aiohttp
 import structlog
 from yarl import URL
 
@@ -27,7 +26,9 @@ from mediagen.net.exchange import GONE, get
 from mediagen.net.policy import check_text
 from mediagen.net.range_reader import HttpRangeReader
 from mediagen.net.resource import Part, Resource, check_part, describe
+from mediagen.net.response import Response
 from mediagen.net.retry import RetryPolicy
+from mediagen.net.session import Session
 from mediagen.net.settings import FetchSettings
 from mediagen.net.trust import TrustedOrigin
 from mediagen.streams.base import Source
@@ -44,7 +45,7 @@ _NOT_OF_RANGES: Final = frozenset({401, 402, 407, 408, 425, 429, 451})
 class Fetcher:
     """Opens downloads over one guarded session; counts transfers a host, so that all share its connections."""
 
-    def __init__(self, session: aiohttp.ClientSession, settings: FetchSettings) -> None:
+    def __init__(self, session: Session, settings: FetchSettings) -> None:
         self.settings = settings
         self._session = session
         self._transfers: Counter[str] = Counter()
@@ -131,7 +132,7 @@ class Fetcher:
         log.info("fetch_retried", failures=failures, delay=round(delay, 2), detail=exc.detail, **exc.context)
         await asyncio.sleep(delay)
 
-    async def _get(self, url: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+    async def _get(self, url: str, headers: Mapping[str, str]) -> Response:
         return await get(self._session, url, self.settings, headers, self._trusted)
 
     async def _first(self, url: str, *, ranges: bool) -> Download:
@@ -155,7 +156,7 @@ class Fetcher:
             return await self._whole_instead(url, download)
         return download
 
-    def _opened(self, url: str, response: aiohttp.ClientResponse, *, asked: bool) -> Download:
+    def _opened(self, url: str, response: Response, *, asked: bool) -> Download:
         try:
             resource, part = describe(url, response, asked=asked)
             body = open_body(response, stall=self.settings.stall_seconds)

@@ -1,10 +1,12 @@
-"""The socket below a connection of plain TCP, for those who move many bytes over it."""
+"""Non-blocking sockets of plain TCP and of TLS, for those who move many bytes over them."""
 
 from __future__ import annotations
 
 import asyncio
 import select
 import socket
+import ssl
+import time
 from typing import Final
 
 from mediagen.streams.base import KIB
@@ -15,6 +17,7 @@ _GATHER: Final = 256 * KIB
 _GATHER_SECONDS: Final = 0.004
 _GATHER_ROUNDS: Final = 4
 _TIMER_SECONDS: Final = 0.001
+_WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 def plain_socket(transport: asyncio.BaseTransport | None) -> socket.socket | None:
@@ -31,15 +34,16 @@ def plain_socket(transport: asyncio.BaseTransport | None) -> socket.socket | Non
 
 
 class SocketReader:
-    """Receives past a transport that is paused, in the event loop or in a thread.
+    """Receives from a socket that nobody else reads from, in the event loop or in a thread.
 
     While bytes are at hand a read costs one system call and no turn of the event loop. When they come slower than they
-    are taken, it waits a few milliseconds for more to gather instead of waking up for every packet. ``sock`` is closed
-    with it.
+    are taken, it waits a few milliseconds for more to gather instead of waking up for every packet. Over TLS a call
+    gives one record, so several are put together. ``sock`` is non-blocking, and is closed with the reader.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._tls = isinstance(sock, ssl.SSLSocket)
         self._loop = asyncio.get_running_loop()
         self._ended = False
         self._error: OSError | None = None
@@ -70,42 +74,47 @@ class SocketReader:
 
     def take(self, buffer: memoryview, *, within: float) -> int:
         """What comes ``within`` seconds; 0: nothing, or what only ``read_into`` tells. For a thread."""
-        if self._ended or self._error is not None:
-            return 0
-        try:
-            count = receive_now(self._sock, buffer, within=within)
-        except OSError as exc:
-            self._error = exc
-            return 0
-        self._ended = count == 0
-        self._taken += count or 0
-        return count or 0
+        filled = 0
+        while not self._ended and self._error is None and filled < len(buffer):
+            try:
+                count = receive_now(self._sock, buffer[filled:], within=0 if filled else within)
+            except OSError as exc:
+                self._error = exc  # what came before it is good
+                break
+            if count is None:
+                break
+            self._ended = count == 0
+            filled += count
+            if not self._tls:
+                break
+        self._taken += filled
+        return filled
 
     async def _gather(self, buffer: memoryview, stall: float | None) -> int:
         filled = rounds = 0
         enough = min(len(buffer), _GATHER)
-        try:
-            while filled < len(buffer):
-                try:
-                    count = self._sock.recv_into(buffer[filled:])
-                except BlockingIOError:
-                    if not filled:
-                        async with asyncio.timeout(stall):
-                            count = await self._loop.sock_recv_into(self._sock, buffer)
-                    elif filled < enough and rounds < _GATHER_ROUNDS and (pause := self._pause(enough - filled)):
-                        rounds += 1
-                        await asyncio.sleep(pause)
-                        continue
-                    else:
-                        break
-                if count == 0:
-                    self._ended = True
+        while filled < len(buffer):
+            try:
+                count = _receive(self._sock, buffer[filled:])
+            except OSError as exc:
+                self._error = (
+                    exc  # what came before it is good; the next read tells of it, for the socket will not again
+                )
+                break
+            if count is None:
+                if not filled:
+                    async with asyncio.timeout(stall):
+                        await ready(self._sock, select.POLLIN)
+                elif filled < enough and rounds < _GATHER_ROUNDS and (pause := self._pause(enough - filled)):
+                    rounds += 1
+                    await asyncio.sleep(pause)
+                else:
                     break
-                filled += count
-        except TimeoutError:
-            raise
-        except OSError as exc:
-            self._error = exc  # what came before it is good; the next read tells of it, for the socket will not again
+                continue
+            if count == 0:
+                self._ended = True
+                break
+            filled += count
         return filled
 
     def _pause(self, missing: int) -> float:
@@ -124,17 +133,49 @@ class SocketReader:
         self._sock.close()
 
 
+def _receive(sock: socket.socket, buffer: memoryview) -> int | None:
+    """Bytes put into ``buffer``, 0 at the end of the connection; None: nothing is at hand."""
+    try:
+        return sock.recv_into(buffer)
+    except _WOULD_BLOCK:
+        return None
+    except ssl.SSLZeroReturnError:  # TLS says that it ends
+        return 0
+
+
+async def ready(sock: socket.socket, event: int) -> None:
+    """Wait in the event loop until ``sock`` can be read (``select.POLLIN``) or written (``select.POLLOUT``)."""
+    loop, fd = asyncio.get_running_loop(), sock.fileno()
+    if fd < 0:
+        raise ConnectionAbortedError("the connection was closed here")
+    waiter: asyncio.Future[None] = loop.create_future()
+    add, remove = (
+        (loop.add_reader, loop.remove_reader) if event == select.POLLIN else (loop.add_writer, loop.remove_writer)
+    )
+    add(fd, _wake, waiter)
+    try:
+        await waiter
+    finally:
+        remove(fd)
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
 def receive_now(sock: socket.socket, buffer: memoryview, *, within: float) -> int | None:
     """Bytes put into ``buffer``, 0 at the end of the connection; None: nothing came ``within`` seconds.
 
     Blocks for so long; call it in a thread. Raises OSError.
     """
-    try:
-        return sock.recv_into(buffer)
-    except BlockingIOError:
-        if not _comes(sock, select.POLLIN, within):
+    until: float | None = None
+    while (count := _receive(sock, buffer)) is None and within > 0:
+        now = time.monotonic()
+        until = now + within if until is None else until
+        if now >= until or not _comes(sock, select.POLLIN, until - now):
             return None
-        return sock.recv_into(buffer)
+    return count
 
 
 def send_now(sock: socket.socket, view: memoryview, *, within: float) -> int:
@@ -150,6 +191,18 @@ def send_now(sock: socket.socket, view: memoryview, *, within: float) -> int:
             if not _comes(sock, select.POLLOUT, within):
                 break
     return sent
+
+
+async def send_all(sock: socket.socket, data: bytes | memoryview) -> None:
+    """Send all of ``data`` from the event loop. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[sock.send(view) :]
+        except ssl.SSLWantReadError:
+            await ready(sock, select.POLLIN)
+        except _WOULD_BLOCK:
+            await ready(sock, select.POLLOUT)
 
 
 def _comes(sock: socket.socket, event: int, seconds: float) -> bool:

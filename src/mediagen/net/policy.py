@@ -16,17 +16,16 @@ from typing import Final, TypeAlias
 from yarl import URL
 
 from mediagen.core.errors import InvalidRequest, UrlNotAllowed
+from mediagen.net import urls
+from mediagen.net.causes import FORBIDDEN
 
 Network: TypeAlias = IPv4Network | IPv6Network
 Address: TypeAlias = IPv4Address | IPv6Address
 
 MAX_URL: Final = 4096
-_SPELLED_OUT: Final = re.compile(r"/(?:[A-Za-z0-9._~:/?#@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*")
-"""What may follow the host, as RFC 3986 has it."""
-_DOT_SEGMENT: Final = re.compile(r"/\.\.?(?:[/?#]|$)")
 _MAX_LABEL: Final = 63
 """Characters between two dots of a name (RFC 1035 section 2.3.4)."""
-_FORBIDDEN_TEXT: Final = re.compile(r"[\x00-\x20\x7f\\]")
+_FORBIDDEN_TEXT: Final = re.compile(r"[\x00-\x1f\x7f\\]|^ | $")
 _PUBLIC_V6: Final = IPv6Network("2000::/3")
 _NOT_PUBLIC: Final[tuple[Network, ...]] = tuple(
     ip_network(text)
@@ -59,6 +58,9 @@ _NOT_PUBLIC: Final[tuple[Network, ...]] = tuple(
 def check_text(text: str) -> URL:
     """The URL, if its text leaves nothing to the taste of parsers.
 
+    It stays as it is spelled, since some links are signed over their very spelling. Only characters that may not stand
+    in a URL become escapes, and ``.`` and ``..`` in its path are resolved.
+
     Raises:
         InvalidRequest: not an absolute http(s) URL.
         UrlNotAllowed: spelled in a way that parsers read differently, or with credentials in it.
@@ -66,7 +68,7 @@ def check_text(text: str) -> URL:
     if len(text) > MAX_URL:
         raise InvalidRequest(f"a URL longer than {MAX_URL} characters")
     if _FORBIDDEN_TEXT.search(text):
-        raise UrlNotAllowed("a URL with spaces, control characters or backslashes")
+        raise UrlNotAllowed("a URL with control characters or backslashes in it, or spaces around it")
     scheme, separator, rest = text.partition("://")
     if scheme.lower() not in ("http", "https") or not separator:
         raise UrlNotAllowed("only http:// and https:// URLs can be fetched")
@@ -75,21 +77,25 @@ def check_text(text: str) -> URL:
         raise UrlNotAllowed("a URL with user information")
     if "%" in authority:
         raise UrlNotAllowed("an escape or a zone in the host of a URL")
+    if " " in authority:
+        raise UrlNotAllowed("a space in the host of a URL")
     digits = authority.rpartition("]")[2].partition(":")[2]
     if digits and not (digits.isascii() and digits.isdigit()):
         raise InvalidRequest("a URL whose port is not a number")
     try:
-        url = URL(text)
-        host, port = url.raw_host, url.port
+        origin = URL(f"{scheme}://{authority}/")
+        host, port = origin.raw_host, origin.port
+        spelled = urls.escape(urls.without_dots(rest[len(authority) :]))
     except ValueError as exc:
         raise InvalidRequest(f"not a URL: {exc}") from None
     if not host or port is None or not 0 < port < 65536:
         raise InvalidRequest("a URL without a host, or with a port that does not exist")
     if ":" not in host and not all(0 < len(label) <= _MAX_LABEL for label in host.removesuffix(".").split(".")):
         raise InvalidRequest("a URL with a host that no name can be")
-    if authority.isascii() and _SPELLED_OUT.fullmatch(rest, len(authority)) and not _DOT_SEGMENT.search(rest):
-        return URL(text, encoded=True)  # as it stands: some links are signed over their very spelling
-    return url
+    whole = f"{scheme}://{authority if authority.isascii() else origin.raw_authority}{spelled}"
+    if len(whole) > MAX_URL:
+        raise InvalidRequest(f"a URL longer than {MAX_URL} characters")
+    return URL(whole, encoded=True)
 
 
 class AddressPolicy:
@@ -115,7 +121,7 @@ class AddressPolicy:
         else:
             passes = port in self._ports or bool(self._allow)
         if not passes:
-            raise UrlNotAllowed("the URL leads to an address or a port that is not allowed")
+            raise UrlNotAllowed(FORBIDDEN)
         return url
 
     def allows(self, host: str, port: int) -> bool:

@@ -9,9 +9,10 @@ from typing import Final
 
 import aiohttp
 
-from mediagen.net.exchange import request
+from mediagen.net.exchange import send
 from mediagen.net.policy import check_text
 from mediagen.net.retry import parse_retry_after
+from mediagen.net.session import Session
 from mediagen.streams.base import KIB
 
 MAX_ANSWER: Final = 64 * KIB
@@ -28,7 +29,7 @@ class Receipt:
 
 
 async def post(
-    session: aiohttp.ClientSession,
+    session: Session,
     url: str,
     body: bytes,
     headers: Mapping[str, str],
@@ -42,14 +43,13 @@ async def post(
         UrlNotAllowed, InvalidRequest, ConnectTimeout, FirstByteTimeout, FetchFailed: no answer.
     """
     connecting = min(connect_seconds, seconds / 2)
-    response = await request(
+    response = await send(
         session,
-        "POST",
         check_text(url),
         headers,
+        body,
         connect_seconds=connecting,
         answer_seconds=seconds - connecting,
-        body=body,
     )
     try:
         receipt = Receipt(response.status, parse_retry_after(response.headers.get("Retry-After")))

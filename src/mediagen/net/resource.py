@@ -13,12 +13,11 @@ from typing import Final
 from unicodedata import category
 from urllib.parse import unquote_to_bytes
 
-import aiohttp
-
 from mediagen.core.errors import FetchFailed, FetchRefused, RangesUnreliable, SourceChanged
 from mediagen.net.coding import content_coding
 from mediagen.net.disposition import decoded, filename_of
 from mediagen.net.exchange import refuse
+from mediagen.net.response import Response
 
 _CONTENT_RANGE: Final = re.compile(
     r"(?:bytes?\b)?[ \t=:]*([0-9]{1,19})[ \t]*-[ \t]*([0-9]{1,19})[ \t]*/[ \t]*([0-9]{1,19}|\*)", re.IGNORECASE
@@ -70,7 +69,7 @@ class Part:
     programs do), and only its end shows whether it held no more than it said."""
 
 
-def describe(url: str, response: aiohttp.ClientResponse, *, asked: bool) -> tuple[Resource, Part | None]:
+def describe(url: str, response: Response, *, asked: bool) -> tuple[Resource, Part | None]:
     """What the first answer says, and which part of the resource it carries; None: the whole.
 
     ``asked``: the request had ``Range: bytes=0-``.
@@ -106,18 +105,13 @@ def describe(url: str, response: aiohttp.ClientResponse, *, asked: bool) -> tupl
         filename=_filename(response),
         coding=coding,
         length=size,
-        end_proven=part is not None or framing_proves_end(response),
+        end_proven=part is not None or response.self_delimiting,
         etag=headers.get("ETag", "").strip() or None,
         modified=headers.get("Last-Modified", "").strip() or None,
     ), part
 
 
-def framing_proves_end(response: aiohttp.ClientResponse) -> bool:
-    """Whether a body that ended early can be told from a whole one: by its length, or by its last chunk."""
-    return response.content_length is not None or "chunked" in response.headers.get("Transfer-Encoding", "").lower()
-
-
-def _first_part(response: aiohttp.ClientResponse, coding: str | None, *, asked: bool) -> tuple[Part, int | None]:
+def _first_part(response: Response, coding: str | None, *, asked: bool) -> tuple[Part, int | None]:
     start, end, total = _content_range(response)
     if start != 0:
         raise RangesUnreliable("the source answered with a part that was not asked for")
@@ -129,7 +123,7 @@ def _first_part(response: aiohttp.ClientResponse, coding: str | None, *, asked: 
     return part, total
 
 
-def _content_range(response: aiohttp.ClientResponse) -> tuple[int, int, int | None]:
+def _content_range(response: Response) -> tuple[int, int, int | None]:
     """First byte, the one after the last, and the total. Raises RangesUnreliable."""
     values = {value.strip() for value in response.headers.getall("Content-Range", ())}
     match = _CONTENT_RANGE.fullmatch(values.pop()) if len(values) == 1 else None
@@ -138,7 +132,7 @@ def _content_range(response: aiohttp.ClientResponse) -> tuple[int, int, int | No
     return int(match[1]), int(match[2]) + 1, None if match[3] == "*" else int(match[3])
 
 
-def _part(response: aiohttp.ClientResponse, start: int, end: int, total: int | None) -> Part:
+def _part(response: Response, start: int, end: int, total: int | None) -> Part:
     """Raises RangesUnreliable when the range, its total and the length of the answer contradict each other."""
     length = response.content_length
     if end <= start or (total is not None and end > total):
@@ -149,7 +143,7 @@ def _part(response: aiohttp.ClientResponse, start: int, end: int, total: int | N
     return Part(start, end, length == end - start)
 
 
-def _validator(response: aiohttp.ClientResponse) -> str | None:
+def _validator(response: Response) -> str | None:
     etag = response.headers.get("ETag", "").strip()
     if etag.startswith('"') and etag.endswith('"') and len(etag) > 1:
         return etag
@@ -168,7 +162,7 @@ class AnotherRange(FetchFailed):
     """A range that does not hold the byte that was asked for."""
 
 
-def check_part(response: aiohttp.ClientResponse, resource: Resource, start: int) -> Part:
+def check_part(response: Response, resource: Resource, start: int) -> Part:
     """The part that the answer to a range carries, the byte at ``start`` in it.
 
     Raises:
@@ -190,7 +184,7 @@ def check_part(response: aiohttp.ClientResponse, resource: Resource, start: int)
     return _part(response, first, end, resource.size)
 
 
-def _has_changed(response: aiohttp.ClientResponse, resource: Resource) -> bool:
+def _has_changed(response: Response, resource: Resource) -> bool:
     """Whether an answer shows another validator of the same kind; some sources ignore If-Range."""
     etag = response.headers.get("ETag", "").strip()
     if resource.validator is not None and resource.validator.startswith('"'):
@@ -201,7 +195,7 @@ def _has_changed(response: aiohttp.ClientResponse, resource: Resource) -> bool:
     return bool(modified) and resource.modified is not None and modified != resource.modified
 
 
-def _filename(response: aiohttp.ClientResponse) -> str:
+def _filename(response: Response) -> str:
     """A name for people: of Content-Disposition, else the path's last piece. Never used as a path."""
     given = filename_of(response.headers.get("Content-Disposition", ""))
     return clean_filename(given or decoded(unquote_to_bytes(response.url.raw_name)))

@@ -1,8 +1,8 @@
 """The guarded outgoing session: the only place that opens one.
 
-The check sits in the connector's ``socket_factory``. aiohttp calls it for every connection attempt with the address
-that will be connected to: literals that no resolver sees, each DNS answer, each redirect hop. What the policy refuses
-is an ``OSError``, so that the next answer of a name is tried.
+The check sits where a socket is made. It is asked for every attempt to connect, with the address that will be connected
+to: literals that no resolver sees, each DNS answer, each redirect hop. What the policy refuses is an ``OSError``, so
+that the next answer of a name is tried.
 """
 
 from __future__ import annotations
@@ -10,23 +10,28 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from mediagen import __version__
-from mediagen.net.body import Answer
+from mediagen.net.causes import NameNotFound
+from mediagen.net.client_body import Answer
+from mediagen.net.dialer import Dialer, default_tls
 from mediagen.net.policy import AddressPolicy
 from mediagen.net.settings import FetchSettings
 
 _DNS_THREADS: Final = 4
 _DNS_SECONDS: Final = 5.0
 _MAX_ANSWERS: Final = 16
-
+COMMON_HEADERS: Final = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": f"mediagen/{__version__}"}
+"""Of every request."""
 
 LookUp: TypeAlias = Callable[[str, int, int], list[tuple[Any, Any, int, str, Any]]]
 """As ``socket.getaddrinfo(host, port, family)``; called in a thread."""
@@ -37,6 +42,14 @@ class AddressForbidden(OSError):
 
     def __init__(self) -> None:
         super().__init__(errno.EACCES, "address not allowed")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The two ways out, through one policy: ``dialer`` for what is downloaded, ``client`` for what is sent."""
+
+    dialer: Dialer
+    client: aiohttp.ClientSession
 
 
 class PolicyResolver(AbstractResolver):
@@ -57,11 +70,11 @@ class PolicyResolver(AbstractResolver):
                     self._pool, self._look_up, host, port, family if family else socket.AF_UNSPEC
                 )
         except TimeoutError:
-            raise OSError(errno.ETIMEDOUT, f"name not resolved within {_DNS_SECONDS:g} s") from None
+            raise NameNotFound(f"its name was not resolved within {_DNS_SECONDS:g} s") from None
         except UnicodeError:
-            raise OSError(errno.EINVAL, "not a name") from None
+            raise NameNotFound("its name is none that DNS can have") from None
         if not answers:
-            raise OSError(errno.EADDRNOTAVAIL, "no address for this name")
+            raise NameNotFound("its name has no address")
         allowed = [
             ResolveResult(
                 hostname=host,
@@ -94,14 +107,22 @@ def policy_of(settings: FetchSettings) -> AddressPolicy:
 
 @asynccontextmanager
 async def guarded_session(
-    settings: FetchSettings, *, look_up: LookUp = system_look_up, keep_alive: bool = True
-) -> AsyncIterator[aiohttp.ClientSession]:
+    settings: FetchSettings,
+    *,
+    look_up: LookUp = system_look_up,
+    keep_alive: bool = True,
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[Session]:
     """A session for URLs that users or providers name.
 
     No environment proxies, no cookies, no redirects by itself (the caller checks each hop), no decompression, no total
     time limit of its own (downloads have several of theirs).
+
+    Args:
+        keep_alive: whether ``client`` may use a connection again.
+        tls: whom to trust; None: as ``dialer.default_tls``.
     """
-    policy = policy_of(settings)
+    policy, tls = policy_of(settings), tls or default_tls()
 
     def guarded_socket(info: tuple[Any, Any, Any, str, tuple[Any, ...]]) -> socket.socket:
         family, kind, proto, _, address = info
@@ -111,21 +132,26 @@ async def guarded_session(
         sock.setblocking(False)
         return sock
 
+    resolver = PolicyResolver(policy, look_up)
     connector = aiohttp.TCPConnector(
-        resolver=PolicyResolver(policy, look_up),
+        resolver=resolver,
         socket_factory=guarded_socket,
+        ssl=tls,
         limit=0,
         limit_per_host=0,
         ttl_dns_cache=10,
         force_close=not keep_alive,
     )
-    async with aiohttp.ClientSession(
-        connector=connector,
-        response_class=Answer,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        trust_env=False,
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_seconds),
-        headers={"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": f"mediagen/{__version__}"},
-    ) as session:
-        yield session
+    try:
+        async with aiohttp.ClientSession(
+            connector=connector,
+            response_class=Answer,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_seconds),
+            headers=COMMON_HEADERS,
+        ) as client:
+            yield Session(Dialer(resolver, guarded_socket, tls), client)
+    finally:
+        await resolver.close()

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Final
 
-import aiohttp
 from yarl import URL
 
-from mediagen.net.session import LookUp, guarded_session, system_look_up
+from mediagen.net.session import LookUp, Session, guarded_session, system_look_up
 from mediagen.net.settings import FetchSettings
 
 _EVERYWHERE: Final = (ip_network("0.0.0.0/0"), ip_network("::/0"))
@@ -26,7 +25,7 @@ class TrustedOrigin:
     """Scheme, host and port of ``base_url``, with what is sent there and nowhere else."""
 
     base_url: URL
-    session: aiohttp.ClientSession = field(repr=False)
+    session: Session = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def covers(self, url: URL) -> bool:
@@ -35,9 +34,7 @@ class TrustedOrigin:
 
 
 @asynccontextmanager
-async def trusted_session(
-    settings: FetchSettings, *, look_up: LookUp = system_look_up
-) -> AsyncIterator[aiohttp.ClientSession]:
+async def trusted_session(settings: FetchSettings, *, look_up: LookUp = system_look_up) -> AsyncIterator[Session]:
     """As ``guarded_session``, for configured origins. Every call has its own connection: one that the other side had
     closed meanwhile would leave it open whether a paid request arrived."""
     everywhere = settings.model_copy(update={"allow_cidrs": _EVERYWHERE})

@@ -25,7 +25,7 @@ from mediagen.core.errors import (
     TooLarge,
     UnsupportedMedia,
 )
-from mediagen.net.body import open_body
+from mediagen.net.client_body import open_body
 from mediagen.net.coding import content_coding
 from mediagen.net.trust import TrustedOrigin
 from mediagen.providers.bodies import Body, json_body
@@ -226,7 +226,7 @@ class Endpoint:
         all_headers = {"Accept": "application/json", **self.origin.headers, **headers, **(body.headers if body else {})}
         try:
             async with asyncio.timeout(limit):
-                return await self.origin.session.request(
+                return await self.origin.session.client.request(
                     method, url, data=body.chunks() if body else None, headers=all_headers, allow_redirects=False
                 )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:

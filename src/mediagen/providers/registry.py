@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-import aiohttp
 from yarl import URL
 
 from mediagen.core.errors import ProviderError, UnknownModel
 from mediagen.media.pictures import DecodeLimits
+from mediagen.net.session import Session
 from mediagen.net.settings import FetchSettings
 from mediagen.net.trust import TrustedOrigin, trusted_session
 from mediagen.providers.base import Making, Model, Provider, RunsOperations
@@ -183,7 +183,7 @@ async def open_providers(
         yield Providers(offers, configured)
 
 
-def _vendor(name: str, settings: ProviderSettings, session: aiohttp.ClientSession) -> Vendor:
+def _vendor(name: str, settings: ProviderSettings, session: Session) -> Vendor:
     vendor = VENDORS[settings.type]
     key = settings.api_key.get_secret_value()
     origin = TrustedOrigin(URL(settings.base_url or vendor.base_url), session, vendor.credentials(key) if key else {})

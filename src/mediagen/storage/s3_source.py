@@ -1,4 +1,4 @@
-"""The bytes of an object, received past aiohttp's parser where the answer's framing allows it (``net.body``)."""
+"""The bytes of an object, received past aiohttp's parser where the answer's framing allows it (``net.client_body``)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 
 from mediagen.core.errors import FetchFailed, SourceStalled, StorageUnavailable
-from mediagen.net.body import BodyReader, open_body
+from mediagen.net.client_body import BodyReader, open_body
 
 
 class Nothing:

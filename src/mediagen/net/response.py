@@ -1,0 +1,119 @@
+"""A GET over a connection of its own, and the answer to it (RFC 9112).
+
+The connection belongs to one request and its answer until whoever has the answer closes it. It is in no pool, and
+nothing but the answer's reader ever receives from it; so no byte can reach anybody else, whatever a source sends.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from aiohttp import content_disposition_filename, parse_content_disposition
+from aiohttp.client_reqrep import ContentDisposition
+from multidict import CIMultiDict
+from yarl import URL
+
+from mediagen.core.errors import FetchRefused
+from mediagen.net.head import Framing, Head, check_size, check_start, end_of_head, framing_of, parse_head
+from mediagen.net.plain import SocketReader, send_all
+from mediagen.streams.base import KIB
+
+_READ: Final = 16 * KIB
+
+
+class Response:
+    """An answer whose body is unread, with the connection that brings it.
+
+    Attributes:
+        url: what was asked for, as it was spelled.
+        headers: values as Latin-1, every field in its order.
+        content_length: bytes of the body; None when the framing does not say.
+        reader: the connection behind the head. early: bytes of the body that came with the head.
+    """
+
+    def __init__(self, url: URL, head: Head, framing: Framing, reader: SocketReader, early: bytes) -> None:
+        self.url = url
+        self.status = head.status
+        self.reason = head.reason
+        self.headers = head.headers
+        self.framing = framing
+        self.content_length = framing.length
+        self.reader = reader
+        self.early = early
+
+    @property
+    def self_delimiting(self) -> bool:
+        """Whether the framing itself proves the end of the body: a length or a last chunk, not the connection's end."""
+        return self.framing.self_delimiting
+
+    @property
+    def content_disposition(self) -> ContentDisposition | None:
+        value = self.headers.get("Content-Disposition")
+        if value is None:
+            return None
+        kind, parameters = parse_content_disposition(value)
+        return ContentDisposition(kind or "", MappingProxyType(parameters), content_disposition_filename(parameters))
+
+    def close(self) -> None:
+        """Close the connection; what has not come of the body will not. May be called again."""
+        self.reader.close()
+
+
+async def send_get(sock: socket.socket, url: URL, headers: Mapping[str, str]) -> Response:
+    """Ask for ``url`` over ``sock``, which belongs to the answer from here on and is closed when there is none.
+
+    Raises:
+        FetchRefused: what came is no answer that can be read.
+        ConnectionError: the other side ended the connection before its answer.
+        OSError: the connection broke.
+    """
+    reader = SocketReader(sock)
+    try:
+        await send_all(sock, request_head(url, headers))
+        head, early = await _receive_head(reader)
+        return Response(url, head, framing_of(head), reader, early)
+    except BaseException:
+        reader.close()
+        raise
+
+
+def request_head(url: URL, headers: Mapping[str, str]) -> bytes:
+    """The head of a GET, the target as it is spelled. Raises ValueError for what cannot stand in one."""
+    fields = CIMultiDict({"Host": _host_of(url)})
+    fields.update(headers)
+    lines = [f"GET {url.raw_path_qs} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+    if any(char in line for line in lines for char in "\r\n\0") or " " in url.raw_path_qs:
+        raise ValueError("a line of a request with characters that would end it")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def _host_of(url: URL) -> str:
+    host = url.raw_host or ""
+    host = f"[{host}]" if ":" in host else host
+    return host if url.is_default_port() else f"{host}:{url.port}"
+
+
+async def _receive_head(reader: SocketReader) -> tuple[Head, bytes]:
+    """The head of the final answer, and the bytes behind it. Interim answers (1xx) are read over."""
+    received, scratch, seen = bytearray(), memoryview(bytearray(_READ)), 0
+    while True:
+        end = end_of_head(received, seen)
+        if end is not None:
+            head = parse_head(bytes(received[:end]))
+            if head.status == 101:
+                raise FetchRefused("the answer changes to another protocol, which was not asked for")
+            if head.status >= 200:
+                return head, bytes(received[end:])
+            received[:end] = b""
+            seen = 0
+            continue
+        check_start(received)
+        check_size(received)
+        seen = len(received)
+        count = await reader.read_into(scratch)
+        if not count:
+            raise ConnectionError("the connection ended before the answer" if not received else "the head was cut off")
+        received += scratch[:count]
