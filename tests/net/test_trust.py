@@ -14,7 +14,7 @@ from mediagen.core.errors import UrlNotAllowed
 from mediagen.net.download import Fetcher
 from mediagen.net.session import guarded_session
 from mediagen.net.settings import FetchSettings
-from mediagen.net.trust import TrustedOrigin, trusted_session
+from mediagen.net.trust import TrustedOrigin, trusted_dialer
 from mediagen.streams.embedded import chunks_of
 from tests.infra.resource import Break, Resource
 from tests.infra.source import SourceServer
@@ -31,8 +31,8 @@ def elsewhere() -> Iterator[SourceServer]:
 @asynccontextmanager
 async def fetching(source: SourceServer, **settings: Any) -> AsyncIterator[tuple[Fetcher, TrustedOrigin]]:
     limits = FetchSettings(**settings)
-    async with guarded_session(limits) as guarded, trusted_session(limits) as session:
-        origin = TrustedOrigin(URL(source.url("/v1")), session, {"Authorization": "Bearer k"})
+    async with guarded_session(limits) as guarded, trusted_dialer(limits) as dialer:
+        origin = TrustedOrigin(URL(source.url("/v1")), dialer, {"Authorization": "Bearer k"})
         yield Fetcher(guarded, limits), origin
 
 

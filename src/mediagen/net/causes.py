@@ -39,6 +39,13 @@ class NameNotFound(OSError):
     """A name could not be looked up; the text says why."""
 
 
+class AddressForbidden(OSError):
+    """The policy does not allow this address. The text names none: it may reach whoever gave the URL."""
+
+    def __init__(self) -> None:
+        super().__init__("its address is not allowed")
+
+
 def certificate_cause(exc: ssl.SSLCertVerificationError) -> str:
     """What is wrong with a certificate."""
     return _CERTIFICATES.get(exc.verify_code, exc.verify_message)
@@ -55,8 +62,10 @@ def cause_of(exc: OSError) -> str:
         return (
             "it does not speak TLS there" if wrong else f"no TLS could be agreed on ({exc.reason or 'no reason given'})"
         )
-    if isinstance(exc, NameNotFound):
+    if isinstance(exc, NameNotFound | AddressForbidden):
         return str(exc)
+    if isinstance(exc, TimeoutError) and exc.errno is None:
+        return "it took too long"
     if isinstance(exc, socket.gaierror):
         return "its name could not be looked up just now" if exc.errno == socket.EAI_AGAIN else "its name is not known"
     return _NUMBERS.get(exc.errno or 0, "none of its addresses can be reached")

@@ -41,7 +41,11 @@ def default_tls() -> ssl.SSLContext:
 class Dialer:
     """Makes connections to where URLs lead."""
 
-    def __init__(self, resolver: AbstractResolver, make_socket: MakeSocket, tls: ssl.SSLContext) -> None:
+    def __init__(
+        self, resolver: AbstractResolver, make_socket: MakeSocket, *, tls: ssl.SSLContext, seconds: float
+    ) -> None:
+        self.seconds = seconds
+        """Limit for making a connection."""
         self._resolver = resolver
         self._make_socket = make_socket
         self._tls = tls
@@ -51,17 +55,22 @@ class Dialer:
         """A connection to the host of ``url``, non-blocking; over https an ``ssl.SSLSocket`` whose handshake is done.
 
         Raises:
+            TimeoutError: not within the limit. It has no ``errno``; that of an address that does not answer has one.
             OSError: none could be made; ``ssl.SSLError`` is one.
         """
         host, port = url.raw_host, url.port
         if not host or not port:
             raise ValueError("a URL without a host")
+        async with asyncio.timeout(self.seconds):
+            return await self._connect(host, port, secured=url.scheme == "https")
+
+    async def _connect(self, host: str, port: int, *, secured: bool) -> socket.socket:
         sock: socket.socket = await aiohappyeyeballs.start_connection(
             await self._addresses(host, port), happy_eyeballs_delay=_HEAD_START, socket_factory=self._make_socket
         )
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return await self._secured(sock, host) if url.scheme == "https" else sock
+            return await self._secured(sock, host) if secured else sock
         except BaseException:
             sock.close()
             raise

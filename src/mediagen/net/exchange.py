@@ -21,11 +21,12 @@ from mediagen.core.errors import (
     UrlNotAllowed,
 )
 from mediagen.net import urls
-from mediagen.net.causes import FORBIDDEN, cause_of, certificate_cause
+from mediagen.net.causes import FORBIDDEN, AddressForbidden, cause_of, certificate_cause
+from mediagen.net.dialer import Dialer
 from mediagen.net.policy import check_text
-from mediagen.net.response import Response, send_get
+from mediagen.net.response import Response, ask
 from mediagen.net.retry import parse_retry_after
-from mediagen.net.session import COMMON_HEADERS, AddressForbidden, Session
+from mediagen.net.session import COMMON_HEADERS, Session
 from mediagen.net.settings import FetchSettings
 from mediagen.net.trust import TrustedOrigin
 from mediagen.streams.base import KIB
@@ -47,7 +48,7 @@ async def get(
 ) -> Response:
     """The answer to a GET, whatever its status but redirects, which are followed here; its body is unread.
 
-    A hop at the ``trusted`` origin goes through its session and carries its credentials; every other one does not.
+    A hop at the ``trusted`` origin goes through its dialer and carries its credentials; every other one does not.
     Cookies that a hop sets are sent to the later hops that they are for, and forgotten after that.
 
     Raises:
@@ -60,7 +61,8 @@ async def get(
         fields = CIMultiDict({**COMMON_HEADERS, **headers, **cookies.of(target)})
         if inside is not None:
             fields.update(inside.headers)
-        response = await _get_once(session if inside is None else inside.session, target, fields, settings)
+        dialer = session.dialer if inside is None else inside.dialer
+        response = await _get_once(dialer, target, fields, settings.first_byte_seconds)
         if response.status not in _REDIRECTS:
             return response
         response.close()
@@ -103,18 +105,17 @@ def _next_hop(present: URL, location: str) -> URL:
     return following
 
 
-async def _get_once(session: Session, url: URL, headers: Mapping[str, str], settings: FetchSettings) -> Response:
-    """The answer of one hop. ``url`` has passed ``policy.check_text``; where it leads is checked below."""
+async def _get_once(dialer: Dialer, url: URL, headers: Mapping[str, str], seconds: float) -> Response:
+    """The answer of one hop, its head within ``seconds`` once the connection stands."""
     try:
-        async with asyncio.timeout(settings.connect_seconds):
-            sock = await session.dialer.connect(url)
+        sock = await dialer.connect(url)
     except OSError as exc:
-        raise _no_connection(url, exc, settings.connect_seconds) from None
+        raise _no_connection(url, exc, dialer.seconds) from None
     try:
-        async with asyncio.timeout(settings.first_byte_seconds):
-            return await send_get(sock, url, headers)
+        async with asyncio.timeout(seconds):
+            return await ask(sock, "GET", url, headers)
     except TimeoutError:
-        raise FirstByteTimeout(f"no answer within {settings.first_byte_seconds:g} s") from None
+        raise FirstByteTimeout(f"no answer within {seconds:g} s") from None
     except OSError as exc:
         raise _no_answer(url, exc) from None
 

@@ -199,8 +199,8 @@ async def send_all(sock: socket.socket, data: bytes | memoryview) -> None:
     while view:
         try:
             view = view[sock.send(view) :]
-        except ssl.SSLWantReadError:
-            await ready(sock, select.POLLIN)
+        except ssl.SSLWantReadError:  # another task may wait for what can be read
+            await asyncio.sleep(_GATHER_SECONDS)
         except _WOULD_BLOCK:
             await ready(sock, select.POLLOUT)
 

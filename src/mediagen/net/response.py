@@ -1,13 +1,15 @@
-"""A GET over a connection of its own, and the answer to it (RFC 9112).
+"""A request over a connection of its own, and the answer to it (RFC 9112).
 
 The connection belongs to one request and its answer until whoever has the answer closes it. It is in no pool, and
-nothing but the answer's reader ever receives from it; so no byte can reach anybody else, whatever a source sends.
+nothing but the answer's reader ever receives from it; so no byte can reach anybody else, whatever the other side sends.
 """
 
 from __future__ import annotations
 
+import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from types import MappingProxyType
 from typing import Final
 
@@ -16,12 +18,13 @@ from aiohttp.client_reqrep import ContentDisposition
 from multidict import CIMultiDict
 from yarl import URL
 
-from mediagen.core.errors import FetchRefused
+from mediagen.core.errors import FetchRefused, first_cause
 from mediagen.net.head import Framing, Head, check_size, check_start, end_of_head, framing_of, parse_head
 from mediagen.net.plain import SocketReader, send_all
 from mediagen.streams.base import KIB
 
 _READ: Final = 16 * KIB
+_LAST_WORDS_SECONDS: Final = 1.0
 
 
 class Response:
@@ -50,6 +53,11 @@ class Response:
         return self.framing.self_delimiting
 
     @property
+    def media_type(self) -> str:
+        """Of ``Content-Type``, in lower case and without its parameters; bytes of any kind when it says nothing."""
+        return self.headers.get("Content-Type", "").partition(";")[0].strip().lower() or "application/octet-stream"
+
+    @property
     def content_disposition(self) -> ContentDisposition | None:
         value = self.headers.get("Content-Disposition")
         if value is None:
@@ -62,29 +70,73 @@ class Response:
         self.reader.close()
 
 
-async def send_get(sock: socket.socket, url: URL, headers: Mapping[str, str]) -> Response:
-    """Ask for ``url`` over ``sock``, which belongs to the answer from here on and is closed when there is none.
+async def ask(
+    sock: socket.socket,
+    method: str,
+    url: URL,
+    headers: Mapping[str, str],
+    body: AsyncGenerator[bytes, None] | None = None,
+) -> Response:
+    """Send a request over ``sock``, which belongs to the answer from here on and is closed when there is none.
+
+    An answer that comes before all of ``body`` has gone counts, and the rest is not sent.
+
+    Args:
+        headers: with ``Content-Length`` when there is a body.
 
     Raises:
         FetchRefused: what came is no answer that can be read.
         ConnectionError: the other side ended the connection before its answer.
         OSError: the connection broke.
+        Exception: what ``body`` raises.
     """
     reader = SocketReader(sock)
     try:
-        await send_all(sock, request_head(url, headers))
-        head, early = await _receive_head(reader)
+        await send_all(sock, request_head(method, url, headers))
+        head, early = await (_receive_head(reader) if body is None else _exchange(sock, reader, body))
         return Response(url, head, framing_of(head), reader, early)
     except BaseException:
         reader.close()
         raise
 
 
-def request_head(url: URL, headers: Mapping[str, str]) -> bytes:
-    """The head of a GET, the target as it is spelled. Raises ValueError for what cannot stand in one."""
+async def _exchange(sock: socket.socket, reader: SocketReader, body: AsyncGenerator[bytes, None]) -> tuple[Head, bytes]:
+    """Send ``body`` and listen for the answer at once."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            sending = group.create_task(_send_body(sock, body))
+            answer = group.create_task(_receive_head(reader))
+            await asyncio.wait([sending, answer], return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done() and (lost := await sending) is not None:
+                # who does not want the rest of a body may have said why before closing the connection
+                await asyncio.wait([answer], timeout=_LAST_WORDS_SECONDS)
+                if not answer.done():
+                    raise lost
+            head = await answer
+            sending.cancel()
+    except BaseExceptionGroup as several:
+        raise first_cause(several) from None
+    return head
+
+
+async def _send_body(sock: socket.socket, body: AsyncGenerator[bytes, None]) -> OSError | None:
+    """Send all of ``body``; what broke the connection meanwhile."""
+    async with aclosing(body):
+        async for piece in body:
+            try:
+                await send_all(sock, piece)
+            except OSError as exc:
+                return exc
+    return None
+
+
+def request_head(method: str, url: URL, headers: Mapping[str, str]) -> bytes:
+    """The head of a request, its target as it is spelled. Raises ValueError for what cannot stand in one."""
     fields = CIMultiDict({"Host": _host_of(url)})
     fields.update(headers)
-    lines = [f"GET {url.raw_path_qs} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+    if method not in ("GET", "HEAD", "DELETE"):
+        fields.setdefault("Content-Length", "0")
+    lines = [f"{method} {url.raw_path_qs} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
     if any(char in line for line in lines for char in "\r\n\0") or " " in url.raw_path_qs:
         raise ValueError("a line of a request with characters that would end it")
     return "\r\n".join([*lines, "", ""]).encode("latin-1")

@@ -8,7 +8,6 @@ that the next answer of a name is tried.
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -21,9 +20,8 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from mediagen import __version__
-from mediagen.net.causes import NameNotFound
-from mediagen.net.client_body import Answer
-from mediagen.net.dialer import Dialer, default_tls
+from mediagen.net.causes import AddressForbidden, NameNotFound
+from mediagen.net.dialer import AddressInfo, Dialer, MakeSocket, default_tls
 from mediagen.net.policy import AddressPolicy
 from mediagen.net.settings import FetchSettings
 
@@ -37,16 +35,9 @@ LookUp: TypeAlias = Callable[[str, int, int], list[tuple[Any, Any, int, str, Any
 """As ``socket.getaddrinfo(host, port, family)``; called in a thread."""
 
 
-class AddressForbidden(OSError):
-    """The policy does not allow this address. The text names none: it may reach whoever gave the URL."""
-
-    def __init__(self) -> None:
-        super().__init__(errno.EACCES, "address not allowed")
-
-
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The two ways out, through one policy: ``dialer`` for what is downloaded, ``client`` for what is sent."""
+    """The two ways out, through one policy: ``dialer`` for what is downloaded, ``client`` for webhooks."""
 
     dialer: Dialer
     client: aiohttp.ClientSession
@@ -107,11 +98,7 @@ def policy_of(settings: FetchSettings) -> AddressPolicy:
 
 @asynccontextmanager
 async def guarded_session(
-    settings: FetchSettings,
-    *,
-    look_up: LookUp = system_look_up,
-    keep_alive: bool = True,
-    tls: ssl.SSLContext | None = None,
+    settings: FetchSettings, *, look_up: LookUp = system_look_up, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[Session]:
     """A session for URLs that users or providers name.
 
@@ -119,12 +106,46 @@ async def guarded_session(
     time limit of its own (downloads have several of theirs).
 
     Args:
-        keep_alive: whether ``client`` may use a connection again.
         tls: whom to trust; None: as ``dialer.default_tls``.
     """
     policy, tls = policy_of(settings), tls or default_tls()
+    async with _resolving(policy, look_up) as resolver:
+        make_socket = _guarded(policy)
+        connector = aiohttp.TCPConnector(
+            resolver=resolver, socket_factory=make_socket, ssl=tls, limit=0, limit_per_host=0, ttl_dns_cache=10
+        )
+        async with aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_seconds),
+            headers=COMMON_HEADERS,
+        ) as client:
+            yield Session(Dialer(resolver, make_socket, tls=tls, seconds=settings.connect_seconds), client)
 
-    def guarded_socket(info: tuple[Any, Any, Any, str, tuple[Any, ...]]) -> socket.socket:
+
+@asynccontextmanager
+async def guarded_dialer(
+    settings: FetchSettings, *, look_up: LookUp = system_look_up, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Dialer]:
+    """The ``dialer`` of a session alone."""
+    policy = policy_of(settings)
+    async with _resolving(policy, look_up) as resolver:
+        yield Dialer(resolver, _guarded(policy), tls=tls or default_tls(), seconds=settings.connect_seconds)
+
+
+@asynccontextmanager
+async def _resolving(policy: AddressPolicy, look_up: LookUp) -> AsyncIterator[PolicyResolver]:
+    resolver = PolicyResolver(policy, look_up)
+    try:
+        yield resolver
+    finally:
+        await resolver.close()
+
+
+def _guarded(policy: AddressPolicy) -> MakeSocket:
+    def make_socket(info: AddressInfo) -> socket.socket:
         family, kind, proto, _, address = info
         if not policy.allows(str(address[0]), int(address[1])):
             raise AddressForbidden
@@ -132,26 +153,4 @@ async def guarded_session(
         sock.setblocking(False)
         return sock
 
-    resolver = PolicyResolver(policy, look_up)
-    connector = aiohttp.TCPConnector(
-        resolver=resolver,
-        socket_factory=guarded_socket,
-        ssl=tls,
-        limit=0,
-        limit_per_host=0,
-        ttl_dns_cache=10,
-        force_close=not keep_alive,
-    )
-    try:
-        async with aiohttp.ClientSession(
-            connector=connector,
-            response_class=Answer,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_seconds),
-            headers=COMMON_HEADERS,
-        ) as client:
-            yield Session(Dialer(resolver, guarded_socket, tls), client)
-    finally:
-        await resolver.close()
+    return make_socket

@@ -1,6 +1,6 @@
 """An origin that the operator has configured: it may be where no other URL may lead, and gets its credentials.
 
-The session for it lets every address through that ``fetch.deny_cidrs`` does not forbid, since a local engine is a
+The dialer for it lets every address through that ``fetch.deny_cidrs`` does not forbid, since a local engine is a
 usual provider. It is used for its one origin alone: ``TrustedOrigin.covers`` is asked before every request.
 """
 
@@ -14,7 +14,8 @@ from typing import Final
 
 from yarl import URL
 
-from mediagen.net.session import LookUp, Session, guarded_session, system_look_up
+from mediagen.net.dialer import Dialer
+from mediagen.net.session import LookUp, guarded_dialer, system_look_up
 from mediagen.net.settings import FetchSettings
 
 _EVERYWHERE: Final = (ip_network("0.0.0.0/0"), ip_network("::/0"))
@@ -25,7 +26,7 @@ class TrustedOrigin:
     """Scheme, host and port of ``base_url``, with what is sent there and nowhere else."""
 
     base_url: URL
-    session: Session = field(repr=False)
+    dialer: Dialer = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def covers(self, url: URL) -> bool:
@@ -34,9 +35,7 @@ class TrustedOrigin:
 
 
 @asynccontextmanager
-async def trusted_session(settings: FetchSettings, *, look_up: LookUp = system_look_up) -> AsyncIterator[Session]:
-    """As ``guarded_session``, for configured origins. Every call has its own connection: one that the other side had
-    closed meanwhile would leave it open whether a paid request arrived."""
-    everywhere = settings.model_copy(update={"allow_cidrs": _EVERYWHERE})
-    async with guarded_session(everywhere, look_up=look_up, keep_alive=False) as session:
-        yield session
+async def trusted_dialer(settings: FetchSettings, *, look_up: LookUp = system_look_up) -> AsyncIterator[Dialer]:
+    """As ``guarded_dialer``, for configured origins."""
+    async with guarded_dialer(settings.model_copy(update={"allow_cidrs": _EVERYWHERE}), look_up=look_up) as dialer:
+        yield dialer

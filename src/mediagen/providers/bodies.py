@@ -9,7 +9,7 @@ import base64
 import json
 import re
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -57,7 +57,7 @@ class Body:
     def headers(self) -> dict[str, str]:
         return {"Content-Type": self.media_type, "Content-Length": str(self.length)}
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         for piece in self._pieces:
             if isinstance(piece, bytes):
                 yield piece

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
-import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from mediagen.core.errors import (
@@ -25,8 +25,11 @@ from mediagen.core.errors import (
     TooLarge,
     UnsupportedMedia,
 )
-from mediagen.net.client_body import open_body
+from mediagen.net.body import open_body
+from mediagen.net.causes import cause_of
 from mediagen.net.coding import content_coding
+from mediagen.net.response import Response, ask
+from mediagen.net.session import COMMON_HEADERS
 from mediagen.net.trust import TrustedOrigin
 from mediagen.providers.bodies import Body, json_body
 from mediagen.providers.faults import refusal
@@ -54,10 +57,10 @@ class Patience:
 class Reply:
     """A successful answer, its body unread but for its first bytes."""
 
-    def __init__(self, endpoint: Endpoint, response: aiohttp.ClientResponse, body: Peeked, *, paid: bool) -> None:
+    def __init__(self, endpoint: Endpoint, response: Response, body: Peeked, *, paid: bool) -> None:
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
-        self.media_type = response.content_type
+        self.media_type = response.media_type
         self._endpoint = endpoint
         self._body = body
         self.paid = paid
@@ -221,25 +224,28 @@ class Endpoint:
 
     async def _request(
         self, method: str, url: URL, body: Body | None, headers: Mapping[str, str], *, paid: bool
-    ) -> aiohttp.ClientResponse:
+    ) -> Response:
         limit = self._patience.answer if paid else min(_LOOK_SECONDS, self._patience.answer)
-        all_headers = {"Accept": "application/json", **self.origin.headers, **headers, **(body.headers if body else {})}
+        fields = CIMultiDict(COMMON_HEADERS)
+        for more in ({"Accept": "application/json"}, self.origin.headers, headers, body.headers if body else {}):
+            fields.update(more)
+        try:
+            sock = await self.origin.dialer.connect(url)
+        except OSError as exc:
+            detail = f"no connection to {self.name}: {cause_of(exc)}"
+            raise ProviderUnavailable(detail, provider=self.name, reason=repr(exc)) from None
         try:
             async with asyncio.timeout(limit):
-                return await self.origin.session.client.request(
-                    method, url, data=body.chunks() if body else None, headers=all_headers, allow_redirects=False
-                )
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:
-            raise ProviderUnavailable(f"no connection to {self.name}", provider=self.name, reason=str(exc)) from None
+                return await ask(sock, method, url, fields, body.chunks() if body else None)
         except TimeoutError:
             raise self.lost(f"nothing within {limit:g} s", paid=paid) from None
-        except (aiohttp.ClientError, OSError) as exc:
-            if body is not None and body.failure is not None:
-                raise body.failure from None
+        except FetchFailed as exc:
+            raise (body and body.failure) or self.lost(exc.detail, paid=paid) from None
+        except OSError as exc:
             raise self.lost(repr(exc), paid=paid) from None
 
     async def _refused(
-        self, response: aiohttp.ClientResponse, source: Source, *, paid: bool, of_result: bool
+        self, response: Response, source: Source, *, paid: bool, of_result: bool
     ) -> MediagenError:
         body = bytearray()
         try:
@@ -260,7 +266,7 @@ def quoted(text: str) -> str:
 class _Sized:
     """The body of an answer as a source."""
 
-    def __init__(self, response: aiohttp.ClientResponse, stall: float) -> None:
+    def __init__(self, response: Response, stall: float) -> None:
         self.size = response.content_length if content_coding(response.headers) is None else None
         self._body = open_body(response, stall=stall)
 

@@ -14,9 +14,9 @@ from yarl import URL
 
 from mediagen.core.errors import ProviderError, UnknownModel
 from mediagen.media.pictures import DecodeLimits
-from mediagen.net.session import Session
+from mediagen.net.dialer import Dialer
 from mediagen.net.settings import FetchSettings
-from mediagen.net.trust import TrustedOrigin, trusted_session
+from mediagen.net.trust import TrustedOrigin, trusted_dialer
 from mediagen.providers.base import Making, Model, Provider, RunsOperations
 from mediagen.providers.builtin.provider import Builtin
 from mediagen.providers.circuit import CircuitState
@@ -158,7 +158,7 @@ async def open_providers(
     if not any(each.type == BUILTIN for each in wanted.values()):
         wanted.setdefault(BUILTIN, ProviderSettings(type=BUILTIN))
     async with AsyncExitStack() as stack:
-        session = await stack.enter_async_context(trusted_session(fetch))
+        dialer = await stack.enter_async_context(trusted_dialer(fetch))
         offers: list[Offer] = []
         configured: list[Configured] = []
         for name, each in wanted.items():
@@ -171,7 +171,7 @@ async def open_providers(
                 configured.append(Configured(builtin, each.type))
                 offers += [Offer(model.id, builtin, model, each.response_format) for model in builtin.models]
             else:
-                vendor = _vendor(name, each, session)
+                vendor = _vendor(name, each, dialer)
                 configured.append(
                     Configured(vendor, each.type, Turns(name, each.max_parallel, clock=clock), each.unsettled_seconds)
                 )
@@ -183,9 +183,9 @@ async def open_providers(
         yield Providers(offers, configured)
 
 
-def _vendor(name: str, settings: ProviderSettings, session: Session) -> Vendor:
+def _vendor(name: str, settings: ProviderSettings, dialer: Dialer) -> Vendor:
     vendor = VENDORS[settings.type]
     key = settings.api_key.get_secret_value()
-    origin = TrustedOrigin(URL(settings.base_url or vendor.base_url), session, vendor.credentials(key) if key else {})
+    origin = TrustedOrigin(URL(settings.base_url or vendor.base_url), dialer, vendor.credentials(key) if key else {})
     endpoint = Endpoint(name, origin, Patience(settings.answer_seconds, settings.stall_seconds))
     return vendor(endpoint, settings)
