@@ -31,7 +31,7 @@ from mediagen.storage.outstanding import Outstanding
 from mediagen.storage.s3_calls import S3Api, S3Caller
 from mediagen.storage.s3_http import Expectations, session_class, watch
 from mediagen.storage.s3_sink import TOKEN, S3Sink
-from mediagen.storage.s3_source import Nothing, body_of
+from mediagen.storage.s3_source import Nothing, ObjectDoor, body_of
 from mediagen.storage.settings import S3Settings
 from mediagen.storage.throttle import AdaptiveLimit
 from mediagen.streams.base import Sink, Source, StoredPart
@@ -117,6 +117,10 @@ class S3Storage:
             raise StorageRefused(f"the settings under storage.s3 cannot be used: {exc}") from None
         opened.meta.events.register("before-call.s3.HeadBucket", _not_redirected)
         watch(opened.meta.events, self._expectations)
+        door = ObjectDoor(
+            ca_file=settings.ca_file, connect_seconds=settings.connect_seconds, answer_seconds=settings.answer_seconds
+        )
+        opened.meta.events.register("before-send.s3.GetObject", door.send)
         self.api = cast("S3Api", opened)
         return self
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
+from ssl import SSLCertVerificationError
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
@@ -225,7 +226,8 @@ def in_our_words(exc: Exception, limit: float) -> MediagenError:
         return StorageUnavailable(f"the store did not answer within {limit:.0f} s")
     if isinstance(exc, NoCredentialsError):
         return StorageRefused("no credentials for the store: set storage.s3.access_key_id")
-    if isinstance(exc, SSLError) and isinstance(exc.kwargs.get("error"), ClientConnectorCertificateError):
+    untrusted = (ClientConnectorCertificateError, SSLCertVerificationError)
+    if isinstance(exc, SSLError) and isinstance(exc.kwargs.get("error"), untrusted):
         return StorageRefused("the store's certificate is not trusted: set storage.s3.ca_file", reason=repr(exc))
     if isinstance(exc, NoConnection | HTTPClientError | OSError):
         return StorageUnavailable("no connection to the store, or it broke", reason=repr(exc))

@@ -1,15 +1,41 @@
-"""The bytes of an object, received past aiohttp's parser where the answer's framing allows it (``net.client_body``)."""
+"""The bytes of an object, over a connection that belongs to its reader alone.
+
+The S3 library makes and signs a GetObject and reads what its answer says. In between stands ``ObjectDoor``, at the
+place that the library has for it (the event ``before-send``): it sends the request over a connection of ours, so that
+none of the library's pool is ever read past it. Behind a proxy of the environment the library sends by itself, and its
+own parser gives the bytes.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final, Protocol, cast
 
 import aiohttp
+from aiobotocore.awsrequest import AioAWSResponse
+from aiohttp.resolver import ThreadedResolver
+from botocore.awsrequest import AWSPreparedRequest
+from botocore.exceptions import SSLError
+from botocore.httpsession import get_cert_path
+from botocore.parsers import ResponseParserError
+from botocore.session import Session
+from botocore.utils import get_environ_proxies
+from multidict import CIMultiDict
+from yarl import URL
 
-from mediagen.core.errors import FetchFailed, SourceStalled, StorageUnavailable
-from mediagen.net.client_body import BodyReader, open_body
+from mediagen.core.errors import FetchFailed, FetchRefused, SourceStalled, SourceTruncated, StorageUnavailable
+from mediagen.net.body import open_body
+from mediagen.net.dialer import AddressInfo, Dialer
+from mediagen.net.response import Response, ask
+from mediagen.streams.base import KIB, MIB, take_from
+
+_MAX_COMPLAINT: Final = MIB
+"""Bytes of an answer that is an error."""
 
 
 class Nothing:
@@ -21,10 +47,117 @@ class Nothing:
         return 0
 
 
+class ObjectDoor:
+    """Sends the library's GetObject requests over connections of our own, each for one answer.
+
+    Args:
+        ca_file: whom to trust over TLS; empty: whom the library trusts.
+        connect_seconds, answer_seconds: limits for a connection, and for the head of the answer after that.
+    """
+
+    def __init__(self, *, ca_file: str, connect_seconds: float, answer_seconds: float) -> None:
+        self._ca_file = ca_file
+        self._connect_seconds = connect_seconds
+        self._answer_seconds = answer_seconds
+        self._dialer: Dialer | None = None
+
+    async def send(self, request: AWSPreparedRequest, **_: Any) -> AioAWSResponse | None:
+        """The answer, its body unread; None: the library shall send it. Raises what the library would."""
+        url = URL(request.url, encoded=True)
+        if get_environ_proxies(request.url).get(url.scheme):
+            return None
+        if self._dialer is None:
+            tls = await asyncio.to_thread(_trusting, self._ca_file)
+            self._dialer = Dialer(ThreadedResolver(), _make_socket, tls=tls, seconds=self._connect_seconds)
+        headers = CIMultiDict((name, _text(value)) for name, value in request.headers.items())
+        headers["Accept-Encoding"] = "identity"
+        try:
+            sock = await self._dialer.connect(url)
+            async with asyncio.timeout(self._answer_seconds):
+                response = await ask(sock, "GET", url, headers)
+        except ssl.SSLCertVerificationError as exc:
+            raise SSLError(endpoint_url=str(url.origin()), error=exc) from None
+        except FetchRefused as exc:
+            raise ResponseParserError(exc.detail) from None
+        raw = _Raw(response, self._answer_seconds)
+        fields = {name.lower(): value for name, value in response.headers.items()}
+        return AioAWSResponse(request.url, response.status, fields, raw)
+
+
+class _Raw:
+    """An answer as the library wants it: ``read`` for errors, ``close``; of an object only its connection counts."""
+
+    def __init__(self, response: Response, seconds: float) -> None:
+        self.response = response
+        self._seconds = seconds
+
+    async def read(self) -> bytes:
+        """What an error says, as far as is of use."""
+        said, buffer = bytearray(), memoryview(bytearray(16 * KIB))
+        body = open_body(self.response, stall=self._seconds)
+        try:
+            while len(said) < _MAX_COMPLAINT and (count := await body.read_into(buffer)):
+                said += buffer[:count]
+        except FetchFailed as exc:
+            raise ConnectionError(exc.detail) from None
+        finally:
+            body.close()
+        return bytes(said)
+
+    def close(self) -> None:
+        self.response.close()
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _make_socket(info: AddressInfo) -> socket.socket:
+    sock = socket.socket(*info[:3])
+    sock.setblocking(False)
+    return sock
+
+
+def _trusting(ca_file: str) -> ssl.SSLContext:
+    """Whom the library trusts too (``AWS_CA_BUNDLE`` and its kin); reads files."""
+    bundle = ca_file or Session().get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE") or True
+    context = ssl.create_default_context(cafile=get_cert_path(bundle))
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class _Reader(Protocol):
+    async def read_into(self, buffer: memoryview, /) -> int: ...
+
+    def close(self) -> None: ...
+
+
+class _Parsed:
+    """A body that the library's own client receives and parses."""
+
+    def __init__(self, response: aiohttp.ClientResponse, stall: float) -> None:
+        self._response = response
+        self._stall = stall
+
+    async def read_into(self, buffer: memoryview, /) -> int:
+        try:
+            async with asyncio.timeout(self._stall):
+                chunk = await self._response.content.read(len(buffer))
+        except TimeoutError:
+            raise SourceStalled(f"no data for {self._stall:g} s") from None
+        except (aiohttp.ClientError, OSError) as exc:
+            raise SourceTruncated(f"the connection broke: {exc}") from None
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
+
+    def close(self) -> None:
+        self._response.close()
+
+
 class S3Source:
     """The body of a GET; no read waits longer than ``seconds``, since nothing below says so."""
 
-    def __init__(self, body: BodyReader, size: int | None, seconds: float) -> None:
+    def __init__(self, body: _Reader, size: int | None, seconds: float) -> None:
         self.size = size
         self._body = body
         self._seconds = seconds
@@ -42,22 +175,22 @@ class S3Source:
             raise StorageUnavailable(f"the store sent {self._done} of {self.size} bytes")
         return count
 
+    def take(self, buffer: memoryview, /, *, within: float) -> int:
+        count = take_from(self._body, buffer, within=within)
+        self._done += count
+        return count
+
 
 @asynccontextmanager
 async def body_of(answer: dict[str, Any], size: int | None, seconds: float) -> AsyncIterator[S3Source]:
-    """What a GetObject answered, of ``size`` bytes; left early, its connection is closed and no more is sent."""
+    """What a GetObject answered, of ``size`` bytes; its connection is closed with it, and no more is sent."""
     async with answer["Body"] as stream:
-        response = stream._raw_stream  # noqa: SLF001 - the library's own reader copies every byte twice
-        if not isinstance(response, aiohttp.ClientResponse):
-            raise TypeError("the S3 library answers with another HTTP library")
-        try:
-            body = open_body(response, stall=seconds)
-        except FetchFailed as exc:
-            raise StorageUnavailable("the store broke off", reason=exc.detail) from None
+        raw = stream.raw_stream
+        if isinstance(raw, _Raw):
+            body: _Reader = open_body(raw.response, stall=seconds)
+        else:
+            body = _Parsed(cast("aiohttp.ClientResponse", raw), seconds)
         try:
             yield S3Source(body, size, seconds)
         finally:
-            if response.content.is_eof():
-                response.release()  # it came whole: the connection can be used again
-            else:
-                body.close()
+            body.close()
