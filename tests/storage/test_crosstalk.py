@@ -1,0 +1,121 @@
+"""No byte of one object reaches another reader, whatever framings a store mixes and whatever is sent beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+from ipaddress import ip_network
+from typing import Literal
+
+import pytest
+from pydantic import SecretStr
+
+from mediagen.net.download import Fetcher
+from mediagen.net.session import guarded_session
+from mediagen.net.settings import FetchSettings
+from mediagen.storage.s3 import S3Storage
+from mediagen.storage.settings import S3Settings
+from mediagen.streams.base import Source
+from mediagen.streams.parts import BufferBody
+from tests.contracts.uploads import ABOUT, the_bytes
+from tests.infra.content import content_bytes
+from tests.infra.radosgw import RadosGW
+from tests.infra.resource import Resource
+from tests.infra.s3 import Bucket
+from tests.infra.source import SourceServer
+from tests.storage.places import s3_place
+from tests.storage.rawstore import RawStore
+
+READS = 150
+AT_ONCE = 16
+SIZES = (70_000, 150_000, 260_000)
+FRAMINGS: tuple[Literal["length", "chunked"], ...] = ("length", "chunked")
+
+
+async def read_in_turns(source: Source, rng: random.Random) -> bytes:
+    out, buffer = bytearray(), memoryview(bytearray(rng.choice([5_000, 30_000, 100_000])))
+    while count := await source.read_into(buffer):
+        out += buffer[:count]
+        await asyncio.sleep(0)
+    return bytes(out)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_objects_read_at_once_from_a_store_that_mixes_framings(radosgw: RadosGW, scheme: str) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(radosgw.certificate, radosgw.private_key)
+    rng, wrong = random.Random(6), list[str]()
+    with SourceServer(tls=tls if scheme == "https" else None) as store:
+        objects = iter([(number, rng.choice(SIZES), rng.choice(FRAMINGS)) for number in range(READS)])
+        settings = S3Settings(
+            bucket="films",
+            endpoint_url=f"{scheme}://localhost:{store.port}",
+            access_key_id="key",
+            secret_access_key=SecretStr("secret"),
+            ca_file=str(radosgw.certificate),
+        )
+
+        async def work(storage: S3Storage) -> None:
+            for number, size, framing in objects:
+                # both framings are announced, as some gateways do; the length is what the library wants to see
+                store.add(
+                    f"/films/videos/{number}",
+                    Resource(size=size, seed=number, framing=framing, headers={"Content-Length": str(size)}),
+                )
+                async with storage.open_source(f"videos/{number}") as source:
+                    if await read_in_turns(source, rng) != content_bytes(size, number):
+                        wrong.append(f"{number}: other bytes")
+
+        async with S3Storage(settings) as storage, asyncio.TaskGroup() as group:
+            for _ in range(AT_ONCE):
+                group.create_task(work(storage))
+
+    assert wrong == []
+
+
+async def test_uploads_reads_and_downloads_by_link_beside_each_other(radosgw: RadosGW, bucket: Bucket) -> None:
+    rng, wrong = random.Random(7), list[str]()
+    numbers = iter(range(60))
+    limits = FetchSettings(allow_cidrs=(ip_network("127.0.0.0/8"),))
+
+    async def work(storage: S3Storage, fetcher: Fetcher) -> None:
+        for number in numbers:
+            key, data = f"videos/{number}", the_bytes(rng.choice(SIZES) + number)
+            async with storage.open_sink(key, **ABOUT, size=len(data)) as sink:
+                await sink.put_whole(BufferBody(memoryview(data)))
+                await sink.commit([], size=len(data), crc32=0)
+            async with storage.open_source(key, offset=number) as source:
+                if await read_in_turns(source, rng) != data[number:]:
+                    wrong.append(f"{key} from the store")
+            link = await storage.presign(key, ttl=600, filename="x", media_type="video/mp4", inline=True)
+            async with fetcher.open(link) as download:
+                if await read_in_turns(download.sequential(), rng) != data:
+                    wrong.append(f"{key} by its link")
+
+    async with (
+        s3_place(radosgw, bucket) as place,
+        guarded_session(limits) as session,
+        asyncio.TaskGroup() as group,
+    ):
+        for _ in range(AT_ONCE):
+            group.create_task(work(place.storage, Fetcher(session, limits)))
+
+    assert wrong == []
+
+
+async def test_behind_a_proxy_the_library_reads_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that is reached by a proxy of the environment alone: the whole URL goes to the proxy."""
+    data = the_bytes(300_000)
+    async with RawStore(answer=lambda seen: (200, data)) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        settings = S3Settings(
+            bucket="films",
+            endpoint_url="http://store.invalid",
+            access_key_id="key",
+            secret_access_key=SecretStr("secret"),
+        )
+        async with S3Storage(settings) as storage, storage.open_source("videos/1") as source:
+            assert await read_in_turns(source, random.Random(1)) == data
+
+        assert [seen.head.target for seen in proxy.seen] == ["http://store.invalid/films/videos/1"]
