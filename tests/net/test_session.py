@@ -309,3 +309,17 @@ def test_outgoing_sessions_are_made_in_one_place() -> None:
 
     assert makers - {"net/session.py", "net/dialer.py"} <= {path for path in makers if path.startswith("cli/")}
     assert {"net/session.py", "net/dialer.py"} <= makers
+
+
+def test_nothing_reads_past_a_library_that_pools_its_connections() -> None:
+    """A second descriptor of a library's connection is for bodies of the server's requests, and for sending to a store."""
+    root = Path(__file__).parents[2] / "src" / "mediagen"
+
+    users = {
+        str(path.relative_to(root))
+        for path in root.rglob("*.py")
+        if re.search(r"plain_socket\(|\.dup\(|set_protocol\(|get_extra_info\(\"socket\"", path.read_text())
+    }
+
+    assert {user for user in users if not user.startswith("web/")} == {"net/plain.py", "storage/payload.py"}
+    assert "receive" not in (root / "storage/payload.py").read_text()
