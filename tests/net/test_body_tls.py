@@ -1,4 +1,4 @@
-"""The same bodies over TLS: their bytes come through a protocol of ours on aiohttp's transport."""
+"""The same bodies over TLS, in the event loop and in byte threads."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ import pytest
 from mediagen.core.errors import FetchFailed, SourceStalled, SourceTruncated
 from mediagen.net.download import Fetcher
 from mediagen.streams.base import KIB, MIB, Source
+from mediagen.streams.digest import crc32
+from mediagen.streams.parts import RangeBody
+from tests.contracts.uploads import Readings
 from tests.infra.content import content_bytes
 from tests.infra.resource import Break, Resource
 from tests.infra.source import SourceServer
@@ -161,6 +165,62 @@ async def test_a_download_left_in_the_middle_leaves_nothing(
         async with asyncio.timeout(0.2):
             await downloaded(fetcher, url)
 
+    await tls_source.log.reaches(lambda log: all(request.ended for request in log))
+
+
+class Counting:
+    """A target that takes everything and remembers it."""
+
+    def __init__(self) -> None:
+        self.got = bytearray()
+        self.offered = 0
+        self.enough = asyncio.Event()
+
+    async def put(self, view: memoryview, /) -> None:
+        self.got += view
+        if len(self.got) >= MIB:
+            self.enough.set()
+
+    def offer(self, view: memoryview, /, *, within: float) -> int:
+        self.got += view
+        self.offered += len(view)
+        return len(view)
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+async def test_byte_threads_carry_a_part(fetcher: Fetcher, tls_source: SourceServer, framing: Any) -> None:
+    url = tls_source.add("/x", film(framing=framing))
+    target = Counting()
+
+    with ThreadPoolExecutor(2) as threads:
+        async with fetcher.open(url) as download:
+            reader = download.open_reader()
+            part = RangeBody(reader, 1000, SIZE - 2000, meter=Readings(None).meter, threads=threads)
+            await part.pour(target)
+            await reader.aclose()
+
+    assert target.got == WHOLE[1000 : SIZE - 1000]
+    assert target.offered > 0
+    assert part.crc32 == crc32(target.got)
+
+
+async def test_a_part_that_is_cancelled_in_the_middle_leaves_nothing(
+    fetcher: Fetcher, tls_source: SourceServer
+) -> None:
+    url = tls_source.add("/x", Resource(size=256 * MIB))
+    target = Counting()
+
+    with ThreadPoolExecutor(2) as threads:
+        async with fetcher.open(url) as download:
+            reader = download.open_reader()
+            part = RangeBody(reader, 0, 256 * MIB, meter=Readings(None).meter, threads=threads)
+            async with asyncio.TaskGroup() as group:
+                pouring = group.create_task(part.pour(target))
+                await target.enough.wait()
+                pouring.cancel()
+            await reader.aclose()
+
+    assert MIB <= len(target.got) < 256 * MIB
     await tls_source.log.reaches(lambda log: all(request.ended for request in log))
 
 

@@ -39,8 +39,8 @@ async def read_in_turns(fetcher: Fetcher, url: str, rng: random.Random, *, until
 async def test_hundreds_of_downloads_at_once_have_their_own_bytes(
     open_fetcher: OpenFetcher, source: SourceServer, tls_source: SourceServer, trusting: ssl.SSLContext, scheme: str
 ) -> None:
-    server, rng = (source, None) if scheme == "http" else (tls_source, trusting), random.Random(6)
-    served, tls = server
+    served, tls = (source, None) if scheme == "http" else (tls_source, trusting)
+    rng = random.Random(6)
     jobs: list[tuple[str, int, int]] = []
     for number in range(DOWNLOADS):
         size, framing = rng.choice(SIZES), rng.choice(FRAMINGS)

@@ -97,3 +97,34 @@ def test_a_socket_takes_what_it_has_room_for(pair: tuple[socket.socket, socket.s
         there.close()
         with pytest.raises(OSError):
             send_now(here, data, within=0.01)
+
+
+async def test_a_read_that_waits_ends_when_its_reader_is_closed(pair: tuple[socket.socket, socket.socket]) -> None:
+    """The number of a closed descriptor is soon that of another connection, which must not be disturbed."""
+    here, there = pair
+    buffer = memoryview(bytearray(10))
+    with there:
+        reader, fd = SocketReader(here), here.fileno()
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(_aborted(reader))
+            await asyncio.sleep(0.01)
+            reader.close()
+            others = socket.socketpair()
+            with others[0], others[1]:
+                others[0].setblocking(False)
+                assert others[0].fileno() == fd
+                second = SocketReader(others[0])
+                next_read = group.create_task(second.read_into(buffer))
+                assert await waiting
+                others[1].send(b"its own")
+                assert await next_read == 7
+                second.close()
+    with pytest.raises(OSError):
+        await reader.read_into(buffer)
+    reader.close()
+
+
+async def _aborted(reader: SocketReader) -> bool:
+    with pytest.raises(ConnectionAbortedError):
+        await reader.read_into(memoryview(bytearray(10)))
+    return True

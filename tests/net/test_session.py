@@ -312,7 +312,7 @@ def test_outgoing_sessions_are_made_in_one_place() -> None:
 
 
 def test_nothing_reads_past_a_library_that_pools_its_connections() -> None:
-    """A second descriptor of a library's connection is for bodies of the server's requests, and for sending to a store."""
+    """A second descriptor of a library's connection is for requests to the server, and for sending to a store."""
     root = Path(__file__).parents[2] / "src" / "mediagen"
 
     users = {

@@ -17,6 +17,7 @@ _GATHER: Final = 256 * KIB
 _GATHER_SECONDS: Final = 0.004
 _GATHER_ROUNDS: Final = 4
 _TIMER_SECONDS: Final = 0.001
+_CLOSED_HERE: Final = "the connection was closed here"
 _WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -51,6 +52,8 @@ class SocketReader:
         self._taken = 0
         self._rate = 0.0
         self._measured_at = self._loop.time()
+        self._waiter: asyncio.Future[None] | None = None
+        self._closed = False
 
     async def read_into(self, buffer: memoryview, *, stall: float | None = None) -> int:
         """At least one byte; 0 at the end of the connection. ``stall``: seconds without one.
@@ -97,24 +100,21 @@ class SocketReader:
             try:
                 count = _receive(self._sock, buffer[filled:])
             except OSError as exc:
-                self._error = (
-                    exc  # what came before it is good; the next read tells of it, for the socket will not again
-                )
+                # what came before it is good; the next read tells of it, for the socket will not again
+                self._error = exc
                 break
-            if count is None:
-                if not filled:
-                    async with asyncio.timeout(stall):
-                        await ready(self._sock, select.POLLIN)
-                elif filled < enough and rounds < _GATHER_ROUNDS and (pause := self._pause(enough - filled)):
-                    rounds += 1
-                    await asyncio.sleep(pause)
-                else:
+            if count is not None:
+                self._ended = count == 0
+                filled += count
+                if self._ended:
                     break
-                continue
-            if count == 0:
-                self._ended = True
+            elif not filled:
+                await self._comes(stall)
+            elif filled < enough and rounds < _GATHER_ROUNDS and (pause := self._pause(enough - filled)):
+                rounds += 1
+                await asyncio.sleep(pause)
+            else:
                 break
-            filled += count
         return filled
 
     def _pause(self, missing: int) -> float:
@@ -129,7 +129,28 @@ class SocketReader:
             self._measured_at = now
             self._rate += 0.25 * (count / elapsed - self._rate)
 
+    async def _comes(self, stall: float | None) -> None:
+        """Wait until there is something to receive."""
+        self._waiter = waiter = self._loop.create_future()
+        fd = self._sock.fileno()
+        self._loop.add_reader(fd, _wake, waiter)
+        try:
+            async with asyncio.timeout(stall):
+                await waiter
+        finally:
+            self._waiter = None
+            if not self._closed:  # or the number may be somebody else's by now
+                self._loop.remove_reader(fd)
+
     def close(self) -> None:
+        """Close the socket; a read that waits for it fails. Not while a thread has the reader."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._waiter is not None:
+            self._loop.remove_reader(self._sock.fileno())
+            if not self._waiter.done():
+                self._waiter.set_exception(ConnectionAbortedError(_CLOSED_HERE))
         self._sock.close()
 
 
@@ -147,7 +168,7 @@ async def ready(sock: socket.socket, event: int) -> None:
     """Wait in the event loop until ``sock`` can be read (``select.POLLIN``) or written (``select.POLLOUT``)."""
     loop, fd = asyncio.get_running_loop(), sock.fileno()
     if fd < 0:
-        raise ConnectionAbortedError("the connection was closed here")
+        raise ConnectionAbortedError(_CLOSED_HERE)
     waiter: asyncio.Future[None] = loop.create_future()
     add, remove = (
         (loop.add_reader, loop.remove_reader) if event == select.POLLIN else (loop.add_writer, loop.remove_writer)
@@ -156,7 +177,8 @@ async def ready(sock: socket.socket, event: int) -> None:
     try:
         await waiter
     finally:
-        remove(fd)
+        if sock.fileno() == fd:  # closed meanwhile, the number may be somebody else's by now
+            remove(fd)
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:
