@@ -11,6 +11,7 @@ from typing import Literal
 import pytest
 from pydantic import SecretStr
 
+from mediagen.core.errors import StorageUnavailable
 from mediagen.net.download import Fetcher
 from mediagen.net.session import guarded_session
 from mediagen.net.settings import FetchSettings
@@ -24,6 +25,7 @@ from tests.infra.radosgw import RadosGW
 from tests.infra.resource import Resource
 from tests.infra.s3 import Bucket
 from tests.infra.source import SourceServer
+from tests.infra.wire import read_head, send
 from tests.storage.places import s3_place
 from tests.storage.rawstore import RawStore
 
@@ -119,3 +121,74 @@ async def test_behind_a_proxy_the_library_reads_by_itself(monkeypatch: pytest.Mo
             assert await read_in_turns(source, random.Random(1)) == data
 
         assert [seen.head.target for seen in proxy.seen] == ["http://store.invalid/films/videos/1"]
+
+
+class Connections:
+    """A store that remembers what came over each connection; it stops reading ``/cut`` in the middle."""
+
+    def __init__(self, *, answers: bool) -> None:
+        self.requests: list[list[str]] = []
+        self.bodies: dict[str, bytes] = {}
+        self.in_the_middle = asyncio.Event()
+        self._answers = answers
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        mine: list[str] = []
+        self.requests.append(mine)
+        try:
+            while (head := await read_head(reader)) is not None:
+                mine.append(f"{head.method} {head.target}")
+                if head.has_token("Expect", "100-continue"):
+                    await send(writer, b"HTTP/1.1 100 Continue\r\n\r\n")
+                length = int(head.get("Content-Length") or 0)
+                if mine[-1].startswith("PUT") and mine[-1].endswith("/cut"):
+                    await reader.readexactly(100_000)
+                    self.in_the_middle.set()
+                    if self._answers:
+                        await send(writer, b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+                    await reader.readexactly(length - 100_000)  # and reads on, as a careful server does
+                    continue
+                self.bodies[mine[-1]] = await reader.readexactly(length)
+                await send(writer, b'HTTP/1.1 200 OK\r\nETag: "x"\r\nContent-Length: 0\r\n\r\n')
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return
+        finally:
+            writer.close()
+
+
+@pytest.mark.parametrize("how", ["answered early", "cancelled"])
+async def test_a_connection_whose_body_was_cut_short_is_not_used_again(how: str) -> None:
+    store = Connections(answers=how == "answered early")
+    large, small = the_bytes(8_000_000), the_bytes(50_000)
+    server = await asyncio.start_server(store, "127.0.0.1", 0)
+
+    async def put(storage: S3Storage, key: str, data: bytes) -> None:
+        async with storage.open_sink(key, **ABOUT, size=len(data)) as sink:
+            await sink.put_whole(BufferBody(memoryview(data)))
+            await sink.commit([], size=len(data), crc32=0)
+
+    settings = S3Settings(
+        bucket="films",
+        endpoint_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}",
+        access_key_id="key",
+        secret_access_key=SecretStr("secret"),
+        part_bytes=8 << 20,
+        attempts=1,
+    )
+    async with server, S3Storage(settings) as storage:
+        await put(storage, "videos/before", small)
+        if how == "cancelled":
+            async with asyncio.TaskGroup() as group:
+                putting = group.create_task(put(storage, "videos/cut", large))
+                await store.in_the_middle.wait()
+                putting.cancel()
+        else:
+            with pytest.raises(StorageUnavailable):
+                await put(storage, "videos/cut", large)
+        async with asyncio.TaskGroup() as group:
+            for number in range(8):
+                group.create_task(put(storage, f"videos/{number}", small))
+
+    (cut,) = [requests for requests in store.requests if "PUT /films/videos/cut" in requests]
+    assert cut[-1] == "PUT /films/videos/cut"
+    assert [store.bodies[f"PUT /films/videos/{number}"] for number in range(8)] == [small] * 8
