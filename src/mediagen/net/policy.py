@@ -92,7 +92,7 @@ def check_text(text: str) -> URL:
         raise InvalidRequest("a URL without a host, or with a port that does not exist")
     if ":" not in host and not all(0 < len(label) <= _MAX_LABEL for label in host.removesuffix(".").split(".")):
         raise InvalidRequest("a URL with a host that no name can be")
-    whole = f"{scheme}://{authority if authority.isascii() else origin.raw_authority}{spelled}"
+    whole = f"{scheme.lower()}://{authority if authority.isascii() else origin.raw_authority}{spelled}"
     if len(whole) > MAX_URL:
         raise InvalidRequest(f"a URL longer than {MAX_URL} characters")
     return URL(whole, encoded=True)

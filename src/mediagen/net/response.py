@@ -139,7 +139,7 @@ def request_head(method: str, url: URL, headers: Mapping[str, str]) -> bytes:
     lines = [f"{method} {url.raw_path_qs} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
     if any(char in line for line in lines for char in "\r\n\0") or " " in url.raw_path_qs:
         raise ValueError("a line of a request with characters that would end it")
-    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+    return "\r\n".join([*lines, "", ""]).encode()
 
 
 def _host_of(url: URL) -> str:
