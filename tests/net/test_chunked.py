@@ -17,8 +17,9 @@ def decoded(data: bytes, sizes: list[int]) -> tuple[bytes, bool]:
     while at < len(data):
         size = max(1, sizes.pop(0) if len(sizes) > 1 else sizes[0])
         piece = bytearray(data[at : at + size])
-        out += piece[: decoder.decode(memoryview(piece))]
-        at += size
+        filled, used = decoder.decode(memoryview(piece))
+        out += piece[:filled]
+        at += used
     return bytes(out), decoder.ended
 
 
@@ -80,6 +81,15 @@ def test_what_is_not_the_chunked_coding_is_refused_wherever_it_is_cut(data: byte
         else:
             with pytest.raises(FetchRefused, match=says):
                 decoded(data, [size])
+
+
+def test_tiny_chunks_are_decoded_some_at_a_time() -> None:
+    data = bytearray(b"1\r\nx\r\n" * 10_000 + b"0\r\n\r\n")
+
+    filled, used = ChunkDecoder().decode(memoryview(data))
+
+    assert 0 < filled == used // 6 < 5000
+    assert decoded(bytes(b"1\r\nx\r\n" * 10_000 + b"0\r\n\r\n"), [1 << 20]) == (b"x" * 10_000, True)
 
 
 @given(

@@ -119,6 +119,7 @@ TAKEN = {
     "chunked twice": b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(BODY),
     "small chunks": b"Transfer-Encoding: chunked\r\n\r\n"
     + chunked(*(BODY[at : at + 7] for at in range(0, len(BODY), 7))),
+    "tiny chunks": b"Transfer-Encoding: chunked\r\n\r\n" + chunked(*(BODY[at : at + 1] for at in range(len(BODY)))),
     "no end of the trailer": b"Transfer-Encoding: chunked\r\nX: keep\r\n\r\n" + chunked(BODY)[:-2] + b"A: b\r\n",
     "odd names": b"X A(1) : b\r\nContent-Length : %d\r\n\r\n" % len(BODY) + BODY,
     "a long line": b"A: %b\r\nContent-Length: %d\r\n\r\n" % (b"b" * 20_000, len(BODY)) + BODY,

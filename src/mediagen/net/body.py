@@ -5,6 +5,7 @@ In the event loop or, while bytes come quickly, in a thread (``take``); whatever
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from abc import ABC, abstractmethod
 from typing import Protocol
@@ -60,6 +61,10 @@ class _Inflow:
 
     def take(self, buffer: memoryview, *, within: float) -> int:
         return self._take_early(buffer) or self._reader.take(buffer, within=within)
+
+    def give_back(self, view: memoryview) -> None:
+        """These bytes come again before all others."""
+        self._early = memoryview(bytes(view) + bytes(self._early))
 
     def _take_early(self, buffer: memoryview) -> int:
         count = min(len(buffer), len(self._early))
@@ -126,9 +131,12 @@ class _ChunkedBody(_Framed):
         super().__init__(inflow)
         self._decoder = ChunkDecoder()
         self._error: FetchFailed | None = None
+        self._behind = False
 
     async def read_into(self, buffer: memoryview, /) -> int:
-        while self._error is None and not self._decoder.ended:
+        while buffer and self._error is None and not self._decoder.ended:
+            if self._behind:
+                await asyncio.sleep(0)
             received = await self._inflow.read_into(buffer)
             if not received:
                 raise SourceTruncated("the connection closed before the last chunk")
@@ -145,7 +153,11 @@ class _ChunkedBody(_Framed):
 
     def _decode(self, received: memoryview) -> int:
         try:
-            return self._decoder.decode(received)
+            count, used = self._decoder.decode(received)
         except FetchFailed as exc:
             self._error = exc  # told by the next read of the event loop
             return 0
+        self._behind = used < len(received)
+        if self._behind:
+            self._inflow.give_back(received[used:])
+        return count

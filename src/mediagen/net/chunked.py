@@ -15,6 +15,8 @@ from mediagen.streams.base import KIB
 _MAX_LINE: Final = 16 * KIB
 """Bytes of a chunk's line; extensions may follow its size."""
 _GLANCE: Final = 64
+_MOST_LINES: Final = 2000
+"""Lines that are read in one call, in a few milliseconds."""
 _SIZE: Final = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;.*)?", re.DOTALL)
 
 
@@ -31,14 +33,18 @@ class ChunkDecoder:
         self._at_end_of_chunk = False
         self.ended = False
 
-    def decode(self, data: memoryview) -> int:
-        """Move the payload of ``data`` to its front; how many bytes that are.
+    def decode(self, data: memoryview) -> tuple[int, int]:
+        """Move the payload of ``data`` to its front.
+
+        Returns:
+            Bytes of payload; bytes of ``data`` that were used. What is left then is for the next call: a body of tiny
+            chunks must not hold up the event loop.
 
         Raises:
             FetchRefused: it is not the chunked coding.
         """
-        filled = at = 0
-        while at < len(data) and not self.ended:
+        filled = at = lines = 0
+        while at < len(data) and not self.ended and lines < _MOST_LINES:
             if self._left:
                 count = min(self._left, len(data) - at)
                 if filled != at:
@@ -49,7 +55,8 @@ class ChunkDecoder:
                 self._at_end_of_chunk = not self._left
             else:
                 at = self._read_line(data, at)
-        return filled
+                lines += 1
+        return filled, len(data) if self.ended else at
 
     def _read_line(self, data: memoryview, at: int) -> int:
         """Go on with a line; the index behind what was read of it."""
