@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -16,8 +17,11 @@ import pytest
 from mediagen.core.errors import FetchFailed, SourceStalled, SourceTruncated
 from mediagen.net.download import Fetcher
 from mediagen.streams.base import KIB, MIB, Source
-from mediagen.streams.digest import crc32
+from mediagen.streams.digest import Sha256Passing, crc32
 from mediagen.streams.parts import RangeBody
+from mediagen.streams.passing import BUFFER, PassingBody
+from mediagen.streams.pool import BufferPool
+from mediagen.streams.scratch import Scratch
 from tests.contracts.uploads import Readings
 from tests.infra.content import content_bytes
 from tests.infra.resource import Break, Resource
@@ -187,9 +191,8 @@ class Counting:
         return len(view)
 
 
-@pytest.mark.parametrize("framing", ["length", "chunked"])
-async def test_byte_threads_carry_a_part(fetcher: Fetcher, tls_source: SourceServer, framing: Any) -> None:
-    url = tls_source.add("/x", film(framing=framing))
+async def test_byte_threads_carry_a_part(fetcher: Fetcher, tls_source: SourceServer) -> None:
+    url = tls_source.add("/x", film())
     target = Counting()
 
     with ThreadPoolExecutor(2) as threads:
@@ -202,6 +205,23 @@ async def test_byte_threads_carry_a_part(fetcher: Fetcher, tls_source: SourceSer
     assert target.got == WHOLE[1000 : SIZE - 1000]
     assert target.offered > 0
     assert part.crc32 == crc32(target.got)
+
+
+@pytest.mark.parametrize("framing", ["length", "close", "chunked"])
+async def test_byte_threads_carry_a_body_of_any_framing(
+    fetcher: Fetcher, tls_source: SourceServer, framing: Any
+) -> None:
+    url = tls_source.add("/x", film(framing=framing, ranges="no"))
+    target = Counting()
+
+    with ThreadPoolExecutor(2) as threads:
+        async with fetcher.open(url) as download, Scratch(BufferPool(MIB), BUFFER) as scratch:
+            source, meter, sha256 = download.sequential(), Readings(None).meter, Sha256Passing("always")
+            body = PassingBody(source, scratch, meter=meter, threads=threads, sha256=sha256)
+            await body.pour(target)
+
+    assert target.got == WHOLE
+    assert sha256.hexdigest() == hashlib.sha256(WHOLE).hexdigest()
 
 
 async def test_a_part_that_is_cancelled_in_the_middle_leaves_nothing(
