@@ -10,11 +10,8 @@ import asyncio
 import socket
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from types import MappingProxyType
 from typing import Final
 
-from aiohttp import content_disposition_filename, parse_content_disposition
-from aiohttp.client_reqrep import ContentDisposition
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -56,14 +53,6 @@ class Response:
     def media_type(self) -> str:
         """Of ``Content-Type``, in lower case and without its parameters; bytes of any kind when it says nothing."""
         return self.headers.get("Content-Type", "").partition(";")[0].strip().lower() or "application/octet-stream"
-
-    @property
-    def content_disposition(self) -> ContentDisposition | None:
-        value = self.headers.get("Content-Disposition")
-        if value is None:
-            return None
-        kind, parameters = parse_content_disposition(value)
-        return ContentDisposition(kind or "", MappingProxyType(parameters), content_disposition_filename(parameters))
 
     def close(self) -> None:
         """Close the connection; what has not come of the body will not. May be called again."""

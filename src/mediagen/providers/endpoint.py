@@ -244,9 +244,7 @@ class Endpoint:
         except OSError as exc:
             raise self.lost(repr(exc), paid=paid) from None
 
-    async def _refused(
-        self, response: Response, source: Source, *, paid: bool, of_result: bool
-    ) -> MediagenError:
+    async def _refused(self, response: Response, source: Source, *, paid: bool, of_result: bool) -> MediagenError:
         body = bytearray()
         try:
             async for chunk in chunks_of(Limited(source, _MAX_COMPLAINT)):
