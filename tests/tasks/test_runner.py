@@ -13,6 +13,8 @@ import pytest
 from mediagen.core.errors import Conflict
 from mediagen.core.files import FileQuery
 from mediagen.core.tasks import Task, TaskStatus
+from mediagen.streams.base import StoredPart
+from mediagen.tasks.run import AttemptRun
 from mediagen.tasks.settings import TasksSettings
 from tests.tasks.scripted import World, world
 
@@ -287,6 +289,33 @@ async def test_an_end_that_cannot_be_written_is_written_as_soon_as_it_can(tmp_pa
             assert (await server.service.get(task.id)).status is TaskStatus.RUNNING  # memory is not ahead of the row
 
         assert (await server.service.wait(task.id)).status is TaskStatus.COMPLETED
+
+
+async def test_what_an_attempt_saves_waits_for_the_database(tmp_path: Path, logs: list[Any]) -> None:
+    async with world(tmp_path, busy_seconds=0.05) as server:
+        task = await server.service.submit("scripted", {"do": "wait"})
+        await server.pipeline.began()
+        run = AttemptRun(await server.service.get(task.id), server.registry, server.ledger)
+        async with asyncio.TaskGroup() as group:
+            with held(server.database.path):
+                group.create_task(run.checkpoint({"upload": "u"}))
+                group.create_task(run.record_part(StoredPart(1, 5, 6, "t")))
+                async with asyncio.timeout(5):
+                    while len([entry for entry in logs if entry["event"] == "task_not_saved"]) < 2:
+                        await asyncio.sleep(0.01)
+
+        assert (await server.row(task.id)).checkpoint == {"upload": "u"}
+        assert await run.parts() == [StoredPart(1, 5, 6, "t")]
+
+
+async def test_waiting_for_the_database_ends_with_the_attempt(tmp_path: Path) -> None:
+    async with world(tmp_path, busy_seconds=0.05) as server:
+        blocker = await server.service.submit("scripted", {"do": "wait"}, priority=100)
+        await server.pipeline.began()
+        run = AttemptRun(await server.service.get(blocker.id), server.registry, server.ledger)
+        with held(server.database.path), pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await run.checkpoint({"upload": "u"})
 
 
 async def test_old_history_is_purged_and_the_rest_kept(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ nothing to go on from, so a broken transfer starts over, as often as ``fetch.att
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -33,6 +34,8 @@ from mediagen.net.trust import TrustedOrigin
 from mediagen.pipelines.base import Outcome, Run
 from mediagen.pipelines.keep import Keeping, Plan, remove
 from mediagen.pipelines.quota import Reservation
+from mediagen.pipelines.room import until_room
+from mediagen.storage.base import WaitsForRoom
 from mediagen.streams.base import MIB, Sink, Source
 from mediagen.streams.completeness import Whole
 from mediagen.streams.digest import combined_crc32
@@ -46,6 +49,8 @@ from mediagen.streams.sources import ChunkSource, Limited, Peeked
 from mediagen.streams.transfer import Moved, move_buffered, move_ranges, still_stored
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 RANGES_FROM: Final = 16 * MIB
 """Bytes from which parallel ranges are worth a second connection."""
@@ -69,16 +74,27 @@ class _StartOver(Exception):
 
 
 class Bringer:
-    """Brings bytes into the store, from wherever they are, through ``buffers``, as one attempt of a task."""
+    """Brings bytes into the store, from wherever they are, through ``buffers``, as one attempt of a task.
 
-    def __init__(self, fetcher: Fetcher, keeping: Keeping, buffers: Lender) -> None:
+    ``waits_for_room``: a full store is waited for, not failed at, until the attempt's time is over.
+    """
+
+    def __init__(
+        self, fetcher: Fetcher, keeping: Keeping, buffers: Lender, *, waits_for_room: bool = False
+    ) -> None:
         self._fetcher = fetcher
         self._keep = keeping
         self._buffers = buffers
+        self._waits_for_room = waits_for_room
 
     def trusting(self, origin: TrustedOrigin | None) -> Bringer:
         """One that may also fetch from a configured origin, with its credentials."""
-        return Bringer(self._fetcher.trusting(origin), self._keep, self._buffers)
+        fetcher = self._fetcher.trusting(origin)
+        return Bringer(fetcher, self._keep, self._buffers, waits_for_room=self._waits_for_room)
+
+    def waiting_for_room(self) -> Bringer:
+        """One for what cannot be had a second time, or not for nothing."""
+        return Bringer(self._fetcher, self._keep, self._buffers, waits_for_room=True)
 
     async def from_url(self, url: str, wanted: Wanted, run: Run) -> Outcome:
         """What a URL gives, gone on with after a crash when the source allows it.
@@ -164,13 +180,38 @@ class Bringer:
 
     async def _with_room(self, size: int | None, move: Callable[[Reservation], Awaitable[Outcome]]) -> Outcome:
         """What ``move`` makes in its room of the store, which the outcome holds. Raises StorageFull."""
-        room = await self._keep.quota.reserve(size)
+        room = await self._roomy(lambda: self._keep.quota.reserve(size))
         try:
             outcome = await move(room)
         except BaseException:
             room.release()
             raise
         return replace(outcome, release=room.release)
+
+    async def _roomy(self, call: Callable[[], Awaitable[T]]) -> T:
+        return await (until_room(call) if self._waits_for_room else call())
+
+    @asynccontextmanager
+    async def _sink(self, plan: Plan, *, size: int | None, **options: Any) -> AsyncIterator[Sink]:
+        """An upload to where the plan says. Raises as ``Storage.open_sink``."""
+
+        def opening() -> Awaitable[Sink]:
+            return stack.enter_async_context(
+                self._keep.storage.open_sink(
+                    plan.key,
+                    media_type=plan.stored_type,
+                    filename=plan.filename,
+                    token=plan.token,
+                    size=size,
+                    **options,
+                )
+            )
+
+        async with AsyncExitStack() as stack:
+            sink = await self._roomy(opening)
+            if self._waits_for_room and isinstance(sink, WaitsForRoom):
+                sink.waits_for_room = True
+            yield sink
 
     # -- range lane
 
@@ -199,15 +240,8 @@ class Bringer:
         recorded = await run.parts() if resumes else []
         probe = plan.probe()
         probe.feed(0, download.head)
-        async with self._keep.storage.open_sink(
-            plan.key,
-            media_type=plan.stored_type,
-            filename=plan.filename,
-            token=plan.token,
-            size=download.size,
-            parallel=True,
-            resume=plan.upload if resumes else None,
-            recorded=recorded,
+        async with self._sink(
+            plan, size=download.size, parallel=True, resume=plan.upload if resumes else None, recorded=recorded
         ) as sink:
             try:
                 if sink.committed:
@@ -280,15 +314,15 @@ class Bringer:
 
     async def _by_buffers(self, run: Run, plan: Plan, source: Source, room: Reservation, made_here: bool) -> Outcome:
         keep, probe = self._keep, plan.probe()
-        async with keep.storage.open_sink(
-            plan.key, media_type=plan.stored_type, filename=plan.filename, token=plan.token, size=source.size
-        ) as sink:
+        async with self._sink(plan, size=source.size) as sink:
 
             async def begun() -> None:
                 await run.checkpoint(plan.with_upload(sink.state).as_checkpoint())
 
             moved = await move_buffered(
-                room.around(Limited(Probed(source, probe), keep.limits.for_kind(plan.kind))),
+                room.around(
+                    Limited(Probed(source, probe), keep.limits.for_kind(plan.kind)), waits=self._waits_for_room
+                ),
                 sink,
                 pool=self._buffers,
                 meter=Meter(_reporter(run), total=source.size, tally=keep.tally),

@@ -28,6 +28,7 @@ from mediagen.core.errors import (
     OutcomeUnknown,
     ProviderError,
     ProviderRateLimited,
+    StorageFull,
     TooLarge,
 )
 from mediagen.core.files import FileKind
@@ -36,6 +37,7 @@ from mediagen.pipelines.base import Outcome, Run
 from mediagen.pipelines.bring import Bringer, Wanted
 from mediagen.pipelines.patience import NOT_YET, Patience
 from mediagen.pipelines.previews import Previews
+from mediagen.pipelines.room import RETRY_SECONDS, may_have_room
 from mediagen.providers.base import (
     About,
     Answer,
@@ -89,7 +91,7 @@ class Paid:
         self._previews = previews
         self._run = run
         self._providers = providers
-        self._bringer = bringer
+        self._bringer = bringer.waiting_for_room() if generative else bringer
         self._generative = generative
         self._saved: dict[str, Any] = dict(run.resume)
         self._outcomes: list[Outcome] = []
@@ -233,6 +235,11 @@ class Paid:
                 if exc.context.get("status") not in _EXPIRED or expired == _FETCHES:
                     raise
                 log.info("link_fetched_anew", fetches=expired, status=exc.context.get("status"))
+            except StorageFull as exc:  # of a store that cannot wait in the middle of an upload
+                if not self._generative or not may_have_room(exc):
+                    raise
+                log.warning("upload_waits_for_room", reason=exc.detail)
+                await asyncio.sleep(RETRY_SECONDS)
             except ProviderError as exc:
                 await patience.wait(exc)
             else:

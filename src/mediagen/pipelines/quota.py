@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from mediagen.core.errors import StorageFull
+from mediagen.pipelines.room import until_room
 from mediagen.streams.base import MIB, Source, take_from
 
 STEP: Final = 8 * MIB
@@ -83,27 +84,32 @@ class Reservation:
             self._released = True
             self._quota.reserved -= self.size
 
-    def around(self, source: Source) -> Source:
-        """The source, reserving as it goes when its size is not known and there is a limit."""
-        return source if source.size is not None or not self._quota.limit else _Reserving(source, self._quota, self)
+    def around(self, source: Source, *, waits: bool = False) -> Source:
+        """The source, reserving as it goes when its size is not known and there is a limit; ``waits`` for room."""
+        if source.size is not None or not self._quota.limit:
+            return source
+        return _Reserving(source, self._quota, self, waits=waits)
 
 
 class _Reserving:
-    """Raises StorageFull as soon as more has come than there is room for."""
+    """As soon as more has come than there is room for, raises StorageFull, or waits."""
 
     size: int | None = None
 
-    def __init__(self, source: Source, quota: Quota, reservation: Reservation) -> None:
+    def __init__(self, source: Source, quota: Quota, reservation: Reservation, *, waits: bool) -> None:
         self._source = source
         self._quota = quota
         self._reservation = reservation
+        self._waits = waits
         self._came = 0
 
     async def read_into(self, buffer: memoryview, /) -> int:
         count = await self._source.read_into(buffer)
         self._came += count
         beyond = self._came - self._reservation.size
-        if beyond > 0:
+        if beyond > 0 and self._waits:
+            await until_room(lambda: self._quota.grow(self._reservation, beyond, STEP))
+        elif beyond > 0:
             await self._quota.grow(self._reservation, beyond, STEP)
         return count
 

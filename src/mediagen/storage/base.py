@@ -108,6 +108,14 @@ class HasLocalPaths(Protocol):
 
 
 @runtime_checkable
+class WaitsForRoom(Protocol):
+    """A sink that can wait in the middle of an upload until its full disk has room again."""
+
+    waits_for_room: bool
+    """False at first: a full disk ends the upload."""
+
+
+@runtime_checkable
 class TellsTime(Protocol):
     """A store with a clock of its own."""
 

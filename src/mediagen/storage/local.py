@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -35,6 +35,8 @@ _UPLOADS: Final = ".uploads"
 _PART: Final = 8 * MIB
 """Small parts cost a row each, and a crash costs little."""
 _THREADS: Final = 4
+_ROOM_SECONDS: Final = 1.0
+"""After which a full disk is tried again by an upload that waits for room."""
 
 
 class LocalStorage:
@@ -172,6 +174,7 @@ class LocalSink:
         """The kernel lets one write into a file at a time, and who waits there for his turn burns a processor."""
         self._calls = Finishing()
         self.detached = False
+        self.waits_for_room = False
         self._published = False
         self.state: dict[str, Any] = {"key": key, "token": token, "part_size": self.part_size}
         self.stored: dict[int, PartReceipt] = {}
@@ -204,7 +207,7 @@ class LocalSink:
     async def begin(self) -> None:
         if self._fd is None:
             try:
-                await self._calls.see_through(self._open(os.O_CREAT | os.O_EXCL))
+                await self._with_room(lambda: self._calls.see_through(self._open(os.O_CREAT | os.O_EXCL)))
             except NotFound:
                 raise StorageUnavailable("the folder of the store is gone") from None
 
@@ -212,7 +215,7 @@ class LocalSink:
         self._fd = await self._storage.run(disk.open_for_write, self._part_path, flags)
 
     async def write(self, view: memoryview, offset: int) -> None:
-        await self._calls.see_through(self._storage.run(self.write_now, view, offset))
+        await self._with_room(lambda: self._calls.see_through(self._storage.run(self.write_now, view, offset)))
 
     def write_now(self, view: memoryview, offset: int) -> None:
         """The same in a thread of the caller's, who keeps the sink open for so long."""
@@ -220,6 +223,21 @@ class LocalSink:
             raise RuntimeError("begin the upload before its parts")
         with disk.blaming(), self._writing:
             disk.write_all(self._fd, view, offset)
+
+    async def _with_room(self, call: Callable[[], Awaitable[None]]) -> None:
+        """Make a call that can be repeated as it is; again and again on a full disk when this upload waits for room."""
+        failures = 0
+        while True:
+            try:
+                return await call()
+            except StorageFull as exc:
+                if not self.waits_for_room:
+                    raise
+                failures += 1
+                (log.warning if failures == 1 else log.debug)(
+                    "upload_waits_for_room", reason=exc.detail, key=self.state["key"], failures=failures
+                )
+                await asyncio.sleep(_ROOM_SECONDS)
 
     async def _on_file(self, call: Callable[..., T], *args: Any) -> T:
         """A call on the file in a thread. A cancelled caller goes at once; the file is closed only after the thread."""
@@ -242,7 +260,9 @@ class LocalSink:
         if written != size:
             raise StorageUnavailable(f"the file has {written} bytes instead of {size}")
         try:
-            await self._calls.see_through(self._publish())
+            if self.waits_for_room:
+                await self._on_file(os.fsync)  # not to be repeated: what a failed one has lost stays lost
+            await self._with_room(lambda: self._calls.see_through(self._publish()))
         except NotFound:
             raise UploadLost("the unfinished file is gone") from None
         self.committed = True
@@ -287,7 +307,12 @@ class _ToFile:
         self._offset += len(view)
 
     def offer(self, view: memoryview, /, *, within: float) -> int:
-        self._sink.write_now(view, self._offset)
+        try:
+            self._sink.write_now(view, self._offset)
+        except StorageFull:
+            if not self._sink.waits_for_room:
+                raise
+            return 0  # the event loop puts it, and waits
         self._offset += len(view)
         return len(view)
 

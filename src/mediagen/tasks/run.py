@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
-from typing import Any
+from typing import Any, Final, TypeVar
 
+import structlog
+
+from mediagen.core.errors import Unavailable
 from mediagen.core.progress import Progress
 from mediagen.core.tasks import Task
 from mediagen.pipelines.base import Ledger
@@ -13,9 +17,34 @@ from mediagen.streams.base import StoredPart
 from mediagen.tasks.debts import Debts
 from mediagen.tasks.registry import Registry
 
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+DATABASE_RETRY_SECONDS: Final = 1.0
+
+
+async def until_done(call: Callable[[], Awaitable[T]]) -> T:
+    """What ``call`` gives, repeated while the database cannot be used; the caller's cancellation is the only limit.
+
+    Another process may hold the database, or its disk be full, for longer than a single write waits. What an attempt
+    has paid for must not be lost to that.
+    """
+    failures = 0
+    while True:
+        try:
+            return await call()
+        except Unavailable as exc:
+            failures += 1
+            (log.warning if failures == 1 else log.debug)("task_not_saved", error=exc.detail, failures=failures)
+            await asyncio.sleep(DATABASE_RETRY_SECONDS)
+
 
 class AttemptRun:
-    """Fits ``pipelines.base.Run``; what it saves is ignored once the attempt is over."""
+    """Fits ``pipelines.base.Run``; what it saves is ignored once the attempt is over.
+
+    Its calls wait until the database can be used. The time limit of the attempt ends the wait, as it ends all else.
+    """
 
     def __init__(self, task: Task, registry: Registry, ledger: Ledger, debts: Debts) -> None:
         self._task = task
@@ -53,11 +82,11 @@ class AttemptRun:
     async def checkpoint(self, checkpoint: Mapping[str, Any], /) -> None:
         await self._debts.look_later(self._task, self.checkpoint_now, instead=checkpoint)
         self.checkpoint_now = dict(checkpoint)  # before the row: what may be in it must be cleaned up
-        await self._ledger.checkpoint(self.task_id, self.attempt, checkpoint)
+        await until_done(lambda: self._ledger.checkpoint(self.task_id, self.attempt, checkpoint))
         self._registry.checkpointed(self.task_id, self.attempt, checkpoint)
 
     async def record_part(self, part: StoredPart, /) -> None:
-        await self._ledger.record_part(self.task_id, self.attempt, part)
+        await until_done(lambda: self._ledger.record_part(self.task_id, self.attempt, part))
 
     async def parts(self) -> list[StoredPart]:
-        return await self._ledger.parts(self.task_id, self.attempt)
+        return await until_done(lambda: self._ledger.parts(self.task_id, self.attempt))

@@ -13,12 +13,12 @@ import enum
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self
 
 import structlog
 
 from mediagen.core.clock import utc_now
-from mediagen.core.errors import Conflict, MediagenError, NotFound, Unavailable
+from mediagen.core.errors import Conflict, MediagenError, NotFound
 from mediagen.core.tasks import Task, TaskError, TaskStatus
 from mediagen.pipelines.base import Ledger, Outcome, Pipeline
 from mediagen.storage.base import Storage
@@ -27,13 +27,11 @@ from mediagen.tasks.debts import Debts
 from mediagen.tasks.ports import Dispatcher, Files
 from mediagen.tasks.registry import Registry
 from mediagen.tasks.requests import validated
-from mediagen.tasks.run import AttemptRun
+from mediagen.tasks.run import AttemptRun, until_done
 from mediagen.tasks.settings import TasksSettings
 from mediagen.tasks.verdicts import cancel_of, cancelled, poisoned, timed_out, unknown_kind, verdict_of
 
 log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
 
 UNWIND_SECONDS: Final = 0.6
 """How long a cancelled pipeline may clean up before its task is ended without it."""
@@ -41,7 +39,6 @@ ABANDON_SECONDS: Final = 0.3
 """How long the removal of what an attempt left may hold up the end of its task; then it is owed."""
 STOP_SECONDS: Final = 5.0
 """How long a pipeline may take to leave things resumable at shutdown."""
-DATABASE_RETRY_SECONDS: Final = 1.0
 MAX_CLAIMS: Final = 5
 PURGE_EVERY_SECONDS: Final = 3600.0
 PURGE_PAGE: Final = 500
@@ -242,7 +239,7 @@ class TaskRunner:
             return was.to(TaskStatus.RUNNING, now=now, started_at=was.started_at or now)
 
         try:
-            return await self._saved(lambda: self._registry.change(task_id, next_of))
+            return await until_done(lambda: self._registry.change(task_id, next_of))
         except (Conflict, NotFound):
             return None
 
@@ -251,7 +248,7 @@ class TaskRunner:
         pipeline = self.pipelines.get(task.kind)
         if pipeline is None:
             error = unknown_kind(task)
-            await self._saved(lambda: self._registry.end(task, TaskStatus.FAILED, error=error))
+            await until_done(lambda: self._registry.end(task, TaskStatus.FAILED, error=error))
             return
         run = attempt.run = AttemptRun(task, self._registry, self._ledger, self.debts)
         work = self._clean_ups.start(perform(pipeline, task, run))
@@ -308,8 +305,8 @@ class TaskRunner:
 
     async def _complete(self, task: Task, pipeline: Pipeline, run: AttemptRun, outcome: Outcome) -> None:
         try:
-            owes = await self._saved(lambda: self.debts.look_later(task, run.checkpoint_now, becomes=True))
-            await self._saved(
+            owes = await until_done(lambda: self.debts.look_later(task, run.checkpoint_now, becomes=True))
+            await until_done(
                 lambda: self._registry.end(task, TaskStatus.COMPLETED, files=outcome.files, result=outcome.result)
             )
         except Exception as exc:  # noqa: BLE001 - a cancel came first, or what it made is no row: nothing of it may stay
@@ -324,7 +321,7 @@ class TaskRunner:
 
     async def _is_completed(self, task: Task) -> bool:
         try:
-            now = await self._saved(lambda: self._registry.get(task.id))
+            now = await until_done(lambda: self._registry.get(task.id))
         except NotFound:
             return False
         return now.status is TaskStatus.COMPLETED and now.attempt == task.attempt
@@ -335,7 +332,7 @@ class TaskRunner:
                 raise Conflict("a cancel was requested", task_id=task.id)
 
         try:
-            await self._saved(lambda: self._registry.move(task.id, TaskStatus.QUEUED, check=check))
+            await until_done(lambda: self._registry.move(task.id, TaskStatus.QUEUED, check=check))
             log.info("task_put_back")
         except (Conflict, NotFound):
             await self._end_badly(task, pipeline, run, TaskStatus.CANCELLED, cancelled(task))
@@ -346,29 +343,20 @@ class TaskRunner:
         """End the attempt, after what it left in the store is gone or owed."""
         left = run.checkpoint_now
         if left and not await self._clean_ups.within(pipeline.abandon(left), ABANDON_SECONDS, "abandon"):
-            await self._saved(lambda: self.debts.owe(task, left))
-        await self._saved(lambda: self.debts.look_later(task, left))
+            await until_done(lambda: self.debts.owe(task, left))
+        await until_done(lambda: self.debts.look_later(task, left))
         again = left.get("next") if error.retryable else None
         try:
-            await self._saved(lambda: self._registry.end(task, status, error=error, checkpoint=again))
+            await until_done(lambda: self._registry.end(task, status, error=error, checkpoint=again))
         except (Conflict, NotFound):
             # a cancel came while we cleaned up: that is the end it gets
             try:
-                await self._saved(lambda: self._registry.end(task, TaskStatus.CANCELLED, error=cancelled(task)))
+                await until_done(lambda: self._registry.end(task, TaskStatus.CANCELLED, error=cancelled(task)))
             except (Conflict, NotFound):
                 log.warning("task_ended_elsewhere")
                 return
         self.debts.settle_soon()
         log.info("task_ended", status=status.value, code=error.code, attempt=task.attempt)
-
-    async def _saved(self, write: Callable[[], Awaitable[T]]) -> T:
-        """``write``, again and again while the database does not write; at shutdown the row is left for recovery."""
-        while True:
-            try:
-                return await write()
-            except Unavailable as exc:
-                log.warning("task_not_saved", error=exc.detail)
-                await asyncio.sleep(DATABASE_RETRY_SECONDS)
 
 
 async def perform(pipeline: Pipeline, task: Task, run: AttemptRun) -> Outcome:
