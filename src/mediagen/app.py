@@ -50,6 +50,7 @@ from mediagen.storage.base import Storage
 from mediagen.storage.local import LocalStorage
 from mediagen.streams.memory import settle_heap, tune_malloc
 from mediagen.streams.pool import BufferPool
+from mediagen.tasks.deletions import Deletions
 from mediagen.tasks.dispatcher import LaneDispatcher
 from mediagen.tasks.registry import Registry
 from mediagen.tasks.runner import STOP_SECONDS, TaskRunner
@@ -200,6 +201,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             boot=database.boot,
             stop_seconds=min(STOP_SECONDS, settings.server.drain_seconds / _SHARE),
         )
+        deletions = Deletions(registry, runner.debts, ledger, files, storage)
         service = TaskService(registry, runner, dispatcher, settings.tasks)
         outcomes = Outcomes(runner.pipelines)
         bus.listen(None, outcomes.told)
@@ -281,14 +283,14 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         )
         images = ImageRoutes(generations, providers, bodies, answers, views, origins, targets)
         videos = VideoRoutes(
-            generations, service, providers, bodies, files, storage, content, films, origins, targets, variants
+            generations, service, providers, bodies, deletions, content, films, origins, targets, variants
         )
         owners = (
             health,
             IngestRoutes(service, BodyIntake(reception), views, origins, settings.server, targets),
             StreamRoutes(hub, service, origins),
-            TaskRoutes(service, files, storage, views, origins),
-            FileRoutes(files, storage, content, views, origins),
+            TaskRoutes(service, deletions, views, origins),
+            FileRoutes(files, deletions, content, views, origins),
             MediaRoutes(files, content, links),
             UploadRoutes(files, reception, views, origins, settings.server),
             SocketRoutes(hub, bus, origins),

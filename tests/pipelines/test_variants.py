@@ -17,7 +17,9 @@ from mediagen.core.errors import NotFound, StorageFull, StorageUnavailable, Unav
 from mediagen.core.files import CLAIM, TYPE_FROM, File, FileKind, FileQuery
 from mediagen.db.connection import Database
 from mediagen.db.files import SqliteFiles
+from mediagen.db.tasks import SqliteJournal
 from mediagen.db.transfers import SqliteLedger
+from mediagen.events.bus import MemoryBus
 from mediagen.pipelines.keep import Keeping, Plan
 from mediagen.pipelines.quota import Quota
 from mediagen.pipelines.reception import Reception
@@ -30,7 +32,10 @@ from mediagen.streams.digest import crc32
 from mediagen.streams.parts import BufferBody
 from mediagen.streams.pool import BufferPool
 from mediagen.streams.sources import ChunkSource
-from mediagen.web.files import delete_file
+from mediagen.tasks.debts import Debts
+from mediagen.tasks.deletions import Deletions
+from mediagen.tasks.dispatcher import LaneDispatcher
+from mediagen.tasks.registry import Registry
 from tests.infra.process import descendants
 from tests.infra.s3 import Bucket
 from tests.media.conftest import film, film_folder
@@ -50,6 +55,7 @@ class Archive:
     reception: Reception
     files: SqliteFiles
     ledger: SqliteLedger
+    deletions: Deletions
 
     @property
     def storage(self) -> Storage:
@@ -116,7 +122,10 @@ async def _archive(place: LocalPlace | S3Place, folder: Path) -> AsyncIterator[A
         async with Database(folder / "mediagen.db") as database:
             files, ledger = SqliteFiles(database), SqliteLedger(database)
             keeping = Keeping(place.storage, BufferPool(16 * MIB), threads, LimitsSettings(), "always")
-            yield Archive(place, keeping, Reception(keeping, ledger, boot=1), files, ledger)
+            registry = Registry(SqliteJournal(database), MemoryBus(1), LaneDispatcher({}))
+            debts = Debts(registry, ledger, files, {}, None, boot=1)
+            deletions = Deletions(registry, debts, ledger, files, place.storage)
+            yield Archive(place, keeping, Reception(keeping, ledger, boot=1), files, ledger, deletions)
 
 
 @pytest.mark.parametrize("name", ["plain.mp4", "index_last.mp4"])
@@ -156,7 +165,7 @@ async def test_deleting_a_film_deletes_its_pictures(archive: Archive, film: Film
         for each in (stored, other):
             await made.of(each, "thumbnail")
 
-        await delete_file(archive.files, archive.storage, stored)  # by a row read before there was a picture
+        await archive.deletions.delete_file(stored)  # by a row read before there was a picture
 
         assert await archive.files.get(stored.id) is None
         assert len(await archive.pictures()) == 1
@@ -171,7 +180,7 @@ async def test_a_film_deleted_while_its_picture_is_made_takes_it_along(archive: 
     async with made.running(), asyncio.TaskGroup() as group:
         making = group.create_task(_outcome(made.of(stored, "thumbnail")))
         await _a_child_runs()
-        await delete_file(archive.files, archive.storage, stored)
+        await archive.deletions.delete_file(stored)
 
     assert isinstance(making.result(), NotFound | File)  # whichever was first
     assert await archive.files.get(stored.id) is None

@@ -1,13 +1,14 @@
 """What an attempt left in the store and will never go on with: removed now if it is quick, else owed and removed later.
 
-A debt is a row, of one of three forms:
+A debt is a row, of one of four forms:
 
 * of a task: its kind, id and attempt beside the checkpoint; its pipeline removes what the checkpoint names;
 * of content that comes inside a request (``pipelines.reception``): the same, with the number of the start that served
   it in place of the task;
 * a look: the state of an upload whose requests the store may carry out late. It is removed again and again, at growing
   intervals, for longer than a request can live; what became a file keeps its object. The number of looks is in the row,
-  the time until the next is not: a start looks at once and then waits as long as before, whatever the clock says.
+  the time until the next is not: a start looks at once and then waits as long as before, whatever the clock says;
+* of the kind ``DELETION``: the intent of ``tasks.deletions``, which carries it on.
 
 A checkpoint is written before the store is asked for anything, so the first two follow from it. The third is owed
 before the checkpoint goes.
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
@@ -34,6 +35,7 @@ log = structlog.get_logger(__name__)
 
 PAGE: Final = 1000
 EVERY_SECONDS: Final = 300.0
+DELETION: Final = "deletion"
 LOOKS: Final = 9
 LOOK_SECONDS: Final = 2.0
 """Until the second look; each interval is twice the one before. The last look comes 17 minutes after the first, while
@@ -68,6 +70,7 @@ class Debts:
         self._due: dict[int, float] = {}
         """When a debt that was tried is tried again."""
         self._failures: dict[int, int] = {}
+        self.finish_deletion: Callable[[Mapping[str, Any]], Awaitable[None]] | None = None
 
     async def owe(self, task: Task, checkpoint: Mapping[str, Any]) -> None:
         """Remember what this attempt left; durable when it returns."""
@@ -123,6 +126,15 @@ class Debts:
             except TimeoutError:
                 continue
 
+    async def finish_deletions(self) -> None:
+        """Finish the deletions that a kill interrupted."""
+        last = 0
+        while page := await self._ledger.owed_aborts(PAGE, after=last):
+            last = page[-1][0]
+            for debt_id, state in page:
+                if state.get("kind") == DELETION:
+                    await self._try(debt_id, state)
+
     async def settle(self, *, due_only: bool = False) -> int:
         """Remove what is owed and can be removed; gives how many debts are left.
 
@@ -151,6 +163,10 @@ class Debts:
             async with asyncio.timeout(_ONE_SECONDS):
                 if "look" in state:
                     return await self._look(debt_id, state)
+                if state.get("kind") == DELETION:
+                    await self._finish(state)
+                    await self._settled(debt_id)
+                    return True
                 if not await self._is_row(state):
                     await self._remove(state)
             owing = [] if self._storage is None else doubted(self._storage, state["checkpoint"], earlier=True)
@@ -190,7 +206,14 @@ class Debts:
         self._due.pop(debt_id, None)
         self._failures.pop(debt_id, None)
 
+    async def _finish(self, state: Mapping[str, Any]) -> None:
+        if self.finish_deletion is None:
+            raise MediagenError("nobody finishes deletions")
+        await self.finish_deletion(state)
+
     async def _is_over(self, state: Mapping[str, Any]) -> bool:
+        if state.get("kind") == DELETION:
+            return True
         if "boot" in state:
             return bool(state["boot"] != self._boot)
         if "task_id" not in state:

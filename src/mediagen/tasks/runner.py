@@ -40,6 +40,8 @@ ABANDON_SECONDS: Final = 0.3
 STOP_SECONDS: Final = 5.0
 """How long a pipeline may take to leave things resumable at shutdown."""
 MAX_CLAIMS: Final = 5
+DELETIONS_SECONDS: Final = 5.0
+"""How long a start waits until deletions that a kill interrupted are finished; then they go on beside it."""
 PURGE_EVERY_SECONDS: Final = 3600.0
 PURGE_PAGE: Final = 500
 
@@ -102,6 +104,7 @@ class TaskRunner:
 
     async def __aenter__(self) -> Self:
         await self.recover()
+        await self._clean_ups.within(self.debts.finish_deletions(), DELETIONS_SECONDS, "deletions")
         self._main = asyncio.get_running_loop().create_task(self._run())
         self._main.add_done_callback(self._died)
         return self

@@ -16,6 +16,7 @@ from mediagen.core.files import File, new_id
 from mediagen.core.tasks import RETRYABLE, Task, TaskQuery, TaskStatus
 from mediagen.core.webhooks import Webhook
 from mediagen.pipelines.base import Pipeline
+from mediagen.tasks.deletions import check_ended
 from mediagen.tasks.ports import Dispatcher
 from mediagen.tasks.registry import Registry
 from mediagen.tasks.requests import asked_of_webhook, check_priority, fingerprint_of, merge_patch, scoped, validated
@@ -231,11 +232,7 @@ class TaskService:
         """Remove an ended task; its files stay. Raises NotFound, Conflict (it has not ended)."""
         await self.get(task_id, owner=owner)
 
-        def check(task: Task) -> None:
-            if not task.ended:
-                raise Conflict(f"the task is {task.status}; cancel it first", task_id=task_id)
-
-        await self._registry.delete(task_id, check)
+        await self._registry.delete(task_id, check_ended)
 
     def _pipeline(self, kind: str) -> Pipeline:
         pipeline = self._runner.pipelines.get(kind)

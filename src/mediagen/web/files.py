@@ -7,10 +7,9 @@ from typing import Any
 
 from aiohttp import web
 
-from mediagen.core.errors import Conflict, NotFound, StorageUnavailable, Unavailable
+from mediagen.core.errors import NotFound, StorageUnavailable, Unavailable
 from mediagen.core.files import File, FileQuery
-from mediagen.core.tasks import Task
-from mediagen.storage.base import Storage
+from mediagen.tasks.deletions import Deletions
 from mediagen.tasks.ports import Files
 from mediagen.web.content import ABOUT, CONDITIONS, IN_PART, Content
 from mediagen.web.origins import Origins
@@ -20,55 +19,12 @@ from mediagen.web.schemas import Download, FileFilter, FilePage, FileView, Linke
 from mediagen.web.views import Views
 
 
-async def delete_file(files: Files, storage: Storage, file: File) -> None:
-    """Remove the bytes of a file, then its row: what failed or was killed half-way is still known and can be repeated.
-
-    Its variants go first; one that is made meanwhile is found when the row does not go.
-
-    Raises:
-        StorageUnavailable, Unavailable
-    """
-    found: File | None = file
-    while found is not None:
-        for variant in found.variants:
-            await storage.delete(variant.key)
-            await files.delete(variant.id)
-        await storage.delete(found.key)
-        try:
-            await files.delete(found.id)
-        except Conflict:
-            found = await files.get(found.id)
-        else:
-            return
-
-
-async def delete_files_of(task: Task, files: Files, storage: Storage, *, sees: str | None) -> None:
-    """Remove what a task made and what came with its request; not the files that the request only named.
-
-    Raises:
-        StorageUnavailable, Unavailable
-    """
-    for file_id in _ids_of(task):
-        file = await files.get(file_id, owner=sees)
-        if file is not None and (file.task_id == task.id or file_id in _made(task)):
-            await delete_file(files, storage, file)
-
-
-def _made(task: Task) -> list[str]:
-    result = task.result or {}
-    return [file_id for file_id in (result.get("file"), *result.get("files", ())) if isinstance(file_id, str)]
-
-
-def _ids_of(task: Task) -> list[str]:
-    return [*_made(task), *(each["file_id"] for each in task.request.get("inputs", ()))]
-
-
 class FileRoutes:
     """``/v1/files``, without what brings them in."""
 
-    def __init__(self, files: Files, storage: Storage, content: Content, views: Views, origins: Origins) -> None:
+    def __init__(self, files: Files, deletions: Deletions, content: Content, views: Views, origins: Origins) -> None:
         self._files = files
-        self._storage = storage
+        self._deletions = deletions
         self._content = content
         self._views = views
         self._origins = origins
@@ -131,7 +87,7 @@ class FileRoutes:
         fails=(NotFound, StorageUnavailable),
     )
     async def delete_file(self, call: Call[Empty, Empty]) -> Answer:
-        await delete_file(self._files, self._storage, await self._file(call))
+        await self._deletions.delete_file(await self._file(call))
         return Answer(None)
 
     async def _file(self, call: Call[Any, Empty]) -> File:

@@ -11,11 +11,9 @@ from aiohttp import web
 
 from mediagen.core.errors import AttemptsExhausted, Conflict, MediagenError, NotFound, QueueFull, StorageUnavailable
 from mediagen.core.tasks import Task, TaskQuery, TaskStatus
-from mediagen.storage.base import Storage
-from mediagen.tasks.ports import Files
+from mediagen.tasks.deletions import Deletions
 from mediagen.tasks.service import TaskService
 from mediagen.tasks.timing import poll_after_seconds
-from mediagen.web.files import delete_files_of
 from mediagen.web.origins import Origins
 from mediagen.web.routing import Answer, Call, Empty, route
 from mediagen.web.schemas import (
@@ -42,10 +40,9 @@ _BULK_PAGE: Final = 100
 class TaskRoutes:
     """``/v1/tasks``."""
 
-    def __init__(self, service: TaskService, files: Files, storage: Storage, views: Views, origins: Origins) -> None:
+    def __init__(self, service: TaskService, deletions: Deletions, views: Views, origins: Origins) -> None:
         self._service = service
-        self._files = files
-        self._storage = storage
+        self._deletions = deletions
         self._views = views
         self._origins = origins
 
@@ -115,11 +112,9 @@ class TaskRoutes:
     async def delete_task(self, call: Call[Deletion, Empty]) -> Deleted:
         if call.query.media:
             task = await self._service.get(call.id, owner=call.caller.sees)
-            if not task.ended:
-                raise Conflict(f"the task is {task.status}; cancel it first", task_id=task.id)
-            # the task goes last, so that a deletion that failed half-way can be asked for again
-            await delete_files_of(task, self._files, self._storage, sees=call.caller.sees)
-        await self._service.delete(call.id, owner=call.caller.sees)
+            await self._deletions.delete_task(task, sees=call.caller.sees)
+        else:
+            await self._service.delete(call.id, owner=call.caller.sees)
         return Deleted(id=call.id)
 
     @route("POST", "/v1/tasks/cancel", "Cancel many tasks", body=Selection, answer=BulkAnswer)

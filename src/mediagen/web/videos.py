@@ -31,13 +31,11 @@ from mediagen.core.webhooks import VIDEO_EVENTS, Webhook
 from mediagen.pipelines.variants import Variants
 from mediagen.pipelines.videos import VideoSpec, film_asked_for
 from mediagen.providers.registry import Providers
-from mediagen.storage.base import Storage
-from mediagen.tasks.ports import Files
+from mediagen.tasks.deletions import Deletions
 from mediagen.tasks.service import TaskService
 from mediagen.tasks.timing import poll_after_seconds
 from mediagen.web.content import ABOUT, CONDITIONS, IN_PART, Content
 from mediagen.web.fields import Bodies, Slot, Taken
-from mediagen.web.files import delete_files_of
 from mediagen.web.generations import Generations, extras
 from mediagen.web.origins import Origins
 from mediagen.web.problems import BodyStalled, PreconditionFailed, RangeNotSatisfiable
@@ -75,8 +73,7 @@ class VideoRoutes:
         service: TaskService,
         providers: Providers,
         bodies: Bodies,
-        files: Files,
-        storage: Storage,
+        deletions: Deletions,
         content: Content,
         views: VideoViews,
         origins: Origins,
@@ -88,8 +85,7 @@ class VideoRoutes:
         self._generations = generations
         self._service = service
         self._providers = providers
-        self._files = files
-        self._storage = storage
+        self._deletions = deletions
         self._content = content
         self._views = views
         self._origins = origins
@@ -251,8 +247,7 @@ class VideoRoutes:
         task = await self._task(call)
         if not task.ended:
             task = await self._service.cancel(task.id, owner=call.caller.sees)
-        await delete_files_of(task, self._files, self._storage, sees=call.caller.sees)
-        await self._service.delete(task.id, owner=call.caller.sees)
+        await self._deletions.delete_task(task, sees=call.caller.sees)
         return VideoDeleted(id=call.id)
 
     @route(
