@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import structlog
 
+from mediagen.core.clock import Clock
 from mediagen.core.errors import Unavailable, first_cause
 from mediagen.core.keys import new_secret
+from mediagen.db import clock as known_time
 from mediagen.db.connection import Database
 from mediagen.db.files import SqliteFiles
 from mediagen.db.keys import SqliteKeys
@@ -159,6 +161,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
     tune_malloc()
     async with _plain_failures(), AsyncExitStack() as stack:
         database = await stack.enter_async_context(Database(settings.data_dir / DATABASE_FILE))
+        clock = Clock(known=await known_time.last_known(database))
         files, ledger = SqliteFiles(database), SqliteLedger(database)
         journal = SqliteJournal(database, first_delivery_seconds=settings.webhooks.schedule_seconds[0])
         storage = await open_storage(settings, stack)
@@ -189,7 +192,8 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         bus = MemoryBus(database.boot)
         stack.callback(bus.close)
         dispatcher = LaneDispatcher(settings.tasks.lanes)
-        registry = Registry(journal, bus, dispatcher)
+        registry = Registry(journal, bus, dispatcher, now=clock.now)
+        clock.on_step(registry.clock_stepped)
         runner = TaskRunner(
             registry,
             dispatcher,
@@ -200,6 +204,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             storage=storage,
             boot=database.boot,
             stop_seconds=min(STOP_SECONDS, settings.server.drain_seconds / _SHARE),
+            clock=clock,
         )
         deletions = Deletions(registry, runner.debts, ledger, files, storage)
         service = TaskService(registry, runner, dispatcher, settings.tasks)
@@ -213,6 +218,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             ttl_seconds=settings.storage.url_ttl_seconds,
             base_path=settings.server.base_path,
             public_base_url=settings.storage.public_base_url,
+            now=clock.latest,
         )
         views = Views(
             service,
@@ -220,11 +226,13 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             live=registry.live,
             base_path=settings.server.base_path,
             links=links,
+            now=clock.now,
         )
-        outbox, secrets = SqliteOutbox(database), await signing_secrets(database, settings)
+        outbox, secrets = SqliteOutbox(database), await signing_secrets(database, settings, clock)
         films = VideoViews(files, views, providers)
         notices = Notices(views, films, settings.server.public_url)
-        courier = Courier(outbox, session, secrets, notices.body, settings.webhooks, settings.fetch)
+        courier = Courier(outbox, session, secrets, notices.body, settings.webhooks, settings.fetch, now=clock.now)
+        clock.on_step(courier.clock_stepped)
         bus.listen(None, courier.told)
         hub = Hub(bus, views)
         lag = LoopLag(settings.server.lag_interval_seconds)
@@ -241,18 +249,22 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
                 lambda: hub.readers,
                 lambda: providers.circuits_open,
             ),
+            clock,
+            lambda: known_time.confirm(database, clock),
         )
         needs_keys = settings.auth.needs_keys(settings.server)
         admin_key = settings.auth.admin_key.get_secret_value()
         operator_key = f"mg_operator_{new_secret()}"
-        keyring, tickets = Keyring(SqliteKeys(database)), Tickets()
+        keyring, tickets = Keyring(SqliteKeys(database), now=clock.latest), Tickets()
         await keyring.load()
         stack.push_async_callback(keyring.note)
         rates = Rates(settings.limits, origins, base_path=settings.server.base_path)
         admission = Authenticator(
             keyring, tickets, origins, rates, required=needs_keys, admin_key=admin_key, operator_key=operator_key
         )
-        await _keep_running(stack, hub, lag.run(), health.run(), keyring.run(), courier.run())
+        await _keep_running(
+            stack, hub, lag.run(), health.run(), keyring.run(), courier.run(), known_time.watch(database, clock)
+        )
         traffic = Traffic(base_path=settings.server.base_path)
         door = Door(settings.server, origins)
         reception = Reception(keeping, ledger, boot=database.boot, owes=runner.debts.settle_soon)
@@ -385,9 +397,10 @@ async def _sweep(journal: SqliteJournal, storage: Storage) -> None:
         _LOG.info("store_swept", removed=removed)
 
 
-async def signing_secrets(database: Database, settings: Settings) -> SigningSecrets:
+async def signing_secrets(database: Database, settings: Settings, clock: Clock) -> SigningSecrets:
     """What webhooks are signed with. Raises Unavailable."""
-    secrets = SigningSecrets(SqliteSecrets(database), configured=settings.webhooks.secret.get_secret_value().split())
+    configured = settings.webhooks.secret.get_secret_value().split()
+    secrets = SigningSecrets(SqliteSecrets(database), configured=configured, now=clock.latest)
     await secrets.load()
     return secrets
 

@@ -17,6 +17,7 @@ from mediagen.core.deliveries import DeliveryStatus
 from mediagen.events import courier as module
 from mediagen.events.courier import AT_ONCE, AT_ONCE_PER_TARGET
 from mediagen.events.settings import WebhooksSettings
+from tests.core.clocks import Times
 from tests.events.postroom import at_work, post_room
 from tests.infra.radosgw import free_ports
 from tests.infra.receiver import Receiver, Reply
@@ -360,3 +361,44 @@ async def test_a_row_that_cannot_be_read_costs_its_own_delivery(tmp_path: Path) 
                 await room.stands(good, DELIVERED, tries=1)
 
     assert attempt.error == "internal"
+
+
+@pytest.mark.parametrize("days", [3, 4000])
+async def test_a_clock_that_goes_back_makes_nobody_wait(tmp_path: Path, days: int) -> None:
+    times = Times()
+    clock = times.clock()
+    async with Receiver() as receiver, post_room(tmp_path, running=False) as room:
+        room.courier._now = clock.now
+        clock.on_step(room.courier.clock_stepped)
+        room.clock.time = times.wall
+        async with at_work(room.courier):
+            task = await room.end_task(receiver.replies(Answer(503)))
+            await room.stands(task, WAITING, tries=1)
+            await room.rests()
+
+            times.set(days=-days)
+            times.pass_by(seconds=4)
+            clock.now()
+            await room.rests()
+            assert (await room.delivery(task))[0].tries == 1, "it is due five seconds after the first attempt"
+            times.pass_by(seconds=1.1)
+            room.courier.wake()
+            await room.stands(task, DELIVERED, tries=2)
+
+
+async def test_a_clock_that_was_set_back_while_no_server_ran(tmp_path: Path) -> None:
+    async with Receiver() as receiver, post_room(tmp_path, running=False) as room:
+        room.clock.forward(10 * 365 * 86_400)
+        async with at_work(room.courier):
+            task = await room.end_task(receiver.replies(Answer(503)))
+            await room.stands(task, WAITING, tries=1)
+        room.clock.forward(-10 * 365 * 86_400)
+
+        room.courier._pulled = False  # as another start begins
+        async with at_work(room.courier):
+            await room.rests()
+            due_at = (await room.delivery(task))[0].due_at
+            assert due_at is not None
+            assert timedelta(seconds=4) < due_at - room.clock() < timedelta(seconds=6)
+            await room.forward(6)
+            await room.stands(task, DELIVERED, tries=2)

@@ -5,6 +5,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from mediagen.core.files import FileQuery
 from mediagen.core.tasks import Task, TaskStatus
 from mediagen.streams.base import StoredPart
 from mediagen.tasks.run import AttemptRun
+from mediagen.tasks.runner import TaskRunner
 from mediagen.tasks.settings import TasksSettings
+from tests.contracts.journal import NOW, a_task
+from tests.core.clocks import Times
 from tests.tasks.scripted import World, world
 
 
@@ -334,3 +338,33 @@ async def test_old_history_is_purged_and_the_rest_kept(tmp_path: Path) -> None:
             while await later.journal.get(old.id) is not None:
                 await asyncio.sleep(0.01)
         assert (await later.row(new.id)).id == new.id
+
+
+@pytest.mark.parametrize("days", [400, -400])
+async def test_a_clock_in_doubt_purges_nothing(tmp_path: Path, logs: list[Any], days: int) -> None:
+    times = Times()
+    clock = times.clock(known=times.wall - timedelta(days=days))
+    async with world(tmp_path, started=False) as server:
+        old = await server.journal.insert(a_task(kind="scripted", status=TaskStatus.FAILED, ended_at=NOW))
+        runner = TaskRunner(
+            server.registry,
+            server.dispatcher,
+            server.ledger,
+            server.files,
+            [],
+            TasksSettings(history_days=1),
+            clock=clock,
+        )
+        purging = asyncio.get_running_loop().create_task(runner.purge_forever())
+        async with asyncio.timeout(5):
+            while "purge_waits_for_the_clock" not in [entry["event"] for entry in logs]:
+                await asyncio.sleep(0.01)
+        purging.cancel()
+        assert await server.journal.get(old) is not None
+
+        clock.confirm()
+        purging = asyncio.get_running_loop().create_task(runner.purge_forever())
+        async with asyncio.timeout(5):
+            while await server.journal.get(old) is not None:
+                await asyncio.sleep(0.01)
+        purging.cancel()

@@ -11,6 +11,8 @@ from urllib.parse import quote
 from pydantic import BaseModel
 
 from mediagen.cli.operating import Place, operate
+from mediagen.core.clock import Clock
+from mediagen.db.clock import last_known
 from mediagen.db.connection import Database
 from mediagen.db.keys import SqliteKeys
 from mediagen.settings import Settings
@@ -55,7 +57,7 @@ def _do(place: Place, verb: str, asked: dict[str, Any], *, which: str = "", as_j
     }
 
     async def in_database(database: Database, _settings: Settings) -> BaseModel:
-        keyring = Keyring(SqliteKeys(database))
+        keyring = Keyring(SqliteKeys(database), now=Clock(known=await last_known(database)).latest)
         await keyring.load()
         return await _carried_out(keyring, verb, asked, which)
 

@@ -26,6 +26,8 @@ keys = typer.Typer(
 app.add_typer(keys, name="keys")
 webhooks = typer.Typer(help="The secret that webhooks are signed with.", no_args_is_help=True)
 app.add_typer(webhooks, name="webhooks")
+clock = typer.Typer(help="Whether the clock of this machine is believed.", no_args_is_help=True)
+app.add_typer(clock, name="clock")
 
 ConfigOption = Annotated[
     Path | None,
@@ -268,6 +270,14 @@ def rotate_webhook_secret(
     from mediagen.cli.webhooks import rotate as run
 
     raise typer.Exit(run(Place(config, data_dir, init), overlap_hours=overlap_hours, as_json=as_json))
+
+
+@clock.command("confirm")
+def confirm_clock(as_json: JsonOption = False, config: ConfigOption = None) -> None:
+    """Say that the clock of this machine is right, after it was set or the server was off for more than a day."""
+    from mediagen.cli.clock import confirm as run
+
+    raise typer.Exit(run(config, as_json=as_json))
 
 
 def main() -> None:

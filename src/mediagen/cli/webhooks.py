@@ -10,6 +10,8 @@ from pydantic import BaseModel
 
 from mediagen.app import signing_secrets
 from mediagen.cli.operating import Place, operate
+from mediagen.core.clock import Clock
+from mediagen.db.clock import last_known
 from mediagen.db.connection import Database
 from mediagen.settings import Settings
 from mediagen.web import webhooks as verbs
@@ -21,7 +23,7 @@ def rotate(place: Place, *, overlap_hours: float, as_json: bool) -> int:
     asked = {"overlap_seconds": round(overlap_hours * 3600)}
 
     async def in_database(database: Database, settings: Settings) -> BaseModel:
-        secrets = await signing_secrets(database, settings)
+        secrets = await signing_secrets(database, settings, Clock(known=await last_known(database)))
         return await verbs.rotate(secrets, validate(verbs.SecretRotation, asked))
 
     def show(answer: dict[str, Any]) -> None:

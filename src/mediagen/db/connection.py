@@ -137,6 +137,7 @@ class Database:
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self.path.chmod(0o600)  # the log and its index get the mode of the database
             connection = sqlite3.connect(self.path, isolation_level=None, timeout=self._busy_seconds)
+            connection.text_factory = _text
             try:
                 self._prepare(connection)
             except BaseException:
@@ -178,6 +179,7 @@ class Database:
         connection = sqlite3.connect(
             f"{self.path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=self._busy_seconds
         )
+        connection.text_factory = _text
         connection.execute("PRAGMA query_only = ON")
         return connection
 
@@ -247,6 +249,11 @@ class Database:
 async def _end_check(checking: asyncio.Task[None], stop: threading.Event) -> None:
     stop.set()
     await checking
+
+
+def _text(data: bytes) -> str:
+    """Text of a row. A byte that is no UTF-8 (another program wrote it) must not hide the rows beside it."""
+    return data.decode(errors="replace")
 
 
 def _empty_log(connection: sqlite3.Connection) -> bool:

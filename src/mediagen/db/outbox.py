@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from mediagen.core.deliveries import Delivery, DeliveryAttempt, DeliveryQuery, DeliveryStatus, Parcel
@@ -69,6 +69,41 @@ class SqliteOutbox:
             return time_of(text)
 
         return await self._database.read(read)
+
+    async def shift(self, step: timedelta) -> None:
+        """Everything that waits is due by so much later, or earlier when ``step`` is negative."""
+        await self._database.write(
+            lambda connection: (
+                connection.execute(
+                    f"UPDATE deliveries SET due_at = {_LATER} WHERE status = 'waiting'",  # noqa: S608 - our names
+                    {"seconds": step.total_seconds()},
+                ).rowcount
+            )
+        )
+
+    async def pull(self, now: datetime, *, longest: timedelta) -> None:
+        """Put right what waits since a moment that is yet to come: the clock went back. No wait is over ``longest``.
+
+        A delivery waits since its last attempt, or since it was made.
+        """
+
+        def write(connection: sqlite3.Connection) -> None:
+            since = (
+                "coalesce((SELECT max(at) FROM delivery_attempts WHERE delivery_id = deliveries.id), "
+                "deliveries.created_at)"
+            )
+            later = _LATER.replace(":seconds", f"(julianday(:now) - julianday({since})) * 86400.0")
+            connection.execute(
+                f"UPDATE deliveries SET due_at = {later} "  # noqa: S608 - our names
+                f"WHERE status = 'waiting' AND due_at > :now AND {since} > :now",
+                {"now": time_text(now)},
+            )
+            connection.execute(
+                "UPDATE deliveries SET due_at = ? WHERE status = 'waiting' AND due_at > ?",
+                (time_text(now + longest), time_text(now + longest)),
+            )
+
+        await self._database.write(write)
 
     async def waiting(self) -> int:
         """How many wait."""
@@ -172,6 +207,9 @@ class SqliteOutbox:
 
         return await self._database.write(write)
 
+
+_LATER: Final = "strftime('%Y-%m-%dT%H:%M:%f000+00:00', due_at, printf('%+.3f seconds', :seconds))"
+"""``due_at`` so many seconds later, to the millisecond, as ``time_text`` writes it."""
 
 _NEVER: Final = "9999"
 """After every time of a row."""

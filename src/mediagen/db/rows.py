@@ -38,5 +38,6 @@ def json_text(value: Mapping[str, Any], *, canonical: bool = False) -> str:
 
 
 def json_of(text: str) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(text)
-    return value
+    """The object of a row; an empty one when another program left something else there."""
+    value = json.loads(text)
+    return value if isinstance(value, dict) else {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any, Final
 
@@ -248,11 +248,17 @@ def task_of(row: tuple[Any, ...]) -> Task:
         ended_at=None if row[14] is None else time_of(row[14]),
         cancel_requested=bool(row[15]),
         result=None if row[16] is None else json_of(row[16]),
-        error=None if row[17] is None else TaskError(**json_of(row[17])),
+        error=None if row[17] is None else _error_of(json_of(row[17])),
         checkpoint=json_of(row[18]),
         owner=row[19],
         webhook=None if row[20] is None else webhook_of(json_of(row[20])),
     )
+
+
+def _error_of(saved: Mapping[str, Any]) -> TaskError:
+    """An error with the fields that this release knows; another one may have written more, or fewer."""
+    known = {field.name: saved[field.name] for field in fields(TaskError) if field.name in saved}
+    return TaskError(**{"code": "internal", "message": "", "retryable": False, "attempt": 1, **known})
 
 
 def webhook_of(saved: Mapping[str, Any]) -> Webhook:

@@ -14,7 +14,7 @@ import random
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -28,7 +28,7 @@ from mediagen.events.outbox import Outbox
 from mediagen.events.secrets import SigningSecrets
 from mediagen.events.settings import WebhooksSettings
 from mediagen.events.signing import signed
-from mediagen.events.verdict import verdict, word_of, word_of_status
+from mediagen.events.verdict import JITTER, MAX_RETRY_AFTER, verdict, word_of, word_of_status
 from mediagen.net.post import post
 from mediagen.net.session import Session
 from mediagen.net.settings import FetchSettings
@@ -81,6 +81,8 @@ class Courier:
         self._now = now
         self._chance = chance
         self._news = asyncio.Event()
+        self._went_back = timedelta()
+        self._pulled = False
         self._on_the_way: dict[str, asyncio.Task[None]] = {}
         self._targets: Counter[str] = Counter()
         self._slow: OrderedDict[str, None] = OrderedDict()
@@ -98,6 +100,12 @@ class Courier:
     def wake(self) -> None:
         """Something may be due now."""
         self._news.set()
+
+    def clock_stepped(self, step: timedelta) -> None:
+        """The wall clock was set. When it went back, what waits is due as much earlier: a wait is a duration."""
+        if step < timedelta():
+            self._went_back += step
+            self.wake()
 
     async def run(self) -> None:
         """Deliver until cancelled; then what is on its way has ``STOP_SECONDS`` to arrive."""
@@ -123,6 +131,7 @@ class Courier:
     async def _begin(self, group: asyncio.TaskGroup) -> float:
         """Send off what is due and has room; gives the seconds until something is worth a look."""
         try:
+            await self._follow_the_clock()
             while free := AT_ONCE - len(self._on_the_way):
                 deliveries = await self._outbox.due(
                     self._now(), without=self._on_the_way, not_to=self._busy(), limit=free
@@ -142,6 +151,15 @@ class Courier:
         if due_at is None:
             return LOOK_SECONDS
         return min(LOOK_SECONDS, max(0.0, (due_at - self._now()).total_seconds()))
+
+    async def _follow_the_clock(self) -> None:
+        if not self._pulled:  # it may have been set while no server ran
+            longest = max(*self._settings.schedule_seconds, MAX_RETRY_AFTER) * (1 + JITTER)
+            await self._outbox.pull(self._now(), longest=timedelta(seconds=longest))
+            self._pulled = True
+        if step := self._went_back:
+            await self._outbox.shift(step)
+            self._went_back -= step
 
     def _busy(self) -> Collection[str]:
         return [target for target in {*self._targets, *self._slow} if not self._has_room(target)]

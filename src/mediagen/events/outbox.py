@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from mediagen.core.deliveries import Delivery, DeliveryAttempt, DeliveryQuery, DeliveryStatus, Parcel
@@ -22,6 +22,12 @@ class Outbox(Protocol):
 
     async def next_due(self, *, without: Collection[str], not_to: Collection[str]) -> datetime | None:
         """When the next of the others is due; None: there is none."""
+
+    async def shift(self, step: timedelta) -> None:
+        """Everything that waits is due by so much later, or earlier when ``step`` is negative."""
+
+    async def pull(self, now: datetime, *, longest: timedelta) -> None:
+        """Put right what waits since a moment that is yet to come: the clock went back. No wait is over ``longest``."""
 
     async def waiting(self) -> int:
         """How many wait."""

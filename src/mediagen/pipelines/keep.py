@@ -11,6 +11,7 @@ from typing import Any, Final
 from mediagen.core.errors import UnsupportedMedia
 from mediagen.core.files import CLAIM, TYPE_FROM, File, FileKind, new_id
 from mediagen.core.presentation import PLAIN_BYTES
+from mediagen.core.text import repaired_text
 from mediagen.pipelines.quota import Quota
 from mediagen.pipelines.settings import LimitsSettings
 from mediagen.storage.base import Storage
@@ -79,7 +80,7 @@ class Plan:
         return cls(
             file_id=file_id,
             key=f"{_FOLDERS[kind]}/{file_id}{extension}",
-            filename=filename or f"{file_id}{extension}",
+            filename=repaired_text(filename) or f"{file_id}{extension}",
             media_type=media_type,
             kind=kind,
             proven=media_type in possible(head),

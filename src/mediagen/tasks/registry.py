@@ -14,7 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
@@ -26,6 +26,7 @@ from mediagen.core.events import Event, EventType
 from mediagen.core.files import File
 from mediagen.core.progress import Progress
 from mediagen.core.tasks import Task, TaskQuery, TaskStatus
+from mediagen.core.text import refuse_invalid, repaired
 from mediagen.events.throttle import Throttle
 from mediagen.tasks.ports import Dispatcher, EventBus, Journal
 
@@ -108,6 +109,8 @@ class Registry:
     ) -> Task:
         """Take in a new task; its row is durable when this returns. See ``Journal.insert`` for ``key``."""
 
+        task = _fit(task, None)
+
         async def insert() -> Task:
             task_id = await self._journal.insert(task, files=files, key=key, fingerprint=fingerprint)
             if task_id != task.id:
@@ -134,6 +137,7 @@ class Registry:
                 task = next_of(was)
                 if task is was:
                     return was
+                task = _fit(task, was)
                 if not await self._journal.save(task, was=was, files=files):
                     await self._reload(task_id)
                     raise Conflict("the task was changed meanwhile", task_id=task_id)
@@ -238,6 +242,12 @@ class Registry:
         self._live[task_id] = replace(task, progress=progress)
         self._readings.touch(task_id)
 
+    def clock_stepped(self, step: timedelta) -> None:
+        """The wall clock was set: what runs has begun as much earlier or later, so that its elapsed time stays true."""
+        for task_id, task in tuple(self._live.items()):
+            if task.started_at is not None:
+                self._live[task_id] = replace(task, started_at=task.started_at + step)
+
     def checkpointed(self, task_id: str, attempt: int, checkpoint: Mapping[str, Any]) -> None:
         """The journal holds a new checkpoint of that attempt."""
         task = self._live.get(task_id)
@@ -285,6 +295,8 @@ class Registry:
         """The row says ``task``: so does memory, and all who listen are told."""
         current = self._live.get(task.id)
         if current is not None and was is not None:
+            if task.started_at == was.started_at:
+                task = replace(task, started_at=current.started_at)  # the clock may have been set meanwhile
             if task.status is TaskStatus.RUNNING:  # readings and checkpoints may have come while the row was written
                 task = replace(task, progress=current.progress)
             else:
@@ -331,3 +343,22 @@ class Registry:
         task = self._live.get(task_id)
         if task is not None:
             self._bus.publish(Event(self._bus.next_seq(), EventType.PROGRESS, task))
+
+
+def _fit(task: Task, was: Task | None) -> Task:
+    """``task`` with nothing in it that could not be shown again: what a caller sent is refused, the rest repaired.
+
+    Raises:
+        InvalidRequest: the request or the webhook is not valid Unicode.
+    """
+    if was is None or task.request is not was.request:
+        refuse_invalid(task.request)
+    if was is None and task.webhook is not None:
+        refuse_invalid(task.webhook.url, "webhook_url")
+        refuse_invalid(task.webhook.base, "Host")
+    result, error = repaired(task.result), task.error
+    if error is not None:
+        words = {name: repaired(getattr(error, name)) for name in ("message", "detail", "param")}
+        if any(words[name] is not getattr(error, name) for name in words):
+            error = replace(error, **words)
+    return task if result is task.result and error is task.error else replace(task, result=result, error=error)

@@ -10,6 +10,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from mediagen.core.errors import InvalidRequest
+from mediagen.core.text import refuse_invalid
 from mediagen.core.webhooks import Webhook
 from mediagen.pipelines.base import Pipeline
 
@@ -22,6 +23,7 @@ def validated(pipeline: Pipeline, request: Mapping[str, Any]) -> BaseModel:
     Raises:
         InvalidRequest: it does not fit; ``context["errors"]`` lists ``{field, message}``, ``field`` the first.
     """
+    refuse_invalid(request)
     try:
         return pipeline.spec.model_validate(request)
     except ValidationError as exc:
@@ -43,12 +45,13 @@ def scoped(key: str | None, kind: str, owner: str | None) -> str | None:
     """An Idempotency-Key as it is kept: one caller's keys for one kind of task are apart from all others.
 
     Raises:
-        InvalidRequest: it is empty or longer than 255 characters.
+        InvalidRequest: it is empty, longer than 255 characters, or not valid Unicode.
     """
     if key is None:
         return None
     if not 0 < len(key) <= 255:
         raise InvalidRequest("an Idempotency-Key has 1 to 255 characters", field="Idempotency-Key")
+    refuse_invalid(key, "Idempotency-Key")
     return json.dumps([owner, kind, key])
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 
 import structlog
 
-from mediagen.core.clock import utc_now
+from mediagen.core.clock import Clock
 from mediagen.core.errors import Conflict, MediagenError, NotFound
 from mediagen.core.tasks import Task, TaskError, TaskStatus
 from mediagen.pipelines.base import Ledger, Outcome, Pipeline
@@ -81,12 +81,14 @@ class TaskRunner:
         storage: Storage | None = None,
         boot: int = 0,
         stop_seconds: float = STOP_SECONDS,
+        clock: Clock | None = None,
     ) -> None:
         """``storage`` is where pipelines keep files, if they do; ``boot`` numbers this start.
 
         ``stop_seconds``: how long pipelines may take at shutdown, and what lingers after them.
         """
         self._stop_seconds = stop_seconds
+        self._clock = clock or Clock()
         self.pipelines: Mapping[str, Pipeline] = {pipeline.kind: pipeline for pipeline in pipelines}
         self.debts = Debts(registry, ledger, files, self.pipelines, storage, boot)
         self._registry = registry
@@ -187,12 +189,22 @@ class TaskRunner:
         """Delete ended tasks that are older than the history, every hour."""
         while self._settings.history_days:
             try:
-                before = utc_now() - timedelta(days=self._settings.history_days)
-                while deleted := await self._registry.purge(ended_before=before, limit=PURGE_PAGE):
-                    log.info("history_purged", tasks=deleted)
+                await self._purge()
             except MediagenError as exc:
                 log.warning("history_not_purged", error=exc.detail)
             await asyncio.sleep(PURGE_EVERY_SECONDS)
+
+    async def _purge(self) -> None:
+        """Nothing is deleted by a clock that is in doubt: what it calls old may be of today."""
+        deleted = 1
+        while deleted:
+            if (doubt := self._clock.doubt) is not None:
+                log.warning("purge_waits_for_the_clock", ahead_seconds=round(doubt.total_seconds()))
+                return
+            before = self._clock.now() - timedelta(days=self._settings.history_days)
+            deleted = await self._registry.purge(ended_before=before, limit=PURGE_PAGE)
+            if deleted:
+                log.info("history_purged", tasks=deleted)
 
     # -- cancelling
 
@@ -205,7 +217,7 @@ class TaskRunner:
         if task.status is TaskStatus.QUEUED and task.checkpoint:  # stopped and not yet taken up again
             await self.debts.owe(task, task.checkpoint)
 
-        after = await self._registry.change(task.id, lambda was: cancel_of(was, utc_now()))
+        after = await self._registry.change(task.id, lambda was: cancel_of(was, self._clock.now()))
         if after.ended:
             self.debts.settle_soon()
         elif (attempt := self._attempts.get(task.id)) is not None:
@@ -236,7 +248,7 @@ class TaskRunner:
 
     async def _claim(self, task_id: str) -> Task | None:
         """The task, running now; None when it does not wait any more."""
-        now = utc_now()
+        now = self._clock.now()
 
         def next_of(was: Task) -> Task:
             return was.to(TaskStatus.RUNNING, now=now, started_at=was.started_at or now)

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from mediagen.core.errors import StorageUnavailable
 from mediagen.core.files import File
+from mediagen.core.text import repaired
 from mediagen.storage.base import Storage
 from mediagen.streams.base import Source, fill
 
@@ -86,7 +87,7 @@ async def _write(cut: Sequence[bytes | Medium], response: web.StreamResponse) ->
 
 def _cut(document: Any, media: Sequence[Medium]) -> list[bytes | Medium]:
     """The text of the document, media standing for themselves."""
-    first, *rest = json.dumps(document).split(json.dumps(_MARK)[1:-1])
+    first, *rest = json.dumps(repaired(document)).split(json.dumps(_MARK)[1:-1])
     cut: list[bytes | Medium] = [first.encode()]
     for text in rest:
         index, quote, after = text.partition('"')

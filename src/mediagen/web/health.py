@@ -7,15 +7,18 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Final
 
 import structlog
 
 from mediagen import __version__
+from mediagen.core.clock import Clock
 from mediagen.core.errors import MediagenError
+from mediagen.core.keys import Scope
 from mediagen.web.routing import Answer, Call, Empty, Reply, route
-from mediagen.web.schemas import CheckView, Health, LagView, Live, Readiness
+from mediagen.web.schemas import CheckView, ClockView, Health, LagView, Live, Readiness
 
 CHECK_SECONDS = 5.0
 """How long a check may take, and how long its outcome counts."""
@@ -114,7 +117,16 @@ def _not_ready(model: type[Readiness]) -> Reply:
 class HealthRoutes:
     """``/livez``, ``/readyz``, ``/healthz``."""
 
-    def __init__(self, checks: Mapping[str, Check], lag: LoopLag, gauges: Gauges) -> None:
+    def __init__(
+        self,
+        checks: Mapping[str, Check],
+        lag: LoopLag,
+        gauges: Gauges,
+        clock: Clock,
+        confirm_clock: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._clock = clock
+        self._confirm_clock = confirm_clock
         self._checks = checks
         self._lag = lag
         self._gauges = gauges
@@ -156,6 +168,18 @@ class HealthRoutes:
         )
         return Answer(health, status=_status(readiness))
 
+    @route(
+        "POST",
+        "/v1/clock/confirm",
+        "Say that the clock is right after it was set, or after a long rest",
+        answer=ClockView,
+        needs=Scope.ADMIN,
+    )
+    async def confirm_clock(self, _call: Call[Empty, Empty]) -> ClockView:
+        """Until then, or a day without another step, nothing is purged and what has expired stays so."""
+        await self._confirm_clock()
+        return ClockView(now=self._clock.now())
+
     def known(self) -> Mapping[str, bool | None]:
         """The last outcome of each check, without waiting; asks for newer ones, which ``run`` gets."""
         self._looked.set()
@@ -173,7 +197,18 @@ class HealthRoutes:
         await asyncio.gather(*(check.view() for check in self._checks.values() if not check.fresh))
         checks = {name: await check.view() for name, check in self._checks.items()}
         checks["running"] = CheckView(ok=not self.stopping, detail="the server is stopping" if self.stopping else None)
+        if (doubt := self._clock.doubt) is not None:  # it takes work all the same
+            checks["clock"] = CheckView(ok=True, detail=doubt_said(doubt, self._clock.believed_in))
         return Readiness(status="ok" if all(check.ok for check in checks.values()) else "unavailable", checks=checks)
+
+
+def doubt_said(doubt: timedelta, believed_in: float) -> str:
+    """What is said of a clock that is in doubt."""
+    way = "ahead of" if doubt > timedelta() else "behind"
+    return (
+        f"the clock is {abs(doubt.total_seconds()) / 3600:.1f} h {way} the last time that was recorded: history is not "
+        f"purged and what has expired stays so, for {believed_in / 3600:.1f} h yet or until mediagen clock confirm"
+    )
 
 
 def _status(readiness: Readiness) -> int:

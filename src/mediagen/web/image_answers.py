@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from mediagen.web.generations import Generations, failure_of
 from mediagen.web.image_shapes import ImageCreate, ImagesAnswer
 from mediagen.web.origins import Origins
 from mediagen.web.problems import openai_error
+from mediagen.web.rendering import text_as_json
 from mediagen.web.routing import Answer, Call
 from mediagen.web.tasks import TASK_HEADER
 from mediagen.web.views import Views
@@ -79,7 +79,7 @@ class ImageAnswers:
                 raise failure_of(ended)
             files = await self._made(ended)
         except MediagenError as exc:
-            await response.write(f"event: error\ndata: {json.dumps(openai_error(exc))}\n\n".encode())
+            await response.write(f"event: error\ndata: {text_as_json(openai_error(exc))}\n\n".encode())
         else:
             await self._completed(call.request, response, body, ended, files, f"{event}.completed")
         await response.write_eof()

@@ -6,6 +6,7 @@ A change counts at once: nothing has to be started again, and what a key holds o
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -72,6 +73,10 @@ class Keyring:
         """Whether the key still opens something."""
         key = self._keys.get(key_id)
         return key is not None and key.usable(self._now())
+
+    def now(self) -> datetime:
+        """The time by which keys end."""
+        return self._now()
 
     @property
     def empty(self) -> bool:
@@ -175,12 +180,12 @@ class Keyring:
 
     async def run(self) -> None:
         """Cut what keys hold that have expired, and note when keys were used; until cancelled."""
-        noted = self._now()
+        noted = time.monotonic()
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             self._cut_ended()
-            if self._now() - noted >= timedelta(seconds=_NOTE_SECONDS):
-                noted = self._now()
+            if time.monotonic() - noted >= _NOTE_SECONDS:
+                noted = time.monotonic()
                 await self.note()
 
     async def note(self) -> None:

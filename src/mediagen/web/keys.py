@@ -8,7 +8,6 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field, StringConstraints
 
-from mediagen.core.clock import utc_now
 from mediagen.core.errors import Conflict, NotFound, RateLimited
 from mediagen.core.keys import USUAL, Key, Scope
 from mediagen.web.keyring import Keyring
@@ -142,30 +141,29 @@ class KeyRoutes:
 
 def listed(keyring: Keyring) -> KeyList:
     """All keys."""
-    return KeyList(data=[key_view(key) for key in keyring.listed()])
+    return KeyList(data=[key_view(key, keyring.now()) for key in keyring.listed()])
 
 
 async def create(keyring: Keyring, asked: NewKey) -> MadeKey:
     """The new key. Raises Conflict, Unavailable."""
     lifetime = None if asked.expires_in_seconds is None else timedelta(seconds=asked.expires_in_seconds)
     key, text = await keyring.create(asked.name, owner=asked.owner, scopes=asked.scopes, lifetime=lifetime)
-    return MadeKey(**key_view(key).model_dump(), key=text)
+    return MadeKey(**key_view(key, keyring.now()).model_dump(), key=text)
 
 
 async def rotate(keyring: Keyring, which: str, asked: Rotation) -> MadeKey:
     """The key in the place of ``which``. Raises NotFound, Conflict, Unavailable."""
     key, text = await keyring.rotate(which, overlap=timedelta(seconds=asked.overlap_seconds))
-    return MadeKey(**key_view(key).model_dump(), key=text)
+    return MadeKey(**key_view(key, keyring.now()).model_dump(), key=text)
 
 
 async def revoke(keyring: Keyring, which: str) -> KeyList:
     """The ended keys. Raises NotFound, Unavailable."""
-    return KeyList(data=[key_view(key) for key in await keyring.revoke(which)])
+    return KeyList(data=[key_view(key, keyring.now()) for key in await keyring.revoke(which)])
 
 
-def key_view(key: Key) -> KeyView:
-    """``key`` as it is shown."""
-    now = utc_now()
+def key_view(key: Key, now: datetime) -> KeyView:
+    """``key`` as it is shown; ``now``: the time by which keys end."""
     status: Literal["active", "replaced", "expired", "revoked"] = "active"
     if key.revoked_at is not None:
         status = "revoked"

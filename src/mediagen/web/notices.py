@@ -6,6 +6,7 @@ from typing import Literal
 
 from mediagen.core.deliveries import Parcel
 from mediagen.core.webhooks import WebhookEvent
+from mediagen.web.rendering import as_json
 from mediagen.web.schemas import Said, TaskView
 from mediagen.web.video_shapes import VideoView
 from mediagen.web.video_views import VideoViews
@@ -43,4 +44,4 @@ class Notices:
             data=await made,
             omitted=parcel.omitted,
         )
-        return view.model_dump_json().encode()
+        return as_json(view)

@@ -6,7 +6,6 @@ Routes of the OpenAI-compatible surface answer ``{"error": {message, type, param
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mediagen.core import errors
 from mediagen.core.errors import InvalidRequest, MediagenError, UnsupportedMedia
+from mediagen.web.rendering import text_as_json
 
 OPENAI_PREFIXES: Final = ("/v1/images", "/v1/videos", "/v1/models")
 """Paths of routes in the shapes of OpenAI. Its clients leave ``/v1`` out when their base URL does."""
@@ -238,7 +238,7 @@ def answer(error: MediagenError, *, path: str, request_id: str) -> web.Response:
         if isinstance(faults, Sequence) and faults:
             body["errors"] = faults
         media_type = "application/problem+json"
-    response = web.Response(status=int(status), text=json.dumps(body), content_type=media_type)
+    response = web.Response(status=int(status), text=text_as_json(body), content_type=media_type)
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(max(0, math.ceil(error.retry_after)))
     if is_openai(path) and (status is HTTPStatus.CONFLICT or (error.retry_after or 0) > PATIENCE_SECONDS):

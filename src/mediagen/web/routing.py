@@ -18,9 +18,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mediagen.core.errors import InvalidRequest, MediagenError
 from mediagen.core.keys import ANYBODY, Caller, Scope
+from mediagen.core.text import refuse_invalid
 from mediagen.web.bodies import BodyLimits, not_yet, read_json, refuse_encoded
 from mediagen.web.paths import OtherSpellings
 from mediagen.web.problems import OPENAI_PREFIXES
+from mediagen.web.rendering import as_json
 
 QueryT = TypeVar("QueryT", bound=BaseModel)
 BodyT = TypeVar("BodyT", bound=BaseModel)
@@ -263,7 +265,7 @@ def json_response(answer: Answer, status: int = HTTPStatus.OK) -> web.Response:
         return web.Response(status=HTTPStatus.NO_CONTENT, headers=answer.headers)
     return web.Response(
         status=answer.status or status,
-        body=answer.value.model_dump_json().encode(),
+        body=as_json(answer.value),
         content_type="application/json",
         charset="utf-8",
         headers=answer.headers,
@@ -293,6 +295,7 @@ def validate(model: type[BodyT], document: object) -> BodyT:
     """
     if not isinstance(document, dict):
         raise InvalidRequest("the body must be a JSON object")
+    refuse_invalid(document)
     try:
         return model.model_validate(document)
     except ValidationError as exc:

@@ -307,6 +307,13 @@ class CheckView(Said):
     detail: str | None = None
 
 
+class ClockView(Said):
+    """The clock that is believed."""
+
+    object: Literal["clock"] = "clock"
+    now: datetime
+
+
 class Readiness(Said):
     status: Literal["ok", "unavailable"]
     checks: dict[str, CheckView]

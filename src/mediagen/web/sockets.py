@@ -16,6 +16,7 @@ from mediagen.web.auth import ENDING
 from mediagen.web.feed import Hub, Reader
 from mediagen.web.frames import Message
 from mediagen.web.origins import Origins
+from mediagen.web.rendering import as_json
 from mediagen.web.routing import Call, Empty, route
 from mediagen.web.schemas import FeedError, Given, Ping, Pong, Subscribe, Unsubscribe
 
@@ -119,7 +120,7 @@ class SocketRoutes:
             return
         if isinstance(message, Ping):
             seq = self._bus.last_seq
-            self._hub.tell(reader, Message("pong", seq, Pong(seq=seq).model_dump_json().encode()))
+            self._hub.tell(reader, Message("pong", seq, as_json(Pong(seq=seq))))
             return
         tasks = None if message.tasks == "all" else message.tasks
         if isinstance(message, Unsubscribe):
@@ -134,4 +135,4 @@ class SocketRoutes:
 
     def _refuse(self, reader: Reader, why: str, *, code: str = InvalidRequest.code) -> None:
         view = FeedError(code=code, message=why)
-        self._hub.tell(reader, Message(view.type, self._bus.last_seq, view.model_dump_json().encode()))
+        self._hub.tell(reader, Message(view.type, self._bus.last_seq, as_json(view)))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import structlog
 from pydantic import ValidationError
 
 from mediagen.core.errors import MediagenError
 from mediagen.core.files import File
-from mediagen.core.tasks import Task, TaskStatus
+from mediagen.core.tasks import Task, TaskError, TaskStatus
 from mediagen.pipelines.videos import VideoSpec, film_asked_for
 from mediagen.providers.registry import Providers
 from mediagen.tasks.ports import Files
 from mediagen.web.video_shapes import STATUS, VideoError, VideoView, video_id_of
-from mediagen.web.views import Views
+from mediagen.web.views import UNSHOWABLE, Views
+
+log = structlog.get_logger("mediagen.web")
 
 
 class VideoViews:
@@ -27,10 +31,18 @@ class VideoViews:
     async def film(self, task: Task) -> File | None:
         """What the task has made; None: nothing yet, or it was deleted."""
         file_id = (task.result or {}).get("file")
-        return None if file_id is None else await self._files.get(file_id)
+        return await self._files.get(file_id) if isinstance(file_id, str) else None
 
     async def view(self, task: Task, base: str) -> VideoView:
-        """``task`` for a caller that reaches us at ``base``."""
+        """``task`` for a caller that reaches us at ``base``; of one that cannot be shown, what can be."""
+        try:
+            return await self._view(task, base)
+        except UNSHOWABLE as exc:
+            log.warning("task_not_shown", task_id=task.id, error=f"{type(exc).__name__}: {exc}")
+            error = TaskError("internal", "this video cannot be shown; the server's log says why", False, task.attempt)
+            return await self._view(replace(task, request={}, result=None, error=error, progress=None), base)
+
+    async def _view(self, task: Task, base: str) -> VideoView:
         file = await self.film(task)
         spec, result, error = task.request, task.result or {}, task.error
         percent = task.progress.percent if task.progress is not None else None

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, Protocol, cast
+
+import structlog
 
 from mediagen.core.clock import utc_now
 from mediagen.core.errors import NotFound
 from mediagen.core.events import Event
 from mediagen.core.files import File
 from mediagen.core.redaction import redact, redact_text
-from mediagen.core.tasks import RETRYABLE, Task, TaskStatus
+from mediagen.core.tasks import RETRYABLE, Task, TaskError, TaskStatus
+from mediagen.core.text import repaired
 from mediagen.tasks.ports import Files
 from mediagen.tasks.timing import elapsed_seconds, remaining_seconds
 from mediagen.web.frames import Message
 from mediagen.web.links import Links
+from mediagen.web.rendering import as_json
 from mediagen.web.schemas import (
     ChecksumView,
     EventView,
@@ -32,6 +37,11 @@ MAX_SNAPSHOT: Final = 500
 """Live tasks in a snapshot of all."""
 
 _KEPT_REQUESTS: Final = 256
+
+UNSHOWABLE: Final = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+"""What is raised where a row does not hold what it should: one such row must not take others along."""
+
+log = structlog.get_logger("mediagen.web")
 
 
 class Tasks(Protocol):
@@ -64,7 +74,15 @@ class Views:
         self._requests: OrderedDict[str, tuple[dict[str, Any], dict[str, Any]]] = OrderedDict()
 
     async def task(self, task: Task, base: str) -> TaskView:
-        """``task`` for a caller that reaches us at ``base``."""
+        """``task`` for a caller that reaches us at ``base``; of one that cannot be shown, what can be."""
+        try:
+            return await self._task(task, base)
+        except UNSHOWABLE as exc:
+            log.warning("task_not_shown", task_id=task.id, error=f"{type(exc).__name__}: {exc}")
+            error = TaskError("internal", "this task cannot be shown; the server's log says why", False, task.attempt)
+            return await self._task(replace(task, request={}, result=None, error=error, progress=None), base)
+
+    async def _task(self, task: Task, base: str) -> TaskView:
         progress = task.progress if task.status is TaskStatus.RUNNING else None
         transfer = progress.transfer if progress is not None else None
         error = task.error
@@ -93,7 +111,7 @@ class Views:
             started_at=task.started_at,
             ended_at=task.ended_at,
             request=self._redacted(task),
-            result=None if task.result is None else await self._result(task.result, base),
+            result=None if task.result is None else repaired(await self._result(task.result, base)),
             error=None
             if error is None
             else TaskErrorView(
@@ -145,7 +163,7 @@ class Views:
     async def message(self, event: Event, base: str) -> Message:
         """The feed's message for ``event``."""
         view = EventView(type=event.type, seq=event.seq, task_id=event.task_id, task=await self.task(event.task, base))
-        return Message(event.type, event.seq, view.model_dump_json().encode())
+        return Message(event.type, event.seq, as_json(view))
 
     async def snapshot(
         self, task_ids: Sequence[str] | None, *, seq: int, base: str, reset: bool, owner: str | None = None
@@ -167,7 +185,7 @@ class Views:
                 except NotFound:
                     missing.append(task_id)
         view = SnapshotView(seq=seq, reset=reset, tasks=await self.tasks(found, base), missing=missing, has_more=more)
-        return Message(view.type, seq, view.model_dump_json().encode())
+        return Message(view.type, seq, as_json(view))
 
     def path(self, suffix: str) -> str:
         """A path of ours as the outside knows it."""
@@ -177,7 +195,7 @@ class Views:
         """The request as it may be shown. It stays the same object while the task moves, so it is worth keeping."""
         known = self._requests.pop(task.id, None)
         if known is None or known[0] is not task.request:
-            known = (task.request, cast(dict[str, Any], redact(task.request)))
+            known = (task.request, cast(dict[str, Any], repaired(redact(task.request))))
         self._requests[task.id] = known
         if len(self._requests) > _KEPT_REQUESTS:
             self._requests.popitem(last=False)
@@ -207,7 +225,7 @@ class Views:
         if isinstance(file_id := shown.get("file"), str):
             shown["file"] = await self._file(file_id, base)
         if isinstance(ids := shown.get("files"), list):
-            shown["files"] = [await self._file(file_id, base) for file_id in ids]
+            shown["files"] = [await self._file(file_id, base) for file_id in ids if isinstance(file_id, str)]
         return shown
 
     async def _file(self, file_id: str, base: str) -> dict[str, Any]:
