@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import sqlite3
 import tempfile
 from datetime import timedelta
 from pathlib import Path
@@ -186,3 +187,21 @@ def test_a_directory_that_takes_no_file_is_a_failure(tmp_path: Path, monkeypatch
     (finding,) = machine.data_directory(tmp_path / "data")
 
     assert (finding.status, "Read-only" in finding.says, bool(finding.advice)) == ("fail", True, True)
+
+
+async def test_doctor_tells_of_a_clock_that_is_in_doubt_until_it_is_confirmed(tmp_path: Path) -> None:
+    async with Server(tmp_path):
+        pass
+    with sqlite3.connect(tmp_path / "data" / "mediagen.db") as database:
+        database.execute("UPDATE meta SET value = '2020-01-01T00:00:00.000000+00:00' WHERE key = 'known_time'")
+    database.close()
+    config = ("--config", str(tmp_path / "mediagen.toml"))
+
+    doubted = await mediagen("doctor", "--json", *config)
+    confirmed = await mediagen("clock", "confirm", *config)
+    after = await mediagen("doctor", "--json", *config)
+
+    finding = _by_name(doubted.out)["recorded time"]
+    assert (finding["status"], "mediagen clock confirm" in finding["advice"]) == ("warn", True)
+    assert (confirmed.status, confirmed.out[:6]) == (0, "it is ")
+    assert "recorded time" not in _by_name(after.out)

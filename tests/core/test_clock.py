@@ -15,8 +15,8 @@ HOUR, DAY, YEAR = timedelta(hours=1), timedelta(days=1), timedelta(days=365)
 def test_the_real_clocks_agree() -> None:
     clock = Clock()
 
-    assert clock.doubt is None
-    assert clock.latest() >= clock.known()
+    assert clock.doubt() is None
+    assert clock.known() <= clock.latest()
     assert steady_seconds() <= steady_seconds()
 
 
@@ -49,7 +49,7 @@ def test_slewing_is_no_step() -> None:
         clock.now()
 
     assert told == []
-    assert clock.doubt is None
+    assert clock.doubt() is None
 
 
 @pytest.mark.parametrize("ahead", [timedelta(), HOUR, DAY])
@@ -58,7 +58,7 @@ def test_a_rest_of_a_day_is_believed(ahead: timedelta) -> None:
 
     clock = times.clock(known=times.wall - ahead)
 
-    assert clock.doubt is None
+    assert clock.doubt() is None
     assert clock.known() == times.wall
 
 
@@ -70,22 +70,22 @@ def test_what_is_far_from_the_recorded_time_is_in_doubt(ahead: timedelta) -> Non
 
     times.pass_by(hours=1)
 
-    assert clock.doubt == ahead
+    assert clock.doubt() == ahead
     assert clock.known() == known + HOUR, "the recorded time goes on, so that a restart still knows"
     assert clock.latest() == max(times.wall, known + HOUR)
-    assert clock.believed_in == BELIEVED_AFTER - 3600
+    assert clock.believed_in() == BELIEVED_AFTER - 3600
 
 
 def test_a_clock_that_is_put_right_is_believed_at_once() -> None:
     times = Times()
     clock = times.clock(known=times.wall - HOUR)
     times.set(days=4000)
-    assert clock.doubt == timedelta(days=4000)
+    assert clock.doubt() == timedelta(days=4000)
     times.pass_by(minutes=3)
 
     times.set(days=-4000)
 
-    assert clock.doubt is None
+    assert clock.doubt() is None
     assert clock.latest() == times.wall
 
 
@@ -93,18 +93,18 @@ def test_doubt_ends_after_a_day_without_a_step_or_when_somebody_confirms() -> No
     times = Times()
     clock = times.clock(known=times.wall - YEAR)
     times.pass_by(hours=23)
-    assert clock.doubt == YEAR
+    assert clock.doubt() == YEAR
     times.set(hours=5)
-    assert clock.doubt is not None
+    assert clock.doubt() is not None
     times.pass_by(hours=23)
-    assert clock.doubt is not None, "a day since the last step"
+    assert clock.doubt() is not None, "a day since the last step"
     times.pass_by(hours=2)
-    assert (clock.doubt, clock.believed_in) == (None, 0.0)
+    assert (clock.doubt(), clock.believed_in()) == (None, 0.0)
 
     times.set(days=-2)
-    assert clock.doubt is not None
+    assert clock.doubt() is not None
     clock.confirm()
-    assert clock.doubt is None
+    assert clock.doubt() is None
     assert clock.known() == clock.latest() == times.wall
 
 

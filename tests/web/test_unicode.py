@@ -227,7 +227,7 @@ async def test_one_row_harms_nobody(start: Start, tmp_path: Path, receiver: Rece
         value_sql = "CAST(? AS TEXT)" if isinstance(value, bytes) else "?"
         database.execute(f"UPDATE tasks SET {column} = {value_sql} WHERE id = ?", (value, odd))
         if column != "owner":
-            text = json.loads(value)
+            text = json.loads(str(value))
             for delivery, task in database.execute(
                 "SELECT id, task FROM deliveries WHERE task_id = ?", (odd,)
             ).fetchall():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from mediagen import log
-from mediagen.app import MEDIA_DIRECTORY
+from mediagen.app import DATABASE_FILE, MEDIA_DIRECTORY
 from mediagen.cli import machine
 from mediagen.cli.machine import Finding
 from mediagen.cli.roundtrip import store_findings
@@ -47,6 +47,7 @@ def _findings(config: Path | None) -> Iterator[Finding]:
 
 def _of_settings(settings: Settings) -> Iterator[Finding]:
     yield from machine.data_directory(settings.data_dir)
+    yield from machine.recorded_time(settings.data_dir / DATABASE_FILE)
     if settings.storage.backend == "local" and not (settings.data_dir / MEDIA_DIRECTORY).is_dir():
         # made here it could belong to another user than the server's
         yield Finding("store", "ok", "local; its folder will be made by the first start")

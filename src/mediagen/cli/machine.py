@@ -8,12 +8,16 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from mediagen.core.clock import Clock
+from mediagen.db.clock import known_time
 from mediagen.streams.base import GIB, MIB
 from mediagen.web.door import most_connections
+from mediagen.web.health import doubt_said
 
 LITTLE_SPACE: Final = GIB
 NO_SPACE: Final = 64 * MIB
@@ -63,6 +67,21 @@ def free_space(path: Path, free: int) -> Finding:
     if free < LITTLE_SPACE:
         return Finding("free space", "warn", said, "the database needs room for its log; free some soon")
     return Finding("free space", "ok", said)
+
+
+def recorded_time(database: Path) -> Iterator[Finding]:
+    """How far the clock is from the time that the server recorded last, when that puts it in doubt."""
+    if not database.is_file():
+        return
+    try:
+        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            known = known_time(connection)
+    except sqlite3.Error:
+        return  # of an older release, or damaged, which the start says
+    clock = Clock(known=known)
+    if (doubt := clock.doubt()) is not None:
+        advice = "set the clock (NTP), or say that it is right: mediagen clock confirm"
+        yield Finding("recorded time", "warn", doubt_said(doubt, clock.believed_in()), advice)
 
 
 def sqlite(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> Finding:

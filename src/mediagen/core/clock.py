@@ -76,13 +76,11 @@ class Clock:
         """The time that is believed; to be recorded for the next start."""
         return self._look()[1]
 
-    @property
     def doubt(self) -> timedelta | None:
         """How far the wall clock is ahead of the time that is believed (negative: behind); None: it is believed."""
         now, known = self._look()
         return None if self._doubted_since is None else now - known
 
-    @property
     def believed_in(self) -> float:
         """Seconds until the wall clock is believed if it does not step; 0 when it is."""
         _, at = self._last

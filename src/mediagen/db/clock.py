@@ -19,21 +19,27 @@ log = structlog.get_logger(__name__)
 NOTE_SECONDS: Final = 60.0
 
 
-async def last_known(database: Database) -> datetime | None:
+_NEWEST: Final = """
+SELECT max(moment) FROM (
+    SELECT max(ended_at) AS moment FROM tasks
+    UNION ALL SELECT max(created_at) FROM tasks
+    UNION ALL SELECT max(created_at) FROM files
+)
+"""
+
+
+def known_time(connection: sqlite3.Connection) -> datetime | None:
     """The time that an earlier start believed last; where none recorded one, that of the newest row. None: no rows."""
+    for question in ("SELECT value FROM meta WHERE key = 'known_time'", _NEWEST):
+        row = connection.execute(question).fetchone()
+        if row is not None and row[0]:
+            return time_of(row[0])
+    return None
 
-    def read(connection: sqlite3.Connection) -> datetime | None:
-        for question in (
-            "SELECT value FROM meta WHERE key = 'known_time'",
-            "SELECT max(max(coalesce((SELECT max(ended_at) FROM tasks), ''), "
-            "coalesce((SELECT max(created_at) FROM tasks), '')), coalesce((SELECT max(created_at) FROM files), ''))",
-        ):
-            row = connection.execute(question).fetchone()
-            if row is not None and row[0]:
-                return time_of(row[0])
-        return None
 
-    return await database.read(read)
+async def last_known(database: Database) -> datetime | None:
+    """See ``known_time``. Raises Unavailable."""
+    return await database.read(known_time)
 
 
 async def note(database: Database, clock: Clock) -> None:
@@ -55,7 +61,7 @@ async def watch(database: Database, clock: Clock) -> None:
     """Look at the clock and record the time each minute, until cancelled."""
     in_doubt = False
     while True:
-        doubt = clock.doubt
+        doubt = clock.doubt()
         if doubt is not None and not in_doubt:
             log.warning("clock_in_doubt", ahead_seconds=round(doubt.total_seconds()), known=clock.known().isoformat())
         elif doubt is None and in_doubt:

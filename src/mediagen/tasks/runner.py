@@ -198,7 +198,7 @@ class TaskRunner:
         """Nothing is deleted by a clock that is in doubt: what it calls old may be of today."""
         deleted = 1
         while deleted:
-            if (doubt := self._clock.doubt) is not None:
+            if (doubt := self._clock.doubt()) is not None:
                 log.warning("purge_waits_for_the_clock", ahead_seconds=round(doubt.total_seconds()))
                 return
             before = self._clock.now() - timedelta(days=self._settings.history_days)
