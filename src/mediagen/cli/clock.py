@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from mediagen.cli.operating import operate
+from mediagen.cli.operating import Place, operate
 from mediagen.core.clock import Clock
 from mediagen.db import clock as known_time
 from mediagen.db.connection import Database
@@ -16,7 +15,7 @@ from mediagen.settings import Settings
 from mediagen.web.schemas import ClockView
 
 
-def confirm(config: Path | None, *, as_json: bool) -> int:
+def confirm(place: Place, *, as_json: bool) -> int:
     """Say that the clock of this machine is right; the exit status."""
 
     async def in_database(database: Database, _settings: Settings) -> BaseModel:
@@ -27,4 +26,4 @@ def confirm(config: Path | None, *, as_json: bool) -> int:
     def show(answer: dict[str, Any]) -> None:
         print(json.dumps(answer) if as_json else f"it is {answer['now']}")
 
-    return operate(config, ("POST", "/v1/clock/confirm", None), in_database, show)
+    return operate(place, ("POST", "/v1/clock/confirm", None), in_database, show)

@@ -273,11 +273,12 @@ def rotate_webhook_secret(
 
 
 @clock.command("confirm")
-def confirm_clock(as_json: JsonOption = False, config: ConfigOption = None) -> None:
+def confirm_clock(as_json: JsonOption = False, config: ConfigOption = None, data_dir: DataOption = None) -> None:
     """Say that the clock of this machine is right, after it was set or the server was off for more than a day."""
     from mediagen.cli.clock import confirm as run
+    from mediagen.cli.operating import Place
 
-    raise typer.Exit(run(config, as_json=as_json))
+    raise typer.Exit(run(Place(config, data_dir), as_json=as_json))
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ _NEWEST: Final = """
 SELECT max(moment) FROM (
     SELECT max(ended_at) AS moment FROM tasks
     UNION ALL SELECT max(created_at) FROM tasks
-    UNION ALL SELECT max(created_at) FROM files
+    UNION ALL SELECT max(created_at) FROM files WHERE variant_of IS NULL
 )
 """
 

@@ -79,9 +79,7 @@ class Bringer:
     ``waits_for_room``: a full store is waited for, not failed at, until the attempt's time is over.
     """
 
-    def __init__(
-        self, fetcher: Fetcher, keeping: Keeping, buffers: Lender, *, waits_for_room: bool = False
-    ) -> None:
+    def __init__(self, fetcher: Fetcher, keeping: Keeping, buffers: Lender, *, waits_for_room: bool = False) -> None:
         self._fetcher = fetcher
         self._keep = keeping
         self._buffers = buffers
