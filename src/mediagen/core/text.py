@@ -59,19 +59,16 @@ def fault_in(value: Any, depth: int = 0) -> str | None:
     """
     if isinstance(value, str):
         return None if is_valid(value) else ""
-    if isinstance(value, Mapping):
-        named = [(repaired_text(str(name)), name, item) for name, item in value.items()]
-    elif isinstance(value, list | tuple):
-        named = [(str(index), "", item) for index, item in enumerate(value)]
-    else:
+    if not isinstance(value, Mapping | list | tuple):
         return None
     if depth >= MAX_DEPTH:
         return ""
-    for shown, name, item in named:
-        if isinstance(name, str) and not is_valid(name):
-            return shown
+    named = value.items() if isinstance(value, Mapping) else ((str(index), item) for index, item in enumerate(value))
+    for name, item in named:
+        if not is_valid(str(name)):
+            return repaired_text(str(name))
         if (below := fault_in(item, depth + 1)) is not None:
-            return f"{shown}.{below}" if below else shown
+            return f"{name}.{below}" if below else str(name)
     return None
 
 
