@@ -299,7 +299,7 @@ async def test_what_an_attempt_saves_waits_for_the_database(tmp_path: Path, logs
     async with world(tmp_path, busy_seconds=0.05) as server:
         task = await server.service.submit("scripted", {"do": "wait"})
         await server.pipeline.began()
-        run = AttemptRun(await server.service.get(task.id), server.registry, server.ledger)
+        run = AttemptRun(await server.service.get(task.id), server.registry, server.ledger, server.runner.debts)
         async with asyncio.TaskGroup() as group:
             with held(server.database.path):
                 group.create_task(run.checkpoint({"upload": "u"}))
@@ -316,7 +316,7 @@ async def test_waiting_for_the_database_ends_with_the_attempt(tmp_path: Path) ->
     async with world(tmp_path, busy_seconds=0.05) as server:
         blocker = await server.service.submit("scripted", {"do": "wait"}, priority=100)
         await server.pipeline.began()
-        run = AttemptRun(await server.service.get(blocker.id), server.registry, server.ledger)
+        run = AttemptRun(await server.service.get(blocker.id), server.registry, server.ledger, server.runner.debts)
         with held(server.database.path), pytest.raises(TimeoutError):
             async with asyncio.timeout(0.3):
                 await run.checkpoint({"upload": "u"})

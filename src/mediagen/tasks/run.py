@@ -80,9 +80,7 @@ class AttemptRun:
         self._registry.report(self.task_id, self.attempt, progress)
 
     async def checkpoint(self, checkpoint: Mapping[str, Any], /) -> None:
-        await until_done(
-            lambda: self._debts.look_later(self._task, self.checkpoint_now, instead=checkpoint)
-        )
+        await until_done(lambda: self._debts.look_later(self._task, self.checkpoint_now, instead=checkpoint))
         self.checkpoint_now = dict(checkpoint)  # before the row: what may be in it must be cleaned up
         await until_done(lambda: self._ledger.checkpoint(self.task_id, self.attempt, checkpoint))
         self._registry.checkpointed(self.task_id, self.attempt, checkpoint)
