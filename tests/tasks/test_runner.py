@@ -15,8 +15,8 @@ from mediagen.core.errors import Conflict
 from mediagen.core.files import FileQuery
 from mediagen.core.tasks import Task, TaskStatus
 from mediagen.streams.base import StoredPart
+from mediagen.tasks.history import History
 from mediagen.tasks.run import AttemptRun
-from mediagen.tasks.runner import TaskRunner
 from mediagen.tasks.settings import TasksSettings
 from tests.contracts.journal import NOW, a_task
 from tests.core.clocks import Times
@@ -346,16 +346,8 @@ async def test_a_clock_in_doubt_purges_nothing(tmp_path: Path, logs: list[Any], 
     clock = times.clock(known=times.wall - timedelta(days=days))
     async with world(tmp_path, started=False) as server:
         old = await server.journal.insert(a_task(kind="scripted", status=TaskStatus.FAILED, ended_at=NOW))
-        runner = TaskRunner(
-            server.registry,
-            server.dispatcher,
-            server.ledger,
-            server.files,
-            [],
-            TasksSettings(history_days=1),
-            clock=clock,
-        )
-        purging = asyncio.get_running_loop().create_task(runner.purge_forever())
+        history = History(server.registry, clock, days=1)
+        purging = asyncio.get_running_loop().create_task(history.purge_forever())
         async with asyncio.timeout(5):
             while "purge_waits_for_the_clock" not in [entry["event"] for entry in logs]:
                 await asyncio.sleep(0.01)
@@ -363,7 +355,7 @@ async def test_a_clock_in_doubt_purges_nothing(tmp_path: Path, logs: list[Any], 
         assert await server.journal.get(old) is not None
 
         clock.confirm()
-        purging = asyncio.get_running_loop().create_task(runner.purge_forever())
+        purging = asyncio.get_running_loop().create_task(history.purge_forever())
         async with asyncio.timeout(5):
             while await server.journal.get(old) is not None:
                 await asyncio.sleep(0.01)

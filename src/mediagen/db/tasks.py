@@ -176,6 +176,10 @@ class SqliteJournal:
 
         return await self._database.write(write)
 
+    async def shrink(self, pages: int) -> int:
+        """See ``Database.shrink``."""
+        return await self._database.shrink(pages)
+
     def _note_end(self, connection: sqlite3.Connection, task: Task) -> None:
         if task.webhook is not None:
             note_end(connection, task, task.webhook, snapshot_of, delay=self._first_delivery_seconds)

@@ -49,6 +49,9 @@ class Journal(Protocol):
     async def purge(self, *, ended_before_iso: str, limit: int) -> int:
         """Delete ended tasks older than that; gives their number."""
 
+    async def shrink(self, pages: int) -> int:
+        """Give back to the disk at most so many pages that deleted rows have left; how many are still to go."""
+
 
 class Files(Protocol):
     """Rows of files; the bytes are the store's."""

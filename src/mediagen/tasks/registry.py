@@ -228,6 +228,10 @@ class Registry:
             self._ended.clear()
         return deleted
 
+    async def shrink(self, pages: int) -> int:
+        """Give back to the disk at most so many pages of the journal's file; how many are still to go."""
+        return await self._journal.shrink(pages)
+
     def report(self, task_id: str, attempt: int, progress: Progress) -> None:
         """Take a reading of a running attempt; one of an attempt that is over is ignored.
 

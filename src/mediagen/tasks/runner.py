@@ -11,19 +11,19 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
 from types import TracebackType
 from typing import Any, Final, Self
 
 import structlog
 
 from mediagen.core.clock import Clock
-from mediagen.core.errors import Conflict, MediagenError, NotFound
+from mediagen.core.errors import Conflict, NotFound
 from mediagen.core.tasks import Task, TaskError, TaskStatus
 from mediagen.pipelines.base import Ledger, Outcome, Pipeline
 from mediagen.storage.base import Storage
 from mediagen.tasks.cleanups import CleanUps
 from mediagen.tasks.debts import Debts
+from mediagen.tasks.history import History
 from mediagen.tasks.ports import Dispatcher, Files
 from mediagen.tasks.registry import Registry
 from mediagen.tasks.requests import validated
@@ -42,8 +42,6 @@ STOP_SECONDS: Final = 5.0
 MAX_CLAIMS: Final = 5
 DELETIONS_SECONDS: Final = 5.0
 """How long a start waits until deletions that a kill interrupted are finished; then they go on beside it."""
-PURGE_EVERY_SECONDS: Final = 3600.0
-PURGE_PAGE: Final = 500
 
 
 class Halt(enum.Enum):
@@ -95,6 +93,7 @@ class TaskRunner:
         self._dispatcher = dispatcher
         self._ledger = ledger
         self._settings = settings
+        self._history = History(registry, self._clock, days=settings.history_days)
         self._attempts: dict[str, Attempt] = {}
         self._clean_ups = CleanUps()
         self._idle = asyncio.Event()
@@ -179,32 +178,11 @@ class TaskRunner:
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self._dispatcher.run(self._handle))
             loops.create_task(self.debts.settle_forever())
-            loops.create_task(self.purge_forever())
+            loops.create_task(self._history.purge_forever())
 
     def _died(self, main: asyncio.Task[None]) -> None:
         if not main.cancelled() and (exc := main.exception()) is not None:
             log.critical("runner_died", exc_info=exc)
-
-    async def purge_forever(self) -> None:
-        """Delete ended tasks that are older than the history, every hour."""
-        while self._settings.history_days:
-            try:
-                await self._purge()
-            except MediagenError as exc:
-                log.warning("history_not_purged", error=exc.detail)
-            await asyncio.sleep(PURGE_EVERY_SECONDS)
-
-    async def _purge(self) -> None:
-        """Nothing is deleted by a clock that is in doubt: what it calls old may be of today."""
-        deleted = 1
-        while deleted:
-            if (doubt := self._clock.doubt()) is not None:
-                log.warning("purge_waits_for_the_clock", ahead_seconds=round(doubt.total_seconds()))
-                return
-            before = self._clock.now() - timedelta(days=self._settings.history_days)
-            deleted = await self._registry.purge(ended_before=before, limit=PURGE_PAGE)
-            if deleted:
-                log.info("history_purged", tasks=deleted)
 
     # -- cancelling
 
