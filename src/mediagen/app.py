@@ -64,6 +64,7 @@ from mediagen.web.door import Door
 from mediagen.web.feed import Hub
 from mediagen.web.fields import Bodies
 from mediagen.web.files import FileRoutes
+from mediagen.web.fragments import Fragments
 from mediagen.web.generations import Generations
 from mediagen.web.health import Check, Gauges, HealthRoutes, LoopLag
 from mediagen.web.image_answers import ImageAnswers
@@ -82,6 +83,7 @@ from mediagen.web.origins import Origins
 from mediagen.web.providers import ProviderRoutes
 from mediagen.web.rates import Rates
 from mediagen.web.server import Server, build
+from mediagen.web.snapshots import Snapshots
 from mediagen.web.sockets import SocketRoutes
 from mediagen.web.streams import StreamRoutes
 from mediagen.web.tasks import TaskRoutes
@@ -190,7 +192,6 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
 
         await _sweep(journal, storage)
         bus = MemoryBus(database.boot)
-        stack.callback(bus.close)
         dispatcher = LaneDispatcher(settings.tasks.lanes)
         registry = Registry(journal, bus, dispatcher, now=clock.now)
         clock.on_step(registry.clock_stepped)
@@ -223,7 +224,6 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         views = Views(
             service,
             files,
-            live=registry.live,
             base_path=settings.server.base_path,
             links=links,
             now=clock.now,
@@ -234,7 +234,8 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         courier = Courier(outbox, session, secrets, notices.body, settings.webhooks, settings.fetch, now=clock.now)
         clock.on_step(courier.clock_stepped)
         bus.listen(None, courier.told)
-        hub = Hub(bus, views)
+        fragments = Fragments(views, service)
+        hub = Hub(bus, fragments, Snapshots(bus, service, registry.live, fragments))
         lag = LoopLag(settings.server.lag_interval_seconds)
         health = HealthRoutes(
             {

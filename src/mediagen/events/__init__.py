@@ -1,1 +1,1 @@
-"""Who is told, and how: the bus with its sequence numbers, mailboxes that conflate, the throttle at the source."""
+"""Who is told, and how: the bus with its sequence numbers and its memory, the throttle at the source."""

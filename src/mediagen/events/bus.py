@@ -1,35 +1,22 @@
 """The bus inside one process.
 
-Two ways to listen. ``subscribe`` gives a reader its own mailbox and wakes it; right for a few hundred readers that
-each write at their own pace (Server-Sent Events). ``listen`` calls a function at each event, in the publisher's own
-turn of the loop and without waking anything; right for thousands of WebSockets. Every listener of one ``publish`` is
-given the same ``Event`` object, so the frame is built once:
-
-    def told(event: Event) -> None:             # one for each socket, or one for all of them
-        frame = frames.of(event)                # built when ``event`` is not the one of the call before
-        if transport.get_write_buffer_size():   # the client reads too slowly: keep, conflated
-            mailbox.put(event)                  # raises ReaderTooSlow: close with 1013
-        else:
-            transport.write(frame)
+Two ways to hear of events. ``listen`` calls a function at each of them, in the publisher's own turn of the loop and
+without waking anything. ``since`` gives what came after a number, for whoever reads at a pace of its own: a listener
+that only notes that there is news, and pulls it later, can fall behind without missing a fact. Everybody is given the
+same ``Event`` objects, so what is made of one (a frame) can be made once.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
-from typing import Final, TypeAlias
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 import structlog
 
-from mediagen.core.events import Event, EventType
-from mediagen.events.mailbox import MAX_FACTS, Mailbox, ReaderTooSlow
+from mediagen.core.events import Event
+from mediagen.events.history import REMEMBERED, History
 
 log = structlog.get_logger(__name__)
-
-REMEMBERED: Final = 4096
-"""Facts kept for readers that come back."""
 
 Listener: TypeAlias = Callable[[Event], None]
 
@@ -71,17 +58,13 @@ class MemoryBus:
     2**53 for two million starts.
     """
 
-    def __init__(self, boot: int, *, remembered: int = REMEMBERED, max_facts: int = MAX_FACTS) -> None:
+    def __init__(self, boot: int, *, remembered: int = REMEMBERED) -> None:
         if not 0 <= boot < 2**21:
             raise ValueError(f"boot must be below 2**21, not {boot}")
         self._seq = boot << 32
-        self._ring: deque[Event] = deque(maxlen=remembered)
-        self._floor = self._seq  # everything after this number is in the ring
-        self._max_facts = max_facts
+        self._history = History(self._seq, remembered=remembered)
         self._all: dict[Listening, None] = {}
         self._by_task: dict[str, dict[Listening, None]] = {}
-        self._readers: set[Reader] = set()
-        self._closed = False
 
     def next_seq(self) -> int:
         """The number for the next event."""
@@ -94,16 +77,18 @@ class MemoryBus:
         return self._seq
 
     @property
-    def readers(self) -> int:
+    def last_fact(self) -> int:
+        """The number of the latest fact; before the first one, the number that this start began with."""
+        return self._history.last_fact
+
+    @property
+    def listeners(self) -> int:
         """How many listen now, over all tasks."""
         return len(self._all) + len({listening for some in self._by_task.values() for listening in some})
 
     def publish(self, event: Event) -> None:
         """Tell all who listen to that task; costs as many calls as there are of them."""
-        if event.type is not EventType.PROGRESS:
-            if len(self._ring) == self._ring.maxlen:
-                self._floor = self._ring[0].seq
-            self._ring.append(event)
+        self._history.add(event)
         interested = self._by_task.get(event.task_id)
         # copies: a listener may close itself or others while it is told
         for listening in (*self._all, *(interested or ())):
@@ -116,11 +101,9 @@ class MemoryBus:
                 log.exception("listener_failed", seq=event.seq, task_id=event.task_id)
                 listening.close()
 
-    def replay(self, after: int, task_ids: frozenset[str] | None) -> list[Event] | None:
-        """Facts with ``seq`` > ``after`` about these tasks; None when some may be missing."""
-        if not self._floor <= after <= self._seq:
-            return None
-        return [event for event in self._ring if event.seq > after and (task_ids is None or event.task_id in task_ids)]
+    def since(self, after: int, limit: int) -> list[Event] | None:
+        """The oldest ``limit`` of the events with ``seq`` > ``after``; None when some facts may be missing."""
+        return self._history.since(after, limit) if after <= self._seq else None
 
     def listen(self, task_ids: Iterable[str] | None, callback: Listener) -> Listening:
         """Call ``callback`` at each event of these tasks (None: of all) until ``Listening.close``.
@@ -133,27 +116,6 @@ class MemoryBus:
         for task_id in listening.task_ids:
             self._index(listening, task_id)
         return listening
-
-    @asynccontextmanager
-    async def subscribe(self, task_ids: frozenset[str] | None) -> AsyncIterator[Reader]:
-        """A reader of events of these tasks (None: of all) from now on."""
-        reader = Reader(self._max_facts)
-        listening = self.listen(task_ids, reader.put)
-        self._readers.add(reader)
-        if self._closed:
-            reader.end()
-        try:
-            yield reader
-        finally:
-            self._readers.discard(reader)
-            listening.close()
-            reader.end()
-
-    def close(self) -> None:
-        """End every reader's iteration, after what it has waiting; for the shutdown."""
-        self._closed = True
-        for reader in self._readers:
-            reader.end()
 
     def _index(self, listening: Listening, task_id: str) -> None:
         if not listening.everything:
@@ -170,49 +132,3 @@ class MemoryBus:
         self._all.pop(listening, None)
         for task_id in listening.task_ids:
             self._unindex(listening, task_id)
-
-
-class Reader:
-    """Fits ``tasks.ports.Subscription``: one mailbox and the reader that waits at it."""
-
-    def __init__(self, max_facts: int) -> None:
-        self._mailbox = Mailbox(max_facts)
-        self._waiter: asyncio.Future[None] | None = None
-        self._cut: ReaderTooSlow | None = None
-        self._ended = False
-
-    def put(self, event: Event) -> None:
-        if self._ended or self._cut is not None:
-            return
-        try:
-            self._mailbox.put(event)
-        except ReaderTooSlow as exc:
-            self._cut = exc
-        self._wake()
-
-    def end(self) -> None:
-        self._ended = True
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def __aiter__(self) -> Reader:
-        return self
-
-    async def __anext__(self) -> Event:
-        """The next event. Raises ReaderTooSlow when this reader was cut off, ends when the bus closes."""
-        while True:
-            if self._cut is not None:
-                raise self._cut
-            event = self._mailbox.take()
-            if event is not None:
-                return event
-            if self._ended:
-                raise StopAsyncIteration
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None

@@ -7,7 +7,6 @@ fit here and need no change in ``service``, ``registry``, ``runner``, ``pipeline
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from mediagen.core.events import Event
@@ -100,10 +99,9 @@ class Dispatcher(Protocol):
 class EventBus(Protocol):
     """Tells what happened. Publishing never waits and never fails.
 
-    A status event is kept for those who come back (``replay``), a progress event is not. There are two ways to
-    listen: ``subscribe`` wakes a reader that takes events at its own pace; ``listen`` calls a function inside
-    ``publish`` and wakes nothing, for an edge with thousands of sockets. All listeners of one ``publish`` are given
-    the same ``Event`` object, so that the edge builds its frame once and writes it to every transport.
+    ``listen`` calls a function inside ``publish`` and wakes nothing. ``since`` gives what came after a number, for
+    readers that go at a pace of their own or come back: of the last facts all, and of each task the latest reading.
+    Everybody is given the same ``Event`` object, so that the edge builds its frame once for all.
     """
 
     def publish(self, event: Event) -> None: ...
@@ -113,23 +111,15 @@ class EventBus(Protocol):
     @property
     def last_seq(self) -> int: ...
 
-    def replay(self, after: int, task_ids: frozenset[str] | None) -> list[Event] | None:
-        """Status events with ``seq`` > ``after`` that are still remembered; None when some may be missing."""
+    @property
+    def last_fact(self) -> int:
+        """Number of the latest fact; before the first one, the number that this start began with."""
 
-    def subscribe(self, task_ids: frozenset[str] | None) -> AbstractAsyncContextManager[Subscription]:
-        """A reader of events of these tasks (None: of all)."""
+    def since(self, after: int, limit: int) -> list[Event] | None:
+        """The oldest ``limit`` of the events with ``seq`` > ``after``; None when some facts may be missing."""
 
     def listen(self, task_ids: Iterable[str] | None, callback: Callable[[Event], None]) -> Listening:
         """Call ``callback`` at each event of these tasks (None: of all). It must neither wait nor raise."""
-
-
-class Subscription(Protocol):
-    """One reader. Status events come in order and all; progress is replaced by the latest of its task."""
-
-    def __aiter__(self) -> Subscription: ...
-
-    async def __anext__(self) -> Event:
-        """Raises ReaderTooSlow (``mediagen.events.mailbox``) when the reader owes too many facts and was cut off."""
 
 
 class Listening(Protocol):

@@ -1,220 +1,77 @@
 """The live feed: every event to every reader who asked for it, and nobody waits for anybody.
 
-The hub takes events from the bus, renders each one once, and hands the finished frame to its readers. A reader whose
-socket is empty gets it at once, written straight to the transport. A reader that lags keeps at most the latest reading
-of each task and its owed facts in order; it is written to again when its socket has drained, and cut off when it owes
-more than ``MAX_OWED`` facts or ``MAX_OWED_BYTES``. Measured: 7.5 microseconds a message and reader, half of awaiting
-each send in turn, and it does not stop for a dead one.
+The bus remembers; readers pull. A reader that is clear (told everything, its socket empty) is written to as soon as
+something happens, the same frame to all of them. One that is not keeps its place in the bus's memory, and is written to
+each time that its socket has drained: facts in order, of each task the latest reading, many frames in one write. So a
+burst, a reader that comes back and a slow one are the same case, and cost a number each. When what a reader has not
+been told is forgotten, it gets a snapshot that stands for it (``reset``) and goes on from there. A reader that does not
+read is ended by the connection's limits (``web.gate``), not by what happens meanwhile.
+
+All writing is done by one coroutine in slices of a few milliseconds, between which everything else has its turn.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, KeysView
-from contextlib import suppress
-from typing import Final, TypeAlias
+from collections import OrderedDict, deque
+from collections.abc import Callable, Collection, Sequence
+from time import monotonic
+from typing import Final
 
+import structlog
+
+from mediagen.core.errors import MediagenError
 from mediagen.core.events import Event, EventType
-from mediagen.events.mailbox import ReaderTooSlow
 from mediagen.streams.base import MIB
 from mediagen.tasks.ports import EventBus
-from mediagen.web.frames import Encoding, Message
-from mediagen.web.views import Views
+from mediagen.web.fragments import Fragments
+from mediagen.web.frames import Message
+from mediagen.web.readers import MAX_FOLLOWED, WRITE_BYTES, Form, Reader
+from mediagen.web.snapshots import Snapshot, Snapshots
+from mediagen.web.tap import Tap
 
-MAX_OWED: Final = 1000
-"""Facts (status changes, snapshots, answers) that a lagging reader may owe."""
+log = structlog.get_logger(__name__)
 
-MAX_OWED_BYTES: Final = 8 * MIB
-"""The same in bytes. Frames are shared by all readers: what many owe together costs little more than one owes."""
+MAX_FRAME_BYTES: Final = 16 * MIB
+"""Frames that are kept for readers that come to the same event later."""
 
-MAX_FOLLOWED: Final = 1000
-"""Tasks that one reader may name."""
+STOPPING: Final = "the server is stopping"
+UNTELLABLE: Final = "an event could not be rendered"
 
-Form: TypeAlias = tuple[Encoding, str]
-"""How a frame is put on the wire, and the base of the URLs in it."""
-
+_FRAME_SECONDS: Final = 60.0
+"""How long a frame is kept: links in it end."""
+_TURN_SECONDS: Final = 0.004
+"""Work before the event loop gets a turn."""
 _READERS_PER_TURN: Final = 128
-"""Writes before the event loop gets a turn: about one millisecond."""
-
-
-class Reader:
-    """One connection, as the feed sees it.
-
-    ``form`` is all that its frames depend on. ``clear``: nothing is owed or held, so that a frame may go straight to
-    the transport when that is empty. ``floor``: an event up to this number may be in a snapshot; ``wants`` tells.
-    ``lost``: why the reader was given up.
-    ``owner``: whose tasks it may hear of; None: everybody's.
-    ``cut`` is called at most once, with the reason, when the reader is given up; it must not wait. ``done`` is set
-    then, and also when the reader got all that it came for (``ends_with``: a task whose end is the last thing told).
-    """
-
-    def __init__(
-        self,
-        transport: asyncio.WriteTransport,
-        *,
-        encode: Encoding,
-        base: str,
-        drained: Callable[[], Awaitable[None]],
-        cut: Callable[[str], None],
-        ends_with: str | None = None,
-        owner: str | None = None,
-    ) -> None:
-        self.owner = owner
-        self.form: Form = (encode, base)
-        self.transport = transport
-        self.ends_with = ends_with
-        self.done = asyncio.Event()
-        self.clear = True
-        self.floor = -1
-        self.lost: str | None = None
-        self.flushing = False
-        self._after: dict[str, int] = {}
-        self._after_all: int | None = None
-        self._drained = drained
-        self._cut = cut
-        # a limit of 0 makes the transport tell when its buffer is empty, not when it is merely short
-        transport.set_write_buffer_limits(high=0)
-        self._owed: dict[str | int, bytes] = {}
-        self._held: dict[str | int, bytes] | None = None
-        self._facts = 0
-        self._bytes = 0
-        self._serial = 0
-        self._finishing = False
-
-    @property
-    def task_ids(self) -> KeysView[str]:
-        """The tasks that it follows by name."""
-        return self._after.keys()
-
-    def follow(self, task_ids: Iterable[str] | None, seq: int) -> None:
-        """Be interested in events of these tasks (None: of all) with numbers above ``seq``."""
-        if task_ids is None:
-            self._after_all = seq
-        else:
-            self._after.update(dict.fromkeys(task_ids, seq))
-        self.floor = max(self.floor, seq)
-
-    def unfollow(self, task_id: str | None) -> None:
-        """Not be interested in this task by name any more (None: in all)."""
-        if task_id is None:
-            self._after_all = None
-        else:
-            self._after.pop(task_id, None)
-
-    @property
-    def idle(self) -> bool:
-        """Everything that was told so far has left the process."""
-        return not self._owed and self.transport.get_write_buffer_size() == 0
-
-    @property
-    def needs_flush(self) -> bool:
-        """Whether frames wait and nobody waits for the socket yet."""
-        return bool(self._owed) and not self.flushing and not self.done.is_set()
-
-    def may_hear(self, event: Event) -> bool:
-        """Whether the task is one that its owner may see."""
-        return self.owner is None or event.task.owner == self.owner
-
-    def wants(self, event: Event) -> bool:
-        """Whether ``event`` is of interest, and later than the snapshot that this reader got."""
-        after = self._after.get(event.task_id, self._after_all)
-        return after is not None and event.seq > after
-
-    def tell(self, frame: bytes, *, replaces: str | None = None, settles: str | None = None) -> None:
-        """Hand over a frame; never waits.
-
-        Args:
-            replaces: it is a reading of this task and takes the place of an earlier one.
-            settles: it is a fact of this task, after which an earlier reading says nothing any more.
-        """
-        if self.done.is_set() or self.transport.is_closing():
-            return
-        if self.clear and not self.transport.get_write_buffer_size():
-            self.transport.write(frame)
-        else:
-            self._owe(frame, replaces=replaces, settles=settles)
-
-    def _owe(self, frame: bytes, *, replaces: str | None, settles: str | None) -> None:
-        self.clear = False
-        owed = self._owed if self._held is None else self._held
-        old = owed.pop(replaces or settles or "", None)
-        self._bytes += len(frame) - (len(old) if old is not None else 0)
-        if replaces is not None:
-            owed[replaces] = frame  # at the back, so that order stays true
-            return
-        self._serial += 1
-        self._facts += 1
-        owed[self._serial] = frame
-        if self._facts > MAX_OWED or (self._bytes > MAX_OWED_BYTES and self._facts > 1):
-            self.lose(f"{self._facts} messages and {self._bytes} bytes behind")
-
-    def _forgive(self, key: str | int, frame: bytes) -> None:
-        self._facts -= isinstance(key, int)
-        self._bytes -= len(frame)
-
-    def hold(self) -> None:
-        """Keep what comes from now on until ``release``."""
-        self._held = {} if self._held is None else self._held
-        self.clear = False
-
-    def release(self, first: Iterable[bytes]) -> None:
-        """Tell ``first``, then what was held."""
-        held, self._held = self._held or {}, None
-        self.clear = not self._owed
-        for key, frame in held.items():
-            self._forgive(key, frame)  # counted when it was held, and again when it is told
-        for frame in first:
-            self.tell(frame)
-        for key, frame in held.items():
-            self.tell(frame, replaces=key if isinstance(key, str) else None)
-
-    def finish(self) -> None:
-        """Nothing more comes: done as soon as everything told has been written."""
-        self._finishing = True
-        if not self._owed and self._held is None:
-            self.done.set()
-
-    def lose(self, reason: str) -> None:
-        """Give the reader up."""
-        if not self.done.is_set():
-            self.lost = reason
-            self.done.set()
-            self.clear = False
-            self._owed.clear()
-            self._held = None
-            self._cut(reason)
-
-    async def flush(self) -> None:
-        """Write what is owed, each time that the socket has drained, until nothing is owed or the reader is gone."""
-        try:
-            with suppress(ConnectionError):
-                while self._owed:
-                    await self._drained()
-                    await asyncio.sleep(0)  # some loops write only at the end of a turn
-                    while self._owed and not self.transport.get_write_buffer_size():
-                        if self.transport.is_closing():
-                            return
-                        key = next(iter(self._owed))
-                        frame = self._owed.pop(key)
-                        self._forgive(key, frame)
-                        self.transport.write(frame)
-        finally:
-            self.flushing = False
-            self.clear = not self._owed and self._held is None and not self.done.is_set()
-            if self._finishing:
-                self.done.set()
+"""The same for the usual case, in writes: about one millisecond."""
+_ONE_BY_ONE: Final = 4
+"""So many events at once are written one by one; more are told as to readers that lag, many in one write."""
+_ALL: Final = 1 << 20
+"""More events than are ever remembered."""
+_PULLED: Final = 128
+"""Events that a lagging reader looks at in one turn."""
 
 
 class Hub:
     """Renders events once and fans them out."""
 
-    def __init__(self, bus: EventBus, views: Views) -> None:
+    def __init__(self, bus: EventBus, fragments: Fragments, snapshots: Snapshots) -> None:
         self._bus = bus
-        self._views = views
+        self._fragments = fragments
+        self._snapshots = snapshots
         self._all: dict[str | None, set[Reader]] = {None: set()}
         """Readers of all tasks that they may hear of, by owner; None: of everybody's."""
         self._by_task: dict[str, set[Reader]] = {}
         self._readers: set[Reader] = set()
+        self._ready: deque[Reader] = deque()
+        """Readers that are not clear and whose sockets have room."""
+        self._seen = bus.last_seq
+        """Every clear reader has been told everything up to here."""
+        self._touched: set[str] = set()
+        """Tasks that readers follow by name and of which there is news."""
+        self._frames: OrderedDict[tuple[int, Form], tuple[float, bytes]] = OrderedDict()
+        self._frame_bytes = 0
+        self._wake = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
         self._stopping = False
 
@@ -222,27 +79,20 @@ class Hub:
     def readers(self) -> int:
         return len(self._readers)
 
-    async def run(self, ready: asyncio.Event) -> None:
-        """Fan out until cancelled. ``ready`` is set when no event can be missed any more."""
-        async with asyncio.TaskGroup() as self._group:
-            while True:
-                try:
-                    async with self._bus.subscribe(None) as events:
-                        ready.set()
-                        async for event in events:
-                            await self._fan_out(event)
-                except ReaderTooSlow:
-                    # a burst larger than the bus keeps for us: readers come back and resume from what it remembers
-                    for reader in tuple(self._readers):
-                        reader.lose("the feed was overrun")
-                else:
-                    return  # the bus has closed
+    @property
+    def stopping(self) -> bool:
+        return self._stopping
 
-    def add(self, reader: Reader) -> None:
-        """Take in a connection; it hears nothing before ``follow``."""
+    # -- readers come, say what they want, and go
+
+    def add(
+        self, reader: Reader, transport: asyncio.Transport, passes: Callable[[bytes], bool] = lambda _data: True
+    ) -> None:
+        """Take in a connection; it hears nothing before ``follow``. ``passes``: see ``Tap``."""
         self._readers.add(reader)
+        Tap(transport, lambda: self._drained(reader), passes)
         if self._stopping:
-            reader.lose("the server is stopping")
+            reader.lose(STOPPING)
 
     def remove(self, reader: Reader) -> None:
         """Forget a connection."""
@@ -250,69 +100,74 @@ class Hub:
         self._forget_all(reader)
         for task_id in tuple(reader.task_ids):
             self._forget(reader, task_id)
-        reader.done.set()
+        reader.end()
 
-    def tell(self, reader: Reader, message: Message) -> None:
+    def place(self, reader: Reader) -> int:
+        """The number of the event up to which ``reader`` has been told what it wants to hear of."""
+        if not reader.task_ids and not reader.follows_all:
+            return self._bus.last_seq
+        return max(reader.cursor, self._seen) if reader.clear else reader.cursor
+
+    def tell(self, reader: Reader, message: Message | bytes) -> None:
         """Answer one reader."""
-        encode, _ = reader.form
-        reader.tell(encode(message))
-        self._watch(reader)
+        at_once = reader.clear and reader.may_write
+        reader.tell(message)
+        if at_once:
+            reader.write_waiting()
+        if reader.owes:
+            self._lag(reader)
 
-    def full(self, reader: Reader, task_ids: Collection[str] | None) -> bool:
+    def full(self, reader: Reader, task_ids: Collection[str]) -> bool:
         """Whether ``reader`` would follow too many tasks by name."""
-        return task_ids is not None and len(reader.task_ids | set(task_ids)) > MAX_FOLLOWED
+        return len(reader.task_ids | set(task_ids)) > MAX_FOLLOWED
 
     async def follow(self, reader: Reader, task_ids: list[str] | None, after: int | None) -> None:
-        """Send ``reader`` a snapshot of these tasks (None: of all that live), then what it missed, then what comes.
+        """Tell ``reader`` how these tasks are (None: all that live), what it missed, then what happens.
 
-        ``after`` is the last sequence number that the reader knows; facts that came later are told again, in order.
-        What happens while the snapshot is read is held back and told after it.
+        ``after`` is the last number that the reader knows. What came later is told again as far as it is remembered,
+        and the snapshot has that number; otherwise it says ``reset`` and has the number at which it was taken.
+
+        Raises:
+            Unavailable: rows cannot be read.
         """
-        reader.hold()
-        seq = self._bus.last_seq
-        reader.follow(task_ids, seq)
+        snapshot = await self._take(reader, task_ids)
+        resumes = after is not None and self._bus.since(after, 1) is not None
+        seq = after if after is not None and resumes else snapshot.seq
+        place = self.place(reader)
+        first = not reader.task_ids and not reader.follows_all
+        reader.follow(task_ids, seq, behind=place)
         if task_ids is None:
             self._all.setdefault(reader.owner, set()).add(reader)
         else:
             for task_id in task_ids:
                 self._by_task.setdefault(task_id, set()).add(reader)
-        encode, base = reader.form
-        frames: list[bytes] = []
-        try:
-            ids = None if task_ids is None else frozenset(task_ids)
-            missed = [] if after is None else self._bus.replay(after, ids)
-            snapshot = await self._views.snapshot(
-                task_ids, seq=seq, base=base, reset=missed is None, owner=reader.owner
-            )
-            frames.append(encode(snapshot))
-            messages = [await self._views.message(event, base) for event in missed or () if reader.may_hear(event)]
-            frames.extend(map(encode, messages))
-        finally:
-            reader.release(frames)
-        self._watch(reader)
+        message = snapshot.message(seq=seq, reset=after is not None and not resumes)
+        reader.tell(message, behind=0 if first or resumes else seq)
+        reader.clear = False
+        self._line_up(reader)
 
     def told(self, task_id: str, after: int) -> bool:
         """Whether nothing has happened to the task since the event ``after``; False also when that is forgotten."""
-        return self._bus.replay(after, frozenset((task_id,))) == []
+        events = self._bus.since(after, _ALL)
+        return events is not None and all(event.task_id != task_id for event in events)
 
-    def unfollow(self, reader: Reader, task_ids: list[str] | None) -> None:
-        """Stop telling ``reader`` of these tasks (None: of any)."""
+    def unfollow(self, reader: Reader, task_ids: list[str] | None) -> bool:
+        """Stop telling ``reader`` of these tasks (None: of any). False: it would except too many from all."""
         if task_ids is None:
             reader.unfollow(None)
             self._forget_all(reader)
             task_ids = list(reader.task_ids)
+        elif reader.follows_all and reader.excepted + len(task_ids) > MAX_FOLLOWED:
+            return False
         for task_id in task_ids:
             self._forget(reader, task_id)
+        return True
 
     def close(self) -> None:
         """Cut every reader: the server stops. Those who come later are cut at once."""
         self._stopping = True
         for reader in tuple(self._readers):
-            reader.lose("the server is stopping")
-
-    @property
-    def stopping(self) -> bool:
-        return self._stopping
+            reader.lose(STOPPING)
 
     def _forget_all(self, reader: Reader) -> None:
         readers = self._all.get(reader.owner)
@@ -329,34 +184,104 @@ class Hub:
             if not readers:
                 del self._by_task[task_id]
 
+    async def _take(self, reader: Reader, task_ids: list[str] | None) -> Snapshot:
+        base = reader.form[1]
+        if task_ids is None:
+            return await self._snapshots.of_all(base, owner=reader.owner)
+        return await self._snapshots.of(task_ids, base, owner=reader.owner)
+
+    # -- writing
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """Fan out until cancelled. ``ready`` is set when no event can be missed any more."""
+        self._seen = self._bus.last_seq
+        listening = self._bus.listen(None, self._told)
+        try:
+            async with asyncio.TaskGroup() as self._group:
+                ready.set()
+                while True:
+                    await self._wake.wait()
+                    self._wake.clear()
+                    while self._ready or self._seen < self._bus.last_seq:
+                        await self._news()
+                        await self._lagging()
+                        await asyncio.sleep(0)
+        finally:
+            listening.close()
+
+    def _told(self, event: Event) -> None:
+        """A listener of the bus: what it is told it need not keep."""
+        if event.task_id in self._by_task:
+            self._touched.add(event.task_id)
+        self._wake.set()
+
+    def _drained(self, reader: Reader) -> None:
+        if not reader.clear:
+            self._line_up(reader)
+
+    def _lag(self, reader: Reader) -> None:
+        """What is to come is written when the socket has room, and in order."""
+        if reader.clear and not reader.done.is_set():
+            reader.cursor = self.place(reader)
+            reader.clear = False
+            self._line_up(reader)
+
+    def _line_up(self, reader: Reader) -> None:
+        if not reader.queued and not reader.resetting and reader.may_write:
+            reader.queued = True
+            self._ready.append(reader)
+            self._wake.set()
+
+    async def _news(self) -> None:
+        """Tell clear readers what has happened since the last time."""
+        events = self._bus.since(self._seen, _ONE_BY_ONE + 1)
+        if events is not None and len(events) <= _ONE_BY_ONE:
+            for event in events:
+                self._touched.discard(event.task_id)
+                await self._fan_out(event)
+                self._seen = event.seq
+            if not events:
+                self._seen = self._bus.last_seq
+            return
+        touched, self._touched = self._touched, set()
+        readers = set[Reader]().union(*self._all.values(), *(self._by_task.get(task_id, ()) for task_id in touched))
+        for reader in readers:
+            self._lag(reader)
+        self._seen = self._bus.last_seq
+
     async def _fan_out(self, event: Event) -> None:
-        readers = self._readers_of(event)
         frames: dict[Form, bytes] = {}
-        progress = event.type is EventType.PROGRESS
-        replaces, settles = (event.task_id, None) if progress else (None, event.task_id)
-        last = not progress and (event.task.ended or event.type is EventType.DELETED)
+        last = event.type is EventType.DELETED or (event.type is EventType.STATUS and event.task.ended)
         seq = event.seq
-        for count, reader in enumerate(readers, start=1):
+        for count, reader in enumerate(self._readers_of(event), start=1):
             if not count % _READERS_PER_TURN:
                 await asyncio.sleep(0)
             form = reader.form
             frame = frames.get(form)
             if frame is None:
-                encode, base = form
-                frame = frames[form] = encode(await self._views.message(event, base))
-            transport = reader.transport
+                found = await self._frame(event, form)
+                if found is None:
+                    reader.lose(UNTELLABLE)
+                    continue
+                frame = frames[form] = found
             # the usual case, spelled out because it happens fifty thousand times a second
-            if reader.clear and seq > reader.floor and not transport.get_write_buffer_size():
-                if not transport.is_closing():
-                    transport.write(frame)
-            elif reader.wants(event):
-                reader.tell(frame, replaces=replaces, settles=settles)
-                self._watch(reader)
+            if not reader.clear or seq <= reader.cursor or (seq <= reader.floor and not reader.wants(event)):
+                continue
+            if reader.transport.get_write_buffer_size():
+                self._lag(reader)
+                continue
+            reader.cursor = seq
+            if len(frame) > WRITE_BYTES:
+                reader.clear = False
+                reader.write(frame)
+                self._line_up(reader)
+            elif not reader.transport.is_closing():
+                reader.transport.write(frame)
             if last and reader.ends_with == event.task_id:
                 reader.finish()
 
     def _readers_of(self, event: Event) -> tuple[Reader, ...]:
-        """Who is told: each once, and nobody of what is another owner's."""
+        """Who may be told: each once, and nobody of what is another owner's."""
         everything = self._all[None]
         own = self._all.get(event.task.owner) if event.task.owner is not None else None
         if own:
@@ -366,7 +291,100 @@ class Hub:
             return tuple(everything)
         return (*everything, *(reader for reader in named - everything if reader.may_hear(event)))
 
-    def _watch(self, reader: Reader) -> None:
-        if reader.needs_flush and self._group is not None:
-            reader.flushing = True
-            self._group.create_task(reader.flush())
+    async def _lagging(self) -> None:
+        """Write to readers whose sockets have room, in turn, for a while."""
+        ends = monotonic() + _TURN_SECONDS
+        while self._ready and monotonic() < ends:
+            reader = self._ready.popleft()
+            reader.queued = False
+            if not reader.may_write:
+                continue  # it is told when it has drained
+            if reader.done.is_set():
+                reader.write_waiting()  # a message that was begun is ended
+                continue
+            await self._write(reader, ends)
+
+    async def _write(self, reader: Reader, ends: float) -> None:
+        """One write to a lagging reader: what waits for it, else what happened since its cursor."""
+        until = reader.until()
+        if until is not None and until <= reader.cursor:
+            reader.write_waiting()
+        else:
+            events = self._bus.since(reader.cursor, _PULLED)
+            if events is None:
+                self._reset(reader)
+                return
+            await self._write_events(reader, events, until, ends)
+        if reader.until() is None and reader.cursor >= self._bus.last_seq:
+            reader.clear = not reader.done.is_set()
+            reader.settle()
+        else:
+            self._line_up(reader)
+
+    async def _write_events(self, reader: Reader, events: Sequence[Event], until: int | None, ends: float) -> None:
+        frames, size, head = list[bytes](), 0, self._bus.last_seq
+        for event in events:
+            if until is not None and event.seq > until:
+                reader.cursor = until
+                break
+            if not reader.wants(event):
+                reader.cursor = event.seq
+                continue
+            if frames and (size > WRITE_BYTES // 2 or monotonic() > ends):
+                break
+            frame = await self._frame(event, reader.form)
+            if frame is None:
+                reader.lose(UNTELLABLE)
+                return
+            frames.append(frame)
+            size += len(frame)
+            reader.cursor = event.seq
+            if reader.ends_with == event.task_id and event.type is not EventType.PROGRESS and event.task.ended:
+                reader.finish()
+        else:
+            if not events:
+                reader.cursor = head if until is None else min(head, until)
+        if frames and reader.may_write:
+            reader.write(b"".join(frames))
+
+    def _reset(self, reader: Reader) -> None:
+        if self._group is not None:
+            reader.resetting = True
+            self._group.create_task(self._start_anew(reader))
+
+    async def _start_anew(self, reader: Reader) -> None:
+        """What the reader was not told is forgotten: a snapshot of what it follows stands for it."""
+        named, everything = list(reader.task_ids), reader.follows_all
+        try:
+            snapshots = [await self._take(reader, ids) for ids in ([named] if named else []) + [None] * everything]
+        except MediagenError as exc:
+            reader.lose(exc.detail)
+            return
+        finally:
+            reader.resetting = False
+        seq = min(snapshot.seq for snapshot in snapshots) if snapshots else self._bus.last_seq
+        reader.restart(seq)
+        for snapshot in snapshots:
+            reader.tell(snapshot.message(seq=seq, reset=True))
+        self._line_up(reader)
+
+    async def _frame(self, event: Event, form: Form) -> bytes | None:
+        """The frame of an event, rendered once; None when it cannot be."""
+        key = (event.seq, form)
+        kept, now = self._frames.get(key), monotonic()
+        if kept is not None and now - kept[0] < _FRAME_SECONDS:
+            return kept[1]
+        encode, base = form
+        try:
+            frame = b"".join(encode(await self._fragments.event(event, base)))
+        except (MediagenError, ValueError):  # rows that cannot be read; text that is none: the readers come back
+            log.exception("event_not_rendered", seq=event.seq, task_id=event.task_id)
+            return None
+        if (again := self._frames.pop(key, None)) is not None:
+            self._frame_bytes -= len(again[1])
+        self._frames[key] = (now, frame)
+        self._frame_bytes += len(frame)
+        while self._frame_bytes > MAX_FRAME_BYTES:
+            _, (_, oldest) = self._frames.popitem(last=False)
+            self._frame_bytes -= len(oldest)
+        return frame

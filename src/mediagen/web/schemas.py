@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from mediagen.core.files import FileKind
 from mediagen.core.progress import Stage
@@ -18,6 +18,19 @@ Order: TypeAlias = Annotated[Literal["asc", "desc"], Field(description="by creat
 
 MAX_BULK = 1000
 """Tasks of one bulk call."""
+
+
+def _each_once(ids: object) -> object:
+    """The same id twice is one, before they are counted."""
+    return list(dict.fromkeys(ids)) if isinstance(ids, list) and all(isinstance(one, str) for one in ids) else ids
+
+
+TaskIds: TypeAlias = Annotated[
+    list[TaskId],
+    Field(min_length=1, max_length=MAX_BULK),
+    BeforeValidator(_each_once, json_schema_input_type=list[TaskId]),
+]
+"""Tasks by id."""
 
 
 class Given(BaseModel):
@@ -212,7 +225,7 @@ class Selection(Given):
         }
     )
 
-    ids: Annotated[list[TaskId], Field(min_length=1, max_length=MAX_BULK)] | None = None
+    ids: TaskIds | None = None
     status: TaskStatus | None = None
 
     @model_validator(mode="after")
@@ -246,7 +259,7 @@ class Subscribe(Given):
     """Message of a WebSocket client: tell me of these tasks, beginning with a snapshot."""
 
     type: Literal["subscribe"]
-    tasks: Annotated[list[TaskId], Field(min_length=1, max_length=MAX_BULK)] | Literal["all"]
+    tasks: TaskIds | Literal["all"]
     after: int | None = Field(None, ge=0, description="the last sequence number that is known: tell what came later")
 
 
@@ -254,7 +267,7 @@ class Unsubscribe(Given):
     """Message of a WebSocket client: no more of these."""
 
     type: Literal["unsubscribe"]
-    tasks: Annotated[list[TaskId], Field(min_length=1, max_length=MAX_BULK)] | Literal["all"] = "all"
+    tasks: TaskIds | Literal["all"] = "all"
 
 
 class Ping(Given):
@@ -275,8 +288,10 @@ class EventView(Said):
 class SnapshotView(Said):
     """First message after a subscription: the tasks as they are.
 
-    ``seq`` is where the events that follow begin. ``reset``: events between ``after`` and now may be missing, the
-    snapshot stands for them. ``missing``: ids that are unknown. ``has_more``: there are more live tasks than shown.
+    ``seq`` is where the events that follow begin: ``after``, when all that came later is told again, else the event
+    up to which the snapshot holds everything. ``reset``: events between may be missing, the snapshot stands for them;
+    such a one also comes later, to a reader that fell behind all that is remembered. ``missing``: ids that are unknown.
+    ``has_more``: there are more live tasks than shown.
     """
 
     type: Literal["snapshot"] = "snapshot"

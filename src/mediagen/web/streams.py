@@ -10,8 +10,9 @@ from aiohttp import HttpVersion11, web
 
 from mediagen.core.errors import InvalidRequest, NotFound, Unavailable
 from mediagen.web import frames
-from mediagen.web.feed import Hub, Reader
+from mediagen.web.feed import Hub
 from mediagen.web.origins import Origins
+from mediagen.web.readers import Reader
 from mediagen.web.routing import Call, Empty, Reply, route
 from mediagen.web.schemas import EventView, SnapshotView
 from mediagen.web.views import Tasks
@@ -69,13 +70,12 @@ class StreamRoutes:
             transport,
             encode=frames.chunked_event_stream if chunked else frames.event_stream,
             base=self._origins.base(request),
-            drained=request.writer.drain,
             cut=lambda _reason: None if self._hub.stopping else transport.abort(),
             ends_with=call.id,
             owner=call.caller.sees,
         )
         comment = frames.chunk(_COMMENT) if chunked else _COMMENT
-        self._hub.add(reader)
+        self._hub.add(reader, transport)
         try:
             await self._hub.follow(reader, [call.id], after)
             if (await self._tasks.get(call.id)).ended:
@@ -109,7 +109,7 @@ class StreamRoutes:
                 if silent >= _SILENT_BEATS:
                     reader.lose("nothing was read for two heartbeats")
                 elif reader.idle:
-                    reader.tell(comment)
+                    self._hub.tell(reader, comment)
 
 
 def _last_event_id(request: web.Request) -> int | None:

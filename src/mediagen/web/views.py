@@ -11,30 +11,21 @@ from typing import Any, Final, Protocol, cast
 import structlog
 
 from mediagen.core.clock import utc_now
-from mediagen.core.errors import NotFound
-from mediagen.core.events import Event
 from mediagen.core.files import File
 from mediagen.core.redaction import redact, redact_text
 from mediagen.core.tasks import RETRYABLE, Task, TaskError, TaskStatus
 from mediagen.core.text import repaired
 from mediagen.tasks.ports import Files
 from mediagen.tasks.timing import elapsed_seconds, remaining_seconds
-from mediagen.web.frames import Message
 from mediagen.web.links import Links
-from mediagen.web.rendering import as_json
 from mediagen.web.schemas import (
     ChecksumView,
-    EventView,
     FileView,
-    SnapshotView,
     TaskErrorView,
     TaskView,
     TransferView,
     VariantView,
 )
-
-MAX_SNAPSHOT: Final = 500
-"""Live tasks in a snapshot of all."""
 
 _KEPT_REQUESTS: Final = 256
 
@@ -60,14 +51,12 @@ class Views:
         tasks: Tasks,
         files: Files,
         *,
-        live: Callable[[], list[Task]],
         base_path: str,
         links: Links,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._tasks = tasks
         self._files = files
-        self._live = live
         self._base_path = base_path
         self._links_to = links
         self._now = now
@@ -159,33 +148,6 @@ class Views:
                 for variant in file.variants
             ],
         )
-
-    async def message(self, event: Event, base: str) -> Message:
-        """The feed's message for ``event``."""
-        view = EventView(type=event.type, seq=event.seq, task_id=event.task_id, task=await self.task(event.task, base))
-        return Message(event.type, event.seq, as_json(view))
-
-    async def snapshot(
-        self, task_ids: Sequence[str] | None, *, seq: int, base: str, reset: bool, owner: str | None = None
-    ) -> Message:
-        """The feed's first message: these tasks as they are now; None: all that live, the oldest first.
-
-        ``owner``: only that one's; another's are unknown.
-        """
-        found: list[Task] = []
-        missing: list[str] = []
-        more = False
-        if task_ids is None:
-            live = [task for task in self._live() if owner in (None, task.owner)]
-            found, more = live[:MAX_SNAPSHOT], len(live) > MAX_SNAPSHOT
-        else:
-            for task_id in task_ids:
-                try:
-                    found.append(await self._tasks.get(task_id, owner=owner))
-                except NotFound:
-                    missing.append(task_id)
-        view = SnapshotView(seq=seq, reset=reset, tasks=await self.tasks(found, base), missing=missing, has_more=more)
-        return Message(view.type, seq, as_json(view))
 
     def path(self, suffix: str) -> str:
         """A path of ours as the outside knows it."""
