@@ -60,6 +60,7 @@ from mediagen.tasks.service import TaskService
 from mediagen.web.auth import Authenticator
 from mediagen.web.bodies import BodyLimits
 from mediagen.web.content import Content
+from mediagen.web.crowd import Crowd
 from mediagen.web.door import Door
 from mediagen.web.feed import Hub
 from mediagen.web.fields import Bodies
@@ -306,7 +307,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             FileRoutes(files, deletions, content, views, origins),
             MediaRoutes(files, content, links),
             UploadRoutes(files, reception, views, origins, settings.server),
-            SocketRoutes(hub, bus, origins),
+            SocketRoutes(hub, bus, origins, Crowd(lambda: door.open)),
             KeyRoutes(keyring, tickets),
             WebhookRoutes(outbox, courier, secrets),
             ModelRoutes(providers),

@@ -6,16 +6,18 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final, Self
 
 import aiohttp
 import pytest
 
 from mediagen.core.errors import FetchFailed
 from mediagen.core.events import Event, EventType
+from mediagen.core.tasks import Task
 from mediagen.web import sockets
-from tests.web.conftest import House
+from mediagen.web.readers import WRITE_BYTES
+from tests.web.conftest import House, Start
 
 UNKNOWN = "task_" + "0" * 32
 
@@ -188,26 +190,83 @@ async def bulky(house: House) -> str:
     return task_id
 
 
-async def deaf(house: House, task_id: str) -> socket.socket:
+TEXT: Final = 1
+CLOSE: Final = 8
+PING: Final = 9
+PONG: Final = 10
+
+
+class RawSocket:
+    """A client that sees and sends single frames, and reads when it is asked to."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._loop = asyncio.get_running_loop()
+
+    @classmethod
+    async def open(cls, house: House, *, version: str = "1.1", receive: int | None = None) -> Self:
+        sock = socket.socket()
+        if receive is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
+        sock.setblocking(False)
+        raw = cls(sock)
+        await raw._loop.sock_connect(sock, ("127.0.0.1", house.instance.port))
+        request = (
+            f"GET /v1/ws HTTP/{version}\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
+        )
+        await raw._loop.sock_sendall(sock, request.encode())
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += await raw.some(1)
+        if not head.startswith(b"HTTP/1.1 101"):
+            sock.close()
+            raise AssertionError(head.partition(b"\r\n")[0].decode())
+        return raw
+
+    async def send(self, opcode: int, payload: bytes = b"", *, mask: bool = True) -> None:
+        size = len(payload)
+        head = bytes([0x80 | opcode, mask << 7 | min(size, 126)]) + (size.to_bytes(2) if size >= 126 else b"")
+        await self._loop.sock_sendall(self._sock, head + bytes(4 * mask) + payload)  # masked with zeros
+
+    async def say(self, message: dict[str, Any]) -> None:
+        await self.send(TEXT, json.dumps(message).encode())
+
+    async def some(self, most: int = 1 << 16) -> bytes:
+        async with asyncio.timeout(10):
+            return await self._loop.sock_recv(self._sock, most)
+
+    async def exactly(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            more = await self.some(size - len(data))
+            if not more:
+                raise EOFError(data)
+            data += more
+        return data
+
+    async def frame(self, *, begun: int = 0) -> tuple[int, bytes]:
+        """Opcode and payload of the next frame, of which ``begun`` bytes (0 or 1) were read already."""
+        first = bytes([TEXT | 0x80]) if begun else await self.exactly(1)
+        size = (await self.exactly(1))[0]
+        if size >= 126:
+            size = int.from_bytes(await self.exactly(2 if size == 126 else 8))
+        return first[0] & 15, await self.exactly(size)
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+async def deaf(house: House, task_id: str) -> RawSocket:
     """A reader that subscribes and then reads no more."""
-    sock = socket.create_connection(("127.0.0.1", house.instance.port))
-    sock.setblocking(False)
-    loop = asyncio.get_running_loop()
-    request = (
-        "GET /v1/ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
-    )
-    await loop.sock_sendall(sock, request.encode())
-    head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        head += await loop.sock_recv(sock, 1)
-    text = json.dumps({"type": "subscribe", "tasks": [task_id]}).encode()
-    await loop.sock_sendall(sock, bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text)  # masked with zeros
-    await loop.sock_recv(sock, 1)  # the snapshot has begun to come
-    return sock
+    raw = await RawSocket.open(house)
+    await raw.say({"type": "subscribe", "tasks": [task_id]})
+    await raw.some(1)  # the snapshot has begun to come
+    return raw
 
 
-async def test_readers_that_never_read_do_not_slow_the_others_and_are_cut_off(house: House) -> None:
+async def test_readers_that_never_read_do_not_slow_the_others_and_are_cut_off(start: Start) -> None:
+    house = await start(server={"body_idle_seconds": 1})
     task_id = await bulky(house)
     dead = [await deaf(house, task_id) for _ in range(3)]
     late: list[float] = []
@@ -217,20 +276,24 @@ async def test_readers_that_never_read_do_not_slow_the_others_and_are_cut_off(ho
             await client.send_json({"type": "subscribe", "tasks": [task_id]})
             await told(client)
             assert house.instance.hub.readers == 4
-            for number in range(80):
+            for number in range(40):
                 began = loop.time()
                 await house.instance.service.set_priority(task_id, number)
                 while (await told(client))["task"]["priority"] != number:
                     continue
                 late.append(loop.time() - began)
+            held = [reader.transport.get_write_buffer_size() for reader in house.instance.hub._readers]
+            async with asyncio.timeout(20):
+                while house.instance.hub.readers > 1:
+                    await asyncio.sleep(0.02)
             await client.send_json({"type": "ping"})
             assert (await told(client))["type"] == "pong"
-
-            assert sorted(late)[len(late) // 2] < 0.2
-            assert house.instance.hub.readers == 1
     finally:
         for sock in dead:
             sock.close()
+
+    assert sorted(late)[len(late) // 2] < 0.2
+    assert max(held) <= WRITE_BYTES, "a reader holds more of our memory than one write"
 
 
 async def test_a_slow_reader_gets_every_fact_in_order_and_the_latest_reading(house: House) -> None:
@@ -263,27 +326,119 @@ async def test_a_peer_that_answers_no_ping_is_closed(house: House, monkeypatch: 
         sock.close()
 
 
-async def test_after_a_burst_that_nobody_could_follow_readers_come_back(house: House) -> None:
+def burst(house: House, task: Task, facts: int) -> list[int]:
+    """So many facts in one turn of the loop; their numbers."""
+    bus = house.instance.hub._bus
+    events = [Event(bus.next_seq(), EventType.STATUS, task) for _ in range(facts)]
+    for event in events:
+        bus.publish(event)
+    return [event.seq for event in events]
+
+
+async def test_a_burst_cuts_nobody(house: House) -> None:
     task_id = await house.submit()
     await house.pipeline.stage(task_id)
     task = await house.instance.service.get(task_id)
-    bus = house.instance.hub._bus
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(listening(house)) for _ in range(6)]
+        for number, client in enumerate(clients):
+            await client.send_json({"type": "subscribe", "tasks": "all" if number % 2 else [task_id]})
+            await told(client)
+        facts = burst(house, task, 2_500)
+        for client in clients:
+            assert [(await told(client))["seq"] for _ in facts] == facts
+
+
+async def test_a_burst_beyond_what_is_remembered_begins_anew(house: House) -> None:
+    task_id = await house.submit()
+    await house.pipeline.stage(task_id)
+    task = await house.instance.service.get(task_id)
+    async with listening(house) as client:
+        await client.send_json({"type": "subscribe", "tasks": [task_id, UNKNOWN]})
+        await told(client)
+        facts = burst(house, task, 6_000)
+        again = await told(client)
+        (last,) = burst(house, task, 1)
+
+        assert (again["type"], again["reset"], again["seq"]) == ("snapshot", True, facts[-1])
+        assert ([one["id"] for one in again["tasks"]], again["missing"]) == ([task_id], [UNKNOWN])
+        assert (await told(client))["seq"] == last
+
+
+async def test_a_long_absence_is_made_up_for_at_the_readers_pace(house: House) -> None:
+    task_id = await house.submit()
+    await house.pipeline.stage(task_id)
+    task = await house.instance.service.get(task_id)
+    seen = house.instance.hub._bus.last_seq
+    facts = burst(house, task, 4_000)
+    async with listening(house) as client:
+        await client.send_json({"type": "subscribe", "tasks": "all", "after": seen})
+        snapshot = await told(client)
+        first = [(await told(client))["seq"] for _ in range(1_500)]
+        facts += burst(house, task, 10)  # beside what it still has to make up for
+        rest = [(await told(client))["seq"] for _ in range(2_510)]
+
+    # one that is cut anywhere and comes back with the last number that it saw misses nothing
+    assert (snapshot["seq"], snapshot["reset"]) == (seen, False)
+    assert first + rest == facts
+
+
+async def test_a_second_subscription_that_goes_back_repeats_nothing_of_the_first(house: House) -> None:
+    one, two = await house.submit(), await house.submit()
+    tasks = [await house.instance.service.get((await house.pipeline.stage(each)).run.task_id) for each in (one, two)]
+    seen = house.instance.hub._bus.last_seq
+    async with listening(house) as client:
+        await client.send_json({"type": "subscribe", "tasks": [one]})
+        assert (await told(client))["tasks"][0]["id"] == one
+        known = [burst(house, task, 1)[0] for task in (*tasks, *tasks)]
+        assert [(await told(client))["seq"] for _ in range(2)] == known[::2]
+        await client.send_json({"type": "subscribe", "tasks": [two], "after": seen})
+        snapshot, *missed = [await told(client) for _ in range(3)]
+        after = [burst(house, task, 1)[0] for task in tasks]
+        last = [await told(client) for _ in range(2)]
+
+    assert snapshot["seq"] == seen
+    assert [(event["task_id"], event["seq"]) for event in missed] == [(two, known[1]), (two, known[3])]
+    assert [event["seq"] for event in last] == after
+
+
+async def test_all_but_some(house: House) -> None:
+    one, two = await house.submit(), await house.submit()
+    for each in (one, two):
+        await house.pipeline.stage(each)
+    service = house.instance.service
     async with listening(house) as client:
         await client.send_json({"type": "subscribe", "tasks": "all"})
-        seen = (await told(client))["seq"]
-        for _ in range(1_100):  # in one turn of the loop: more facts than a reader may owe, the hub included
-            bus.publish(Event(bus.next_seq(), EventType.STATUS, task))
-        async with asyncio.timeout(10):
-            while not client.closed:
-                await client.receive()
-        code = client.close_code
+        await told(client)
+        await client.send_json({"type": "unsubscribe", "tasks": [one]})
+        await client.send_json({"type": "ping"})
+        assert (await told(client))["type"] == "pong"
+        for each in (one, two):
+            await service.set_priority(each, 1)
+        assert (await told(client))["task_id"] == two
 
+        await client.send_json({"type": "subscribe", "tasks": [one]})
+        assert (await told(client))["tasks"][0]["id"] == one
+        await service.set_priority(one, 2)
+        assert (await told(client))["task_id"] == one
+
+        await client.send_json({"type": "unsubscribe", "tasks": "all"})
+        await client.send_json({"type": "ping"})
+        assert (await told(client))["type"] == "pong"
+        for each in (one, two):
+            await service.set_priority(each, 3)
+        await client.send_json({"type": "ping"})
+        assert (await told(client))["type"] == "pong"
+
+
+async def test_tasks_left_out_of_all_are_bounded(house: House) -> None:
     async with listening(house) as client:
-        await client.send_json({"type": "subscribe", "tasks": [task_id], "after": seen})
-        snapshot, *missed = [await told(client) for _ in range(101)]
-
-    assert code == 1013
-    assert (snapshot["reset"], missed[0]["seq"]) == (False, seen + 1)
+        await client.send_json({"type": "subscribe", "tasks": "all"})
+        await told(client)
+        for block in ("a", "b"):
+            ids = [f"task_{block}{number:031x}" for number in range(600)]
+            await client.send_json({"type": "unsubscribe", "tasks": ids})
+        assert (await told(client))["code"] == "invalid_request"
 
 
 @pytest.mark.parametrize(
@@ -306,3 +461,118 @@ async def test_a_message_that_is_no_good_json_is_refused_and_the_next_one_is_hea
         assert (await told(client))["type"] == "error"
         await client.send_json({"type": "ping"})
         assert (await told(client))["type"] == "pong"
+
+
+async def test_the_same_task_twice_is_one(house: House) -> None:
+    task_id = await house.submit()
+    async with listening(house) as client:
+        await client.send_json({"type": "subscribe", "tasks": [task_id] * 1_500 + [UNKNOWN] * 2})
+        snapshot = await told(client)
+
+        assert ([task["id"] for task in snapshot["tasks"]], snapshot["missing"]) == ([task_id], [UNKNOWN])
+
+
+async def test_limits_are_what_is_written(house: House) -> None:
+    ids = [f"task_{number:032x}" for number in range(1_001)]
+    async with listening(house) as client:
+        await client.send_json({"type": "subscribe", "tasks": ids[:1_000]})
+        assert len((await told(client))["missing"]) == 1_000
+        await client.send_json({"type": "subscribe", "tasks": ids[1_000:]})
+        assert (await told(client))["type"] == "error"
+        await client.send_json({"type": "unsubscribe", "tasks": ids[:1]})
+        await client.send_json({"type": "subscribe", "tasks": ids[1_000:]})
+        assert (await told(client))["missing"] == ids[1_000:]
+        await client.send_str('{"type": "ping"}'.ljust(65_536))
+        assert (await told(client))["type"] == "pong"
+        await client.send_str('{"type": "ping"}'.ljust(65_537))
+        await client.receive()
+        assert client.close_code == 1009
+
+
+async def test_a_crowd_is_given_one_snapshot(house: House) -> None:
+    for _ in range(30):
+        await house.submit()
+    rendered = house.instance.hub._fragments.rendered
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(listening(house)) for _ in range(40)]
+        for client in clients:
+            await client.send_json({"type": "subscribe", "tasks": "all"})
+        snapshots = [await told(client) for client in clients]
+
+    assert all(len(snapshot["tasks"]) == 30 for snapshot in snapshots)
+    assert house.instance.hub._fragments.rendered - rendered <= 30
+
+
+async def test_a_snapshot_holds_what_was_accepted_before_it_was_asked_for(house: House) -> None:
+    async with listening(house) as early, listening(house) as late:
+        await early.send_json({"type": "subscribe", "tasks": "all"})
+        before = await told(early)
+        task_id = await house.submit()
+        await late.send_json({"type": "subscribe", "tasks": "all"})
+        after = await told(late)
+
+    assert ([], [task_id]) == ([task["id"] for task in before["tasks"]], [task["id"] for task in after["tasks"]])
+    assert after["seq"] > before["seq"]
+
+
+async def test_pings_are_answered_between_the_pieces_of_a_large_snapshot_and_not_in_them(house: House) -> None:
+    ids = [await bulky(house) for _ in range(3)]
+    raw = await RawSocket.open(house, receive=4096)
+    try:
+        await raw.say({"type": "subscribe", "tasks": ids})
+        await raw.some(1)  # it has begun, and waits for us
+        await raw.send(PING, b"are you there")
+        await raw.say({"type": "ping"})
+        _, payload = await raw.frame(begun=1)
+        assert len(json.loads(payload)["tasks"]) == 3
+        answers = [await raw.frame(), await raw.frame()]
+    finally:
+        raw.close()
+
+    assert (PONG, b"are you there") in answers
+    assert [json.loads(payload)["type"] for opcode, payload in answers if opcode == TEXT] == ["pong"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "echoed"),
+    [
+        (b"\x03\xe8", 1000),
+        (b"\x03\xe9bye", 1001),
+        (b"\x0b\xb8", 3000),
+        (b"\x13\x87", 4999),
+        (b"", None),
+        (b"\x03\xee", 1002),  # 1006 is never sent
+        (b"\x13\x88", 1002),  # nor are those from 5000 on
+        (b"\x03\xe7", 1002),
+        (b"\x03", 1002),
+    ],
+)
+async def test_a_close_is_answered_with_its_code(house: House, sent: bytes, echoed: int | None) -> None:
+    raw = await RawSocket.open(house)
+    try:
+        await raw.send(CLOSE, sent)
+        opcode, payload = await raw.frame()
+        assert await raw.some() == b"", "the connection ends after it"
+    finally:
+        raw.close()
+
+    assert (opcode, int.from_bytes(payload) if payload else None) == (CLOSE, echoed)
+
+
+@pytest.mark.parametrize("mask", [False, True])
+async def test_frames_that_are_not_masked_are_refused(house: House, mask: bool) -> None:
+    raw = await RawSocket.open(house)
+    try:
+        await raw.send(TEXT, b'{"type": "ping"}')
+        assert json.loads((await raw.frame())[1])["type"] == "pong"
+        await raw.send(TEXT, b'{"type": "ping"}', mask=mask)
+        opcode, payload = await raw.frame()
+    finally:
+        raw.close()
+
+    assert (opcode, payload[:2]) == ((TEXT, b'{"') if mask else (CLOSE, (1002).to_bytes(2)))
+
+
+async def test_a_websocket_is_not_opened_with_http_1_0(house: House) -> None:
+    with pytest.raises(AssertionError, match=r"HTTP/1\.0 400"):
+        await RawSocket.open(house, version="1.0")

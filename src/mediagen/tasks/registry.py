@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
@@ -56,6 +57,8 @@ class Registry:
         self._dispatcher = dispatcher
         self._now = now
         self._live: dict[str, Task] = {}
+        self._ages: list[tuple[datetime, str]] = []
+        """When live tasks were created, and their ids: in order, so that nobody sorts them."""
         self._ended: OrderedDict[str, tuple[float, Task]] = OrderedDict()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}
@@ -78,7 +81,7 @@ class Registry:
 
     def live(self) -> list[Task]:
         """All tasks that have not ended, oldest first."""
-        return sorted(self._live.values(), key=lambda task: (task.created_at, task.id))
+        return [self._live[task_id] for _, task_id in self._ages]
 
     async def ended(self, task_id: str) -> Task:
         """The task once it has ended. Raises NotFound."""
@@ -101,7 +104,7 @@ class Registry:
     async def load(self) -> list[Task]:
         """Read the live tasks of an earlier start into memory, oldest first. Called once, before anything else."""
         for task in await self._journal.live():
-            self._live[task.id] = task
+            self._enter(task)
         return self.live()
 
     async def add(
@@ -312,7 +315,7 @@ class Registry:
         if task.ended:
             self._keep_ended(task)
         else:
-            self._live[task.id] = task
+            self._enter(task)
         self._dispatch(task, was)
         self._bus.publish(Event(self._bus.next_seq(), EventType.STATUS, task))
         if task.ended:
@@ -338,8 +341,14 @@ class Registry:
                 break
             self._ended.popitem(last=False)
 
+    def _enter(self, task: Task) -> None:
+        self._live[task.id] = task
+        insort(self._ages, (task.created_at, task.id))
+
     def _forget(self, task_id: str) -> None:
-        self._live.pop(task_id, None)
+        live = self._live.pop(task_id, None)
+        if live is not None:
+            del self._ages[bisect_left(self._ages, (live.created_at, task_id))]
         self._ended.pop(task_id, None)
         self._readings.drop(task_id)
 

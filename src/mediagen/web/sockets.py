@@ -10,9 +10,11 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from mediagen.core.errors import InvalidRequest, MediagenError, Unavailable
 from mediagen.streams import jsontext
+from mediagen.streams.turnstile import Turnstile
 from mediagen.tasks.ports import EventBus
 from mediagen.web import frames
 from mediagen.web.auth import ENDING
+from mediagen.web.crowd import Crowd
 from mediagen.web.feed import STOPPING, UNTELLABLE, Hub
 from mediagen.web.frames import Message
 from mediagen.web.masking import MaskCheck
@@ -57,10 +59,12 @@ class SocketQuery(Given):
 class SocketRoutes:
     """``GET /v1/ws``."""
 
-    def __init__(self, hub: Hub, bus: EventBus, origins: Origins) -> None:
+    def __init__(self, hub: Hub, bus: EventBus, origins: Origins, crowd: Crowd) -> None:
         self._hub = hub
         self._bus = bus
         self._origins = origins
+        self._crowd = crowd
+        self._leaving = Turnstile()
 
     @route(
         "GET",
@@ -79,6 +83,7 @@ class SocketRoutes:
             raise Unavailable("the server is stopping", retry_after=5)
         if request.version < HttpVersion11:
             raise InvalidRequest("a WebSocket is opened with HTTP/1.1 (RFC 6455 section 4.1)")
+        await self._crowd.pass_through()
         socket = web.WebSocketResponse(
             timeout=_CLOSE_SECONDS,
             autoping=False,  # control frames go through the reader as well, so that they stay out of other frames
@@ -103,6 +108,7 @@ class SocketRoutes:
         self._hub.add(reader, transport, passes)
         try:
             await self._converse(socket, reader, transport)
+            await self._leaving.pass_through()
         finally:
             self._hub.remove(reader)
             if transport.get_write_buffer_size():
