@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.api import Api, Message
+from tests.e2e.api import Api, Message, Transfer
 from tests.e2e.waiting import becomes
 from tests.infra.resource import Break, Resource
 from tests.infra.server import Server
@@ -125,6 +125,38 @@ async def test_readers_come_back_over_a_restart(tmp_path: Path, source: SourceSe
             assert seen[-1].task["status"] == "completed"
             done = [transfer["bytes_done"] for message in seen if (transfer := message.task["transfer"]) is not None]
             assert done[0] >= 24 * MIB, "what was there before counts"
+
+
+@pytest.mark.parametrize("size_known", [True, False])
+async def test_a_slow_source_is_told_as_it_comes_and_a_stall_as_nothing(
+    tmp_path: Path, source: SourceServer, size_known: bool
+) -> None:
+    stall = Break(after=120_000, how="stall")
+    resource = Resource(
+        size=5 * MIB,
+        ranges="yes" if size_known else "no",
+        framing="length" if size_known else "chunked",
+        rate=40_000,
+        breaks=[stall],
+    )
+    url = source.add("/slow", resource)
+    async with Server(tmp_path) as server, Api(server.url) as api:
+        task = await api.ingest(url)
+        moving: list[tuple[float, Transfer]] = []
+        async with asyncio.timeout(60):
+            async for message in api.events(task["id"]):
+                transfer = message.task["transfer"]
+                if transfer is not None:
+                    moving.append((message.at, transfer))
+                    if transfer["bytes_per_second"] == 0 and transfer["bytes_done"] > 0:
+                        break
+
+    counts = [transfer["bytes_done"] for _, transfer in moving]
+    assert len(set(counts)) >= 3, counts  # far from a MiB
+    assert counts[-1] == counts[-2] <= 120_000
+    rates = [transfer["bytes_per_second"] for _, transfer in moving[:-1]]
+    assert min(rates) > 0
+    assert [transfer["bytes_total"] for _, transfer in moving] == [5 * MIB if size_known else None] * len(moving)
 
 
 async def test_unknown_sizes_stay_unknown(tmp_path: Path, source: SourceServer) -> None:

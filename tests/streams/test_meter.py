@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mediagen.core.progress import Transfer
+from mediagen.streams import meter as meter_module
 from mediagen.streams.base import MIB
 from mediagen.streams.meter import RATE_WINDOW, Meter, Tally
 
@@ -150,3 +153,63 @@ def test_the_tally_counts_each_byte_once() -> None:
     meter.finish()
 
     assert (tally.received, tally.stored) == (150, 150)
+
+
+def test_bytes_that_come_slowly_are_told_at_each_look() -> None:
+    meter, readings, clock = metered(total=MIB)
+
+    for _ in range(20):
+        clock.now += 0.5
+        meter.count(5_000)
+        meter.tick()
+
+    assert [reading.downloaded for reading in readings] == [5_000 * number for number in range(1, 21)]
+    assert readings[-1].bytes_per_second == pytest.approx(10_000, rel=0.2)
+    assert readings[-1].percent == 9
+
+
+def test_a_stall_is_told_once_as_a_rate_of_nothing() -> None:
+    meter, readings, clock = metered(total=MIB)
+    meter.count(100_000)
+    clock.now += 0.5
+    meter.tick()
+
+    for _ in range(60):
+        clock.now += 0.5
+        meter.tick()
+    stalled = list(readings)
+    meter.count(100_000)
+    meter.tick()
+
+    assert [reading.bytes_per_second > 0 for reading in stalled] == [True, False]
+    assert stalled[-1].remaining_seconds is None
+    assert (readings[-1].downloaded, readings[-1].bytes_per_second > 0) == (200_000, True)
+
+
+def test_when_all_has_come_the_rate_is_that_of_the_store() -> None:
+    meter, readings, clock = metered(total=40 * MIB)
+    clock.now += 1
+    meter.receive(40 * MIB)
+
+    for _ in range(20):
+        clock.now += 1
+        meter.store(2 * MIB)
+
+    storing = readings[10:-1]
+    assert {reading.stage for reading in storing} == {"upload"}
+    assert [reading.bytes_per_second for reading in storing] == pytest.approx([2 * MIB] * len(storing), rel=0.01)
+
+
+async def test_ticking_ends_with_the_transfer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meter_module, "TICK_SECONDS", 0.001)
+    told = asyncio.Event()
+    meter = Meter(lambda _: told.set(), total=None)
+
+    with meter.ticking():
+        async with asyncio.timeout(10):
+            await told.wait()
+    told.clear()
+    meter.count(1)
+    await asyncio.sleep(0.02)
+
+    assert not told.is_set()

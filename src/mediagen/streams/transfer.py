@@ -147,10 +147,11 @@ async def move_buffered(
             if not handed_on:
                 give_back(buffer)
 
-    async with _one_cause() as group:
-        number = 1
-        while await send(number, group):
-            number += 1
+    with meter.ticking():
+        async with _one_cause() as group:
+            number = 1
+            while await send(number, group):
+                number += 1
     meter.finish()
     if whole is not None:
         return whole
@@ -163,7 +164,8 @@ async def _pass(
 ) -> Moved:
     sha256 = Sha256Passing(sha256_mode)
     body = PassingBody(source, scratch, meter=meter, threads=threads, sha256=sha256)
-    await sink.put_whole(body)
+    with meter.ticking():
+        await sink.put_whole(body)
     _check_size(source.size, len(body))
     meter.finish()
     return Moved(len(body), body.crc32, sha256.hexdigest(), [])
@@ -330,9 +332,10 @@ async def move_ranges(
             await reader.aclose()
 
     try:
-        async with _one_cause() as group:
-            for _ in range(working):
-                group.create_task(work(group))
+        with meter.ticking():
+            async with _one_cause() as group:
+                for _ in range(working):
+                    group.create_task(work(group))
     finally:
         for reader in open_readers:
             await reader.aclose()
