@@ -33,7 +33,7 @@ class EventBusContract:
 
     def test_what_came_after_a_number_is_remembered_in_order(self, bus: EventBus) -> None:
         start = bus.last_seq
-        events = [status(bus), progress(bus, 1), status(bus, OTHER.id)]
+        events = [status(bus), progress(bus, 1, "task_three"), status(bus, OTHER.id)]
         for event in events:
             bus.publish(event)
 
@@ -43,7 +43,7 @@ class EventBusContract:
         assert bus.since(bus.last_seq, 10) == []
         assert bus.last_fact == events[2].seq
 
-    def test_a_reading_is_replaced_by_the_latest_and_moves_to_the_back(self, bus: EventBus) -> None:
+    def test_a_reading_is_replaced_by_a_later_one_and_moves_to_the_back(self, bus: EventBus) -> None:
         start = bus.last_seq
         old, fact, foreign, new = progress(bus, 1), status(bus), progress(bus, 5, OTHER.id), progress(bus, 2)
         for event in (old, fact, foreign, new):
@@ -51,15 +51,19 @@ class EventBusContract:
 
         assert bus.since(start, 10) == [fact, foreign, new]
         assert bus.since(old.seq, 10) == [fact, foreign, new]
+        newer = progress(bus, 3)
+        bus.publish(newer)
+        assert bus.since(start, 10) == [fact, foreign, newer]
         assert bus.last_fact == fact.seq
 
-    def test_a_fact_settles_the_reading_before_it(self, bus: EventBus) -> None:
+    def test_the_last_reading_before_a_fact_is_told_to_those_who_follow_closely(self, bus: EventBus) -> None:
         start = bus.last_seq
-        reading, fact = progress(bus, 99), status(bus)
-        bus.publish(reading)
-        bus.publish(fact)
+        reading, fact, later, latest = progress(bus, 99), status(bus), progress(bus, 1), progress(bus, 2)
+        for event in (reading, fact, later, latest):
+            bus.publish(event)
 
-        assert bus.since(start, 10) == [fact]
+        assert bus.since(start, 10, settled=True) == [reading, fact, latest]
+        assert bus.since(start, 10) == [fact, latest]
 
     def test_readings_make_no_fact_forgotten(self, bus: EventBus) -> None:
         start = bus.last_seq

@@ -101,9 +101,9 @@ class MemoryBus:
                 log.exception("listener_failed", seq=event.seq, task_id=event.task_id)
                 listening.close()
 
-    def since(self, after: int, limit: int) -> list[Event] | None:
-        """The oldest ``limit`` of the events with ``seq`` > ``after``; None when some facts may be missing."""
-        return self._history.since(after, limit) if after <= self._seq else None
+    def since(self, after: int, limit: int, *, settled: bool = False) -> list[Event] | None:
+        """See ``tasks.ports.EventBus`` and ``History``."""
+        return self._history.since(after, limit, settled=settled) if after <= self._seq else None
 
     def listen(self, task_ids: Iterable[str] | None, callback: Listener) -> Listening:
         """Call ``callback`` at each event of these tasks (None: of all) until ``Listening.close``.

@@ -20,7 +20,7 @@ _SPARE: Final = 256
 
 
 class History:
-    """Bounded by ``remembered`` facts and a quarter more, and one reading for each task that has not ended since.
+    """Bounded by ``remembered`` facts and a quarter more, the last reading before each of them, and one of each task.
 
     ``after`` is the number before the first event. Adding costs O(log n) and, seldom, one rebuilding.
     """
@@ -38,9 +38,9 @@ class History:
 
     def add(self, event: Event) -> None:
         """Append an event; its number is higher than all before it."""
-        superseded = self._readings.pop(event.task_id, None)
-        if superseded is not None:
-            self._events[bisect_left(self._seqs, superseded)] = None
+        before = self._readings.pop(event.task_id, None)
+        if before is not None and event.type is EventType.PROGRESS:
+            self._events[bisect_left(self._seqs, before)] = None
         self._seqs.append(event.seq)
         self._events.append(event)
         if event.type is EventType.PROGRESS:
@@ -53,24 +53,33 @@ class History:
         elif len(self._events) > 2 * (self._facts + len(self._readings)) + _SPARE:
             self._keep([event for event in self._events if event is not None])
 
-    def since(self, after: int, limit: int) -> list[Event] | None:
-        """The oldest ``limit`` events with numbers above ``after``; None when facts among them are forgotten."""
+    def since(self, after: int, limit: int, *, settled: bool = False) -> list[Event] | None:
+        """The oldest ``limit`` events with numbers above ``after``; None when facts among them are forgotten.
+
+        ``settled``: also readings after which came a fact of their task. Those are for who follows closely.
+        """
         if after < self.floor:
             return None
         at, found = bisect_right(self._seqs, after), list[Event]()
         while len(found) < limit and at < len(self._events):
             end = at + limit - len(found)
-            found += [event for event in self._events[at:end] if event is not None]
+            found += [event for event in self._events[at:end] if event is not None and (settled or self._says(event))]
             at = end
         return found
 
+    def _says(self, event: Event) -> bool:
+        return event.type is not EventType.PROGRESS or self._readings.get(event.task_id) == event.seq
+
     def _forget(self, facts: int) -> None:
-        """Drop the oldest facts; readings stay."""
+        """Drop the oldest facts, and the readings among them that a fact of their task came after."""
         kept: list[Event] = []
         for event in self._events:
             if event is None:
                 continue
-            if facts and event.type is not EventType.PROGRESS:
+            if event.type is EventType.PROGRESS:
+                if not facts or self._says(event):
+                    kept.append(event)
+            elif facts:
                 facts -= 1
                 self._facts -= 1
                 self.floor = event.seq

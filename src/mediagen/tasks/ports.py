@@ -115,8 +115,11 @@ class EventBus(Protocol):
     def last_fact(self) -> int:
         """Number of the latest fact; before the first one, the number that this start began with."""
 
-    def since(self, after: int, limit: int) -> list[Event] | None:
-        """The oldest ``limit`` of the events with ``seq`` > ``after``; None when some facts may be missing."""
+    def since(self, after: int, limit: int, *, settled: bool = False) -> list[Event] | None:
+        """The oldest ``limit`` of the events with ``seq`` > ``after``; None when some facts may be missing.
+
+        ``settled``: also readings after which came a fact of their task.
+        """
 
     def listen(self, task_ids: Iterable[str] | None, callback: Callable[[Event], None]) -> Listening:
         """Call ``callback`` at each event of these tasks (None: of all). It must neither wait nor raise."""

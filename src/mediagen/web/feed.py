@@ -234,7 +234,7 @@ class Hub:
 
     async def _news(self) -> None:
         """Tell clear readers what has happened since the last time."""
-        events = self._bus.since(self._seen, _ONE_BY_ONE + 1)
+        events = self._bus.since(self._seen, _ONE_BY_ONE + 1, settled=True)
         if events is not None and len(events) <= _ONE_BY_ONE:
             for event in events:
                 self._touched.discard(event.task_id)
