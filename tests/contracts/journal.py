@@ -104,6 +104,9 @@ class JournalContract:
         assert await journal.live() == tasks[:1]
         with pytest.raises(InvalidRequest):
             await journal.insert(tasks[1], key="k", fingerprint="another")
+        assert (await journal.made("k", "f"), await journal.made("other", "f")) == (tasks[0].id, None)
+        with pytest.raises(InvalidRequest):
+            await journal.made("k", "another")
         assert await journal.insert(tasks[1], key="other", fingerprint="f") == tasks[1].id
         await journal.delete(tasks[0].id)
         assert await journal.insert(tasks[2], key="k", fingerprint="another") == tasks[2].id

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mediagen.core.errors import AttemptsExhausted, Conflict, InvalidRequest, NotFound, QueueFull
+from mediagen.core.errors import AttemptsExhausted, Conflict, IdempotencyMismatch, InvalidRequest, NotFound, QueueFull
 from mediagen.core.files import new_id
 from mediagen.core.tasks import TaskQuery, TaskStatus
 from mediagen.tasks import service as service_module
@@ -89,6 +89,23 @@ async def test_a_client_that_lost_the_answer_asks_again_and_gets_the_same_task(s
     other = await server.service.submit("scripted", {"do": "succeed"}, key="k", owner="bert")
     assert other.id != task_id
     await server.service.wait(other.id)
+
+
+async def test_a_repeat_is_answered_while_the_queue_is_full(tmp_path: Path) -> None:
+    async with world(tmp_path, settings=ONE_SLOT) as server:
+        submit = server.service.submit
+        await submit("scripted", {"do": "wait"})
+        await server.pipeline.began()
+        first = await submit("scripted", {"do": "wait"}, key="k")
+        for _ in range(2):
+            await submit("scripted", {"do": "wait"})
+
+        assert (await submit("scripted", {"do": "wait"}, key="k")).id == first.id
+        with pytest.raises(IdempotencyMismatch):
+            await submit("scripted", {"do": "fail"}, key="k")
+        for other in ({"key": "new"}, {"key": "k", "owner": "anna"}, {}):
+            with pytest.raises(QueueFull):
+                await submit("scripted", {"do": "wait"}, **other)  # type: ignore[arg-type]
 
 
 async def test_done_work_that_comes_again_is_not_recorded_again(server: World) -> None:

@@ -65,6 +65,10 @@ class SqliteJournal:
 
         return await self._database.write(write)
 
+    async def made(self, key: str, fingerprint: str) -> str | None:
+        """The id of the task that was inserted under ``key``. Raises IdempotencyMismatch as ``insert`` does."""
+        return await self._database.read(lambda connection: task_made(connection, key, fingerprint))
+
     async def get(self, task_id: str) -> Task | None:
         """The task, or None."""
 

@@ -29,6 +29,9 @@ class Journal(Protocol):
             IdempotencyMismatch: the key came with another ``fingerprint``.
         """
 
+    async def made(self, key: str, fingerprint: str) -> str | None:
+        """The id of the task that was inserted under ``key``. Raises IdempotencyMismatch as ``insert`` does."""
+
     async def get(self, task_id: str) -> Task | None: ...
 
     async def query(self, query: TaskQuery) -> tuple[list[Task], bool]:

@@ -74,6 +74,11 @@ class Registry:
             raise NotFound(f"no task {task_id}", task_id=task_id)
         return task
 
+    async def made(self, key: str, fingerprint: str) -> Task | None:
+        """The task that was added under ``key``, or None. Raises IdempotencyMismatch when it was another request."""
+        task_id = await self._journal.made(key, fingerprint)
+        return None if task_id is None else await self.get(task_id)
+
     async def query(self, query: TaskQuery) -> tuple[list[Task], bool]:
         """A page of tasks with their latest readings, and whether there are more."""
         tasks, more = await self._journal.query(query)

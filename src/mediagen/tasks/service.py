@@ -87,14 +87,18 @@ class TaskService:
             owner=owner,
             webhook=webhook,
         )
+        request = task.request if same is None else same
+        asked = {"request": request, "priority": priority, "timeout_seconds": timeout_seconds}
+        asked |= asked_of_webhook(webhook)
+        scope, fingerprint = scoped(key, kind, owner), fingerprint_of(asked)
+        if scope is not None and self._waiting >= self._settings.max_queued:
+            earlier = await self._registry.made(scope, fingerprint)
+            if earlier is not None:  # a repeat needs no room
+                return earlier
         self._admit()
         self._admitting += 1
         try:
-            request = task.request if same is None else same
-            asked = {"request": request, "priority": priority, "timeout_seconds": timeout_seconds}
-            asked |= asked_of_webhook(webhook)
-            scope = scoped(key, kind, owner)
-            return await self._registry.add(task, files, key=scope, fingerprint=fingerprint_of(asked))
+            return await self._registry.add(task, files, key=scope, fingerprint=fingerprint)
         finally:
             self._admitting -= 1
 
@@ -240,8 +244,12 @@ class TaskService:
             raise InvalidRequest(f"unknown kind of task: {kind}", field="kind")
         return pipeline
 
+    @property
+    def _waiting(self) -> int:
+        return self._dispatcher.waiting + self._admitting
+
     def _admit(self) -> None:
-        waiting = self._dispatcher.waiting + self._admitting
+        waiting = self._waiting
         if waiting >= self._settings.max_queued:
             raise QueueFull(f"{waiting} tasks are waiting already", retry_after=min(60, 5 + waiting // 50))
 
