@@ -1,8 +1,8 @@
 """Many readers who come at once: ``python -m benchmarks.flock --port P --count N``.
 
 Each follows all tasks, from its snapshot on, and keeps account of the facts it is told. Prints one line of JSON when
-all have their snapshots. Then it reads the id of a task from its input, waits until everybody was told of that task's
-last fact, and prints a second line: what was missing, repeated or out of order, and who was cut off. Frames are taken
+all have their snapshots. Then it reads the id of a task from its input, waits until everybody was told that it is
+cancelled, and prints a second line: what was missing, repeated or out of order, and who was cut off. Frames are taken
 apart by hand, see ``benchmarks.subscribers``.
 """
 
@@ -26,6 +26,7 @@ STORM_SECONDS: Final = 120.0
 TELLING_SECONDS: Final = 120.0
 SNAPSHOT: Final = b'{"type":"snapshot","seq":'
 FACT: Final = b'{"type":"task.status","seq":'
+CANCELLED: Final = b'"status":"cancelled"'
 READING: Final = b'{"type":"task.progress","seq":'
 
 
@@ -44,7 +45,7 @@ class Client(asyncio.Protocol):
         self.facts: list[int] = []
         self.seq = 0
         self.disordered = 0
-        self.last_task = b""
+        self.last_cancelled = b""
         self.lost: str | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -103,11 +104,12 @@ class Client(asyncio.Protocol):
         if fact:
             self.facts.append(seq)
             name = data.index(b'"task_id":"', end) + 11
-            self.last_task = data[name : name + 37]
+            if data.find(CANCELLED, name, at + size) > 0:
+                self.last_cancelled = data[name : name + 37]
 
 
 async def _told_of(task_id: bytes, clients: list[Client]) -> None:
-    while any(client.lost is None and client.last_task != task_id for client in clients):
+    while any(client.lost is None and client.last_cancelled != task_id for client in clients):
         await asyncio.sleep(0.05)
 
 

@@ -11,6 +11,8 @@ _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 _MMAP_BYTES: Final = 4 << 20
 _TRIM_BYTES: Final = 16 << 20
+_OLD_AFTER: Final = 50
+"""Collections of the middle generation before the old one is looked through; Python's own number is 10."""
 
 
 def tune_malloc() -> bool:
@@ -31,7 +33,10 @@ def settle_heap() -> None:
     """Take what exists now out of the garbage collector's sight; call it once, when the server is ready.
 
     What was made at start (modules, models, the S3 client's service description: some 300,000 objects) lives as long as
-    the process. Looking through it again and again would stop the loop for a tenth of a second at a time.
+    the process. Looking through it again and again would stop the loop for a tenth of a second at a time. Much the same
+    holds for what lives as long as its connection: a thousand that come at once need not be looked through at every
+    quarter more of them. Garbage is mostly young when it is found, so little waits for that.
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*gc.get_threshold()[:2], _OLD_AFTER)
