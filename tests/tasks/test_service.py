@@ -233,6 +233,20 @@ async def test_a_retry_waits_like_any_other_task(tmp_path: Path) -> None:
         await server.service.wait(blocking.id)
 
 
+async def test_retries_at_the_same_time_fill_the_queue_and_no_more(tmp_path: Path) -> None:
+    async with world(tmp_path, settings=ONE_SLOT) as server:
+        ids = []
+        for _ in range(6):
+            ids.append((await server.service.submit("scripted", {"do": "fail"})).id)
+            await server.service.wait(ids[-1])
+        await server.service.submit("scripted", {"do": "wait"})
+        await server.pipeline.began(7)
+
+        answers = await asyncio.gather(*map(server.service.retry, ids), return_exceptions=True)
+
+        assert [isinstance(answer, QueueFull) for answer in answers] == [False] * 3 + [True] * 3
+
+
 async def test_priority_moves_a_waiting_task_and_is_kept(tmp_path: Path) -> None:
     async with world(tmp_path, settings=ONE_SLOT) as server:
         await server.service.submit("scripted", {"do": "wait"})

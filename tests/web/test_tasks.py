@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from mediagen.core.errors import FetchFailed
+from mediagen.web import tasks as task_routes
 from tests.web.conftest import House, Start
 
 UNKNOWN = "task_" + "0" * 32
@@ -160,6 +163,75 @@ async def test_bulk_retry_by_status(house: House) -> None:
         (task_id, True, 2) for task_id in ids
     ]
     assert answer["has_more"] is False
+
+
+async def failed(house: House, count: int) -> list[str]:
+    """So many tasks that failed, the oldest first."""
+    ids: list[str] = []
+    for _ in range(count):
+        ids.append(await house.submit())
+        (await house.pipeline.stage(ids[-1])).fail(FetchFailed("no"))
+        await house.ended(ids[-1])
+    return ids
+
+
+async def test_what_has_no_attempt_left_hides_nothing(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task_routes, "MAX_BULK", 2)
+    house = await start(tasks={"max_attempts": 2})
+    exhausted = await failed(house, 4)
+    for task_id in exhausted:
+        await house.ask("POST", f"/v1/tasks/{task_id}/retry")
+        (await house.pipeline.stage(task_id, attempt=2)).fail(FetchFailed("no"))
+        await house.ended(task_id)
+    fresh = await failed(house, 5)
+
+    seen: list[str] = []
+    body, more = {"status": "failed"}, True
+    while more:
+        status, answer, _ = await house.ask("POST", "/v1/tasks/retry", json=body)
+        assert status == 200
+        seen += [item["id"] for item in answer["data"]]
+        more, body = answer["has_more"], body | {"after": answer["last_id"]}
+
+    assert seen == fresh
+
+
+async def test_a_full_queue_ends_a_call_where_the_next_one_goes_on(start: Start) -> None:
+    house = await start(tasks={"max_queued": 3, "lanes": {"ingest": 1}})
+    ids = await failed(house, 6)
+    blocker = await house.submit()
+    await house.pipeline.stage(blocker)
+
+    _, answer, _ = await house.ask("POST", "/v1/tasks/retry", json={"status": "failed"})
+    again, problem, headers = await house.ask("POST", "/v1/tasks/retry", json={"status": "failed"})
+
+    assert ([item["id"] for item in answer["data"]], answer["has_more"]) == (ids[:3], True)
+    assert all(item["ok"] for item in answer["data"])
+    assert (again, problem["code"], int(headers["Retry-After"]) > 0) == (429, "queue_full", True)
+    await house.ask("POST", "/v1/tasks/cancel", json={"status": "queued"})
+    _, answer, _ = await house.ask("POST", "/v1/tasks/retry", json={"status": "failed", "after": ids[2]})
+    assert ([item["id"] for item in answer["data"]], answer["has_more"]) == (ids[3:], False)
+
+
+@pytest.mark.parametrize(
+    ("verb", "status"), [("retry", "queued"), ("retry", "completed"), ("cancel", "failed"), ("cancel", "completed")]
+)
+async def test_a_verb_that_can_do_nothing_for_a_status_does_nothing(house: House, verb: str, status: str) -> None:
+    await failed(house, 1)
+
+    assert (await house.ask("POST", f"/v1/tasks/{verb}", json={"status": status}))[1] == {
+        "object": "list",
+        "data": [],
+        "has_more": False,
+        "last_id": None,
+    }
+
+
+async def test_a_cursor_goes_with_a_status(house: House) -> None:
+    (task_id,) = await failed(house, 1)
+
+    for body in ({"ids": [task_id], "after": task_id}, {"after": task_id}, {"status": "failed", "after": "x"}):
+        assert (await house.ask("POST", "/v1/tasks/retry", json=body))[0] == 400
 
 
 async def test_a_deleted_task_is_gone_and_with_media_its_file(house: House) -> None:

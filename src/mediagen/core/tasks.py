@@ -103,7 +103,10 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class TaskQuery:
-    """A page of tasks. ``after`` is the last id of the page before; the order is by creation time, then id."""
+    """A page of tasks. ``after`` is the last id of the page before; the order is by creation time, then id.
+
+    ``attempts_left``: only those that have not had all their attempts.
+    """
 
     status: TaskStatus | None = None
     kind: str | None = None
@@ -111,3 +114,4 @@ class TaskQuery:
     after: str | None = None
     descending: bool = True
     owner: str | None = None
+    attempts_left: bool = False

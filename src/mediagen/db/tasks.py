@@ -93,6 +93,7 @@ class SqliteJournal:
                 limit=query.limit,
                 descending=query.descending,
                 merged="kind" if every_kind else "",
+                only="attempt < max_attempts" if query.attempts_left else "",
             )
         )
         return [task_of(row) for row in rows], more

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 from mediagen.core.clock import utc_now
 from mediagen.core.errors import AttemptsExhausted, Conflict, InvalidRequest, NotFound, QueueFull
@@ -27,6 +27,15 @@ CANCEL_WAIT_SECONDS: Final = 1.2
 """How long a cancel waits to answer with the ended task."""
 REPEAT_SECONDS: Final = 0.3
 """Retries of one task so soon after another are the same click."""
+
+
+Verb: TypeAlias = Literal["cancel", "retry"]
+
+_WORKS_FOR: Final[Mapping[Verb, Collection[TaskStatus]]] = {
+    "cancel": (TaskStatus.QUEUED, TaskStatus.RUNNING),
+    "retry": RETRYABLE,
+}
+_PAGE: Final = 250
 
 
 class TaskService:
@@ -192,8 +201,10 @@ class TaskService:
         repeated = monotonic() - self._retried.get(task_id, -REPEAT_SECONDS) < REPEAT_SECONDS
         pipeline = self._pipeline(seen.kind)
         now = utc_now()
+        admitted = 0
 
         def next_of(was: Task) -> Task:
+            nonlocal admitted
             if was.attempt > seen.attempt or repeated:
                 return was  # somebody asked a moment before: the same reply
             if was.status not in RETRYABLE:
@@ -203,6 +214,8 @@ class TaskService:
             request = merge_patch(was.request, edits) if edits else was.request
             validated(pipeline, request)
             self._admit()
+            self._admitting += 1
+            admitted += 1
             self._note_retry(task_id)
             return was.to(
                 TaskStatus.QUEUED,
@@ -218,7 +231,35 @@ class TaskService:
                 checkpoint=was.checkpoint if request == was.request else {},
             )
 
-        return await self._registry.change(task_id, next_of)
+        try:
+            return await self._registry.change(task_id, next_of)
+        finally:
+            self._admitting -= admitted
+
+    async def candidates(
+        self, verb: Verb, status: TaskStatus, *, after: str | None, limit: int, owner: str | None = None
+    ) -> tuple[list[str], bool]:
+        """Ids of the oldest ``limit`` tasks of a status, after ``after``, for which ``verb`` can work; are there more?
+
+        Raises:
+            InvalidRequest: there is no task ``after``.
+        """
+        if status not in _WORKS_FOR[verb]:
+            return [], False
+        ids: list[str] = []
+        more = True
+        while more and len(ids) < limit:
+            query = TaskQuery(
+                status=status,
+                limit=min(_PAGE, limit - len(ids)),
+                after=ids[-1] if ids else after,
+                descending=False,
+                owner=owner,
+                attempts_left=verb == "retry",
+            )
+            tasks, more = await self._registry.query(query)
+            ids += [task.id for task in tasks]
+        return ids, more
 
     async def set_priority(self, task_id: str, priority: int, *, owner: str | None = None) -> Task:
         """The task with another priority (0-100, higher first). Raises NotFound, InvalidRequest, Conflict (ended)."""
@@ -255,6 +296,7 @@ class TaskService:
 
     def _note_retry(self, task_id: str) -> None:
         now = monotonic()
-        for other in [known for known, at in self._retried.items() if now - at > REPEAT_SECONDS]:
-            del self._retried[other]
+        self._retried.pop(task_id, None)
         self._retried[task_id] = now
+        while now - next(iter(self._retried.values())) > REPEAT_SECONDS:
+            del self._retried[next(iter(self._retried))]

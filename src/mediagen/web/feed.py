@@ -357,8 +357,9 @@ class Hub:
         named, everything = list(reader.task_ids), reader.follows_all
         try:
             snapshots = [await self._take(reader, ids) for ids in ([named] if named else []) + [None] * everything]
-        except MediagenError as exc:
-            reader.lose(exc.detail)
+        except (MediagenError, ValueError):  # rows that cannot be read; text that is none: the reader comes back
+            log.exception("snapshot_not_rendered", tasks=len(named), all=everything)
+            reader.lose(UNTELLABLE)
             return
         finally:
             reader.resetting = False

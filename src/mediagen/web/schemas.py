@@ -214,12 +214,15 @@ class Deleted(Said):
 
 
 class Selection(Given):
-    """Tasks by id, or all of one status."""
+    """Tasks by id; or those of one status for which the call can do something, the oldest first, so many at a time."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "oneOf": [
-                {"required": ["ids"], "properties": {"ids": {"type": "array"}, "status": {"type": "null"}}},
+                {
+                    "required": ["ids"],
+                    "properties": {"ids": {"type": "array"}, "status": {"type": "null"}, "after": {"type": "null"}},
+                },
                 {"required": ["status"], "properties": {"status": {"type": "string"}, "ids": {"type": "null"}}},
             ]
         }
@@ -227,11 +230,14 @@ class Selection(Given):
 
     ids: TaskIds | None = None
     status: TaskStatus | None = None
+    after: TaskId | None = Field(None, description="with `status`: go on after this task, the `last_id` of an answer")
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Selection:
         if (self.ids is None) == (self.status is None):
             raise ValueError("give either ids or status")
+        if self.ids is not None and self.after is not None:
+            raise ValueError("after goes with status")
         return self
 
 
@@ -252,7 +258,8 @@ class BulkItem(Said):
 class BulkAnswer(Said):
     object: Literal["list"] = "list"
     data: list[BulkItem]
-    has_more: bool = Field(description="more tasks of that status were left for a next call")
+    has_more: bool = Field(description="more tasks of that status were left for a next call, with `after` = `last_id`")
+    last_id: str | None
 
 
 class Subscribe(Given):

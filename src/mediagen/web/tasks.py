@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
 from aiohttp import web
 
-from mediagen.core.errors import AttemptsExhausted, Conflict, MediagenError, NotFound, QueueFull, StorageUnavailable
-from mediagen.core.tasks import Task, TaskQuery, TaskStatus
+from mediagen.core.errors import (
+    AttemptsExhausted,
+    Conflict,
+    InvalidRequest,
+    MediagenError,
+    NotFound,
+    QueueFull,
+    StorageUnavailable,
+)
+from mediagen.core.tasks import Task, TaskQuery
 from mediagen.tasks.deletions import Deletions
-from mediagen.tasks.service import TaskService
+from mediagen.tasks.service import TaskService, Verb
 from mediagen.tasks.timing import poll_after_seconds
 from mediagen.web.origins import Origins
 from mediagen.web.routing import Answer, Call, Empty, route
@@ -34,7 +43,8 @@ from mediagen.web.views import Views
 
 TASK_HEADER: Final = "x-mediagen-task"
 """The id of the task, in every answer that makes or shows one: a client finds it without knowing the answer's shape."""
-_BULK_PAGE: Final = 100
+_AT_ONCE: Final = 100
+"""Tasks of a bulk call that are worked on at the same time."""
 
 
 class TaskRoutes:
@@ -119,44 +129,63 @@ class TaskRoutes:
 
     @route("POST", "/v1/tasks/cancel", "Cancel many tasks", body=Selection, answer=BulkAnswer)
     async def cancel_tasks(self, call: Call[Empty, Selection]) -> BulkAnswer:
-        return await self._bulk(call, partial(self._service.cancel, owner=call.caller.sees))
+        return await self._bulk(call, "cancel", partial(self._service.cancel, owner=call.caller.sees))
 
-    @route("POST", "/v1/tasks/retry", "Try many ended tasks again", body=Selection, answer=BulkAnswer)
+    @route(
+        "POST",
+        "/v1/tasks/retry",
+        "Try many ended tasks again",
+        body=Selection,
+        answer=BulkAnswer,
+        fails=(QueueFull,),
+    )
     async def retry_tasks(self, call: Call[Empty, Selection]) -> BulkAnswer:
-        return await self._bulk(call, partial(self._service.retry, owner=call.caller.sees))
+        return await self._bulk(call, "retry", partial(self._service.retry, owner=call.caller.sees))
 
-    async def _bulk(self, call: Call[Empty, Selection], verb: Callable[[str], Awaitable[Task]]) -> BulkAnswer:
-        """Each task with its own outcome; one that cannot be done does not stop the others."""
-        base = self._origins.base(call.request)
-        if call.body.ids is not None:
-            ids, more = list(dict.fromkeys(call.body.ids)), False
-        else:
-            ids, more = await self._ids_of(call.body.status, call.caller.sees)
+    async def _bulk(
+        self, call: Call[Empty, Selection], verb: Verb, act: Callable[[str], Awaitable[Task]]
+    ) -> BulkAnswer:
+        """Each task with its own outcome; one that cannot be done does not stop the others, a full queue does."""
+        wanted, base = call.body, self._origins.base(call.request)
+        if wanted.ids is not None:
+            return _answered([item async for item, _ in self._each(wanted.ids, act, base)], has_more=False)
+        if wanted.status is None:
+            raise InvalidRequest("give either ids or status")
+        ids, more = await self._service.candidates(
+            verb, wanted.status, after=wanted.after, limit=MAX_BULK, owner=call.caller.sees
+        )
         items: list[BulkItem] = []
-        for task_id in ids:
-            try:
-                task = await verb(task_id)
-            except MediagenError as exc:
-                items.append(BulkItem(id=task_id, ok=False, error=Refusal(code=exc.code, message=exc.detail)))
-            else:
-                items.append(BulkItem(id=task_id, ok=True, task=await self._views.task(task, base)))
-        return BulkAnswer(data=items, has_more=more)
+        async for item, error in self._each(ids, act, base):
+            if isinstance(error, QueueFull):
+                if not items:
+                    raise error
+                more = True
+                break
+            items.append(item)
+        return _answered(items, has_more=more)
 
-    async def _ids_of(self, status: TaskStatus | None, owner: str | None) -> tuple[list[str], bool]:
-        """Ids of the tasks of a status, oldest first, at most ``MAX_BULK``; and whether there are more."""
-        ids: list[str] = []
-        more = True
-        while more and len(ids) < MAX_BULK:
-            page, more = await self._service.query(
-                TaskQuery(
-                    status=status, limit=_BULK_PAGE, after=ids[-1] if ids else None, descending=False, owner=owner
-                )
-            )
-            ids += [task.id for task in page]
-        return ids, more
+    async def _each(
+        self, ids: Sequence[str], act: Callable[[str], Awaitable[Task]], base: str
+    ) -> AsyncIterator[tuple[BulkItem, MediagenError | None]]:
+        """What became of each task, in order. Some are worked on at the same time: they share a commit."""
+
+        async def one(task_id: str) -> tuple[BulkItem, MediagenError | None]:
+            try:
+                task = await act(task_id)
+            except MediagenError as exc:
+                return BulkItem(id=task_id, ok=False, error=Refusal(code=exc.code, message=exc.detail)), exc
+            return BulkItem(id=task_id, ok=True, task=await self._views.task(task, base)), None
+
+        for start in range(0, len(ids), _AT_ONCE):
+            for done in await asyncio.gather(*map(one, ids[start : start + _AT_ONCE])):
+                yield done
 
     async def _answer(self, request: web.Request, task: Task) -> Answer:
         return task_answer(task, await self._views.task(task, self._origins.base(request)))
+
+
+def _answered(items: list[BulkItem], *, has_more: bool) -> BulkAnswer:
+    return BulkAnswer(data=items, has_more=has_more, last_id=items[-1].id if items else None)
 
 
 def task_answer(task: Task, view: TaskView, **more: Any) -> Answer:
