@@ -576,3 +576,25 @@ async def test_frames_that_are_not_masked_are_refused(house: House, mask: bool) 
 async def test_a_websocket_is_not_opened_with_http_1_0(house: House) -> None:
     with pytest.raises(AssertionError, match=r"HTTP/1\.0 400"):
         await RawSocket.open(house, version="1.0")
+
+
+async def test_a_subscription_that_goes_back_waits_for_the_snapshot_that_is_under_way(house: House) -> None:
+    seen = house.instance.hub._bus.last_seq
+    ids = [await bulky(house) for _ in range(3)]
+    raw = await RawSocket.open(house, receive=4096)
+    try:
+        await raw.say({"type": "subscribe", "tasks": ids})
+        await raw.some(1)
+        await raw.say({"type": "subscribe", "tasks": ids[:1], "after": seen})
+        await house.instance.service.set_priority(ids[1], 7)
+        first = json.loads((await raw.frame(begun=1))[1])
+        second = json.loads((await raw.frame())[1])
+        told = [json.loads((await raw.frame())[1]) for _ in range(6)]
+    finally:
+        raw.close()
+
+    assert [task["id"] for task in first["tasks"]] == ids
+    assert ([task["id"] for task in second["tasks"]], second["seq"]) == (ids[:1], seen)
+    statuses = [event["task"]["status"] for event in told if event["task_id"] == ids[0]]
+    assert statuses == ["queued", "running", "failed", "queued", "running"]
+    assert [event["task"]["priority"] for event in told if event["task_id"] == ids[1]][-1] == 7

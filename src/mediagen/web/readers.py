@@ -82,6 +82,8 @@ class Reader:
         """Whether it stands in the hub's line of those that may be written to."""
         self.resetting = False
         """Whether a snapshot is being made because it fell behind all that is remembered."""
+        self.writes = 0
+        """Writes to it as to a reader that lags: each means that it has taken all before."""
         self._after: dict[str, int] = {}
         self._after_all: int | None = None
         self._except: set[str] = set()
@@ -185,11 +187,14 @@ class Reader:
             self.room.clear()
 
     def until(self) -> int | None:
-        """The event up to which events go before what waits; None: all do."""
-        return self._waiting[0].behind if self._waiting else None
+        """The event up to which events go before what waits; None: nothing waits. 0: a message was begun."""
+        if not self._waiting:
+            return None
+        return 0 if self._waiting[0].begun else self._waiting[0].behind
 
     def write(self, frames: bytes) -> None:
         """Write whole frames; what is too much for one time waits."""
+        self.writes += 1
         if len(frames) <= WRITE_BYTES:
             self.transport.write(frames)
             return
@@ -198,6 +203,7 @@ class Reader:
 
     def write_waiting(self) -> None:
         """Write as much as is due of what waits."""
+        self.writes += 1
         room, pieces = WRITE_BYTES, list[memoryview]()
         while self._waiting and room:
             first = self._waiting[0]

@@ -84,20 +84,21 @@ class StreamRoutes:
         finally:
             self._hub.remove(reader)
         if not transport.is_closing():
-            await self._end(response, transport)
+            await self._end(response, transport, reader)
         return response
 
     @staticmethod
-    async def _end(response: web.StreamResponse, transport: asyncio.Transport) -> None:
+    async def _end(response: web.StreamResponse, transport: asyncio.Transport, reader: Reader) -> None:
         try:
             async with asyncio.timeout(_END_SECONDS):
+                await reader.whole.wait()
                 await response.write_eof()
         except TimeoutError:
             transport.abort()
 
     async def _beat(self, reader: Reader, transport: asyncio.Transport, comment: bytes) -> None:
         """Until the reader is done: a comment each heartbeat keeps proxies content and shows us when nobody reads."""
-        silent = 0
+        silent, taken = 0, -1
         while not reader.done.is_set():
             try:
                 async with asyncio.timeout(HEARTBEAT_SECONDS):
@@ -105,7 +106,7 @@ class StreamRoutes:
             except TimeoutError:
                 if transport.is_closing():
                     return
-                silent = 0 if reader.idle else silent + 1
+                silent, taken = 0 if reader.idle or reader.writes != taken else silent + 1, reader.writes
                 if silent >= _SILENT_BEATS:
                     reader.lose("nothing was read for two heartbeats")
                 elif reader.idle:
