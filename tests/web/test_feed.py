@@ -583,6 +583,8 @@ async def test_a_subscription_that_goes_back_waits_for_the_snapshot_that_is_unde
     ids = [await bulky(house) for _ in range(3)]
     raw = await RawSocket.open(house, receive=4096)
     try:
+        await raw.say({"type": "subscribe", "tasks": [UNKNOWN]})
+        await raw.frame()
         await raw.say({"type": "subscribe", "tasks": ids})
         await raw.some(1)
         await raw.say({"type": "subscribe", "tasks": ids[:1], "after": seen})
