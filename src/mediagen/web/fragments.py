@@ -18,6 +18,7 @@ from mediagen.core.tasks import Task
 from mediagen.streams.base import MIB
 from mediagen.tasks.timing import elapsed_seconds
 from mediagen.web.frames import Message
+from mediagen.web.rendering import as_json
 from mediagen.web.views import Tasks, Views
 
 MAX_KEPT_BYTES: Final = 16 * MIB
@@ -78,7 +79,7 @@ class Fragments:
 
     async def _render(self, task: Task, base: str) -> _Kept:
         self.rendered += 1
-        text = (await self._views.task(task, base)).model_dump_json().encode()
+        text = as_json(await self._views.task(task, base))
         before, name, rest = text.partition(_ELAPSED)
         between, place, after = rest[rest.index(b",") :].partition(_POSITION)
         kept = _Kept(task, before + name, between + place, after[after.index(b",") :])
