@@ -169,6 +169,7 @@ async def begun(server: Server, as_form: bool) -> AsyncIterator[Callable[[], Awa
 
 
 def owed(server: Server) -> list[Any]:
-    """What the database says is still to be removed from the store."""
+    """What the database says is still to be removed from the store, beside what is looked for again."""
     with closing(sqlite3.connect(f"file:{server.data_dir}/mediagen.db?mode=ro", uri=True)) as database:
-        return [json.loads(row[0]) for row in database.execute("SELECT state FROM owed_aborts")]
+        rows = database.execute("SELECT state FROM owed_aborts WHERE state ->> 'look' IS NULL")
+        return [json.loads(row[0]) for row in rows]

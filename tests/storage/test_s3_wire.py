@@ -197,7 +197,7 @@ async def test_a_refusal_costs_no_bytes(raw: RawStore) -> None:
 async def test_a_store_that_accepts_and_never_reads(raw: RawStore) -> None:
     data = the_bytes(8 * MIB)
     raw.expectation = "deaf"
-    impatient = settings(raw, answer_seconds=0.3, minimum_bytes_per_second=1 << 30, attempts=2)
+    impatient = settings(raw, answer_seconds=1.5, minimum_bytes_per_second=1 << 30, attempts=2)
 
     async with S3Storage(impatient) as storage, storage.open_sink(KEY, **ABOUT, size=len(data)) as sink:
         with pytest.raises(StorageUnavailable, match="did not answer"):

@@ -446,3 +446,20 @@ async def test_a_cdn_is_named_when_there_is_one(start: Start) -> None:
 
     assert task["result"]["file"]["url_expires_at"] is None
     assert task["result"]["file"]["url"] == f"https://cdn.example/m/{outcome.files[0].key}"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/v1/keys", {"name": "a", "expires_in_seconds": True}, "expires_in_seconds"),
+        ("/v1/ingest", {"url": "http://example.com/", "timeout_seconds": True}, "timeout_seconds"),
+        ("/v1/ingest", {"url": "http://example.com/", "priority": False}, "priority"),
+        ("/v1/images/generations", {"prompt": "a fox", "n": True}, "n"),
+    ],
+)
+async def test_a_boolean_is_no_number(house: House, path: str, body: dict[str, object], field: str) -> None:
+    status, answer, _ = await house.ask("POST", path, json=body)
+
+    assert status == 400
+    error = answer.get("error", answer)
+    assert field in (error.get("param"), error.get("detail", "").partition(":")[0])

@@ -110,4 +110,4 @@ async def test_what_is_reported_of_a_picture_is_text_or_nothing(house: House, ve
     status, answer, _ = await house.ask("POST", "/v1/images/generations", json={"model": "m", "prompt": "fox"})
 
     assert status == 200, answer
-    assert [answer[name] for name in names] == [None] * 4
+    assert [answer[name] for name in names] == ["1x1", None, None, None]  # the size is read from the picture then

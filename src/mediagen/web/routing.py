@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from http import HTTPStatus
-from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar, cast
+from types import UnionType
+from typing import Annotated, Any, Final, Generic, Protocol, TypeAlias, TypeVar, Union, cast, get_args, get_origin
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -296,6 +298,10 @@ def validate(model: type[BodyT], document: object) -> BodyT:
     if not isinstance(document, dict):
         raise InvalidRequest("the body must be a JSON object")
     refuse_invalid(document)
+    for name in _numbers_of(model):
+        if isinstance(document.get(name), bool):  # which Python takes for 0 and 1
+            text = "Input should be a number, not true or false"
+            raise InvalidRequest(f"{name}: {text}", field=name, errors=[{"field": name, "message": text}])
     try:
         return model.model_validate(document)
     except ValidationError as exc:
@@ -309,3 +315,26 @@ def validate(model: type[BodyT], document: object) -> BodyT:
     first = faults[0]
     where = f"{first['field']}: " if first["field"] else ""
     raise InvalidRequest(f"{where}{first['message']}", field=first["field"], errors=faults)
+
+
+@cache
+def _numbers_of(model: type[BaseModel]) -> tuple[str, ...]:
+    """Names under which fields of ``model`` come that take numbers and no booleans."""
+    found = []
+    for name, declared in model.model_fields.items():
+        kinds = set(_kinds_in(declared.annotation))
+        if kinds & {int, float} and not kinds & {bool, Any}:
+            found.append(declared.alias or name)
+    return tuple(found)
+
+
+def _kinds_in(annotation: object) -> Iterator[object]:
+    """The types of which ``annotation`` is one, without those of what they contain."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        yield from _kinds_in(get_args(annotation)[0])
+    elif origin in {Union, UnionType}:
+        for member in get_args(annotation):
+            yield from _kinds_in(member)
+    else:
+        yield annotation
