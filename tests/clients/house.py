@@ -21,6 +21,9 @@ from tests.infra.vendor import Say, VendorServer
 
 T = TypeVar("T")
 
+PAGE = (Path(__file__).parent / "page.html").read_bytes()
+"""A page that does what a test asks of it (``browser.Page.call``)."""
+
 ADMIN = "sk-of-the-server"
 PNG = b"\x89PNG\r\n\x1a\n"
 PICTURE = Say({"created": 1, "data": [{"b64_json": base64.b64encode(PNG + bytes(100)).decode()}]})
@@ -46,6 +49,8 @@ class House:
 
     server: Server
     vendor: VendorServer
+    page: str = ""
+    """Address of a page whose origin is in ``cors_origins``; by the name ``localhost`` its origin is another one."""
     film: dict[str, Any] = field(default_factory=dict)
     """One that is done, and the admin's."""
     _count: Iterator[int] = field(default_factory=itertools.count)
@@ -110,7 +115,8 @@ def _troubled() -> list[str]:
 @contextmanager
 def housed(folder: Path) -> Iterator[House]:
     """The server in ``folder``, with one film that is done."""
-    with VendorServer() as vendor:
+    with VendorServer() as vendor, VendorServer() as pages:
+        pages.on("GET", "/page", Say(PAGE, media_type="text/html"))
         account = {"type": "openai", "base_url": f"{vendor.url}/v1"}
         paid = {**account, "engine": "generic", "models": ["m"]}
         streaming = {**account, "engine": "openai", "models": ["gpt"]}
@@ -118,11 +124,11 @@ def housed(folder: Path) -> Iterator[House]:
         settings = {
             "auth": {"required": True, "admin_key": ADMIN},
             "providers": {"paid": paid, "streaming": streaming, **troubled},
-            "server": {"max_json_bytes": 100_000},
+            "server": {"max_json_bytes": 100_000, "cors_origins": [pages.url]},
             "webhooks": {"secret": " ".join(SECRETS)},
         }
         with held(Server(folder, settings)) as server:
-            house = House(server, vendor)
+            house = House(server, vendor, f"{pages.url}/page")
             film = house.ask("POST", "/videos", {"model": "builtin-clip", "prompt": "Waves", "seconds": 1})
             film = house.until(film["id"], lambda film: film["status"] not in {"queued", "in_progress"})
             assert film["status"] == "completed", film

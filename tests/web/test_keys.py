@@ -38,6 +38,13 @@ async def made(house: House, name: str, **fields: Any) -> dict[str, Any]:
     return dict(key)
 
 
+async def ingest(house: House, key: str) -> str:
+    """The id of a task of this key's owner."""
+    status, task, _ = await house.ask("POST", "/v1/ingest", json={"url": "http://example.com/a"}, headers=bearer(key))
+    assert status in {200, 201, 202}, task
+    return str(task["id"])
+
+
 async def status_with(house: House, key: str, path: str = "/v1/tasks") -> int:
     status, _, _ = await house.ask("GET", path, headers=bearer(key))
     return status
@@ -301,6 +308,33 @@ async def test_a_ticket_opens_one_socket_as_its_owner(closed: House) -> None:
     assert refused.value.status == 401
     async with closed.client.get(f"{closed.url}/v1/tasks?ticket={ticket['ticket']}") as answer:
         assert answer.status == 401
+
+
+async def test_a_ticket_opens_the_events_of_one_task_again_and_again(closed: House) -> None:
+    """An EventSource comes back to the same URL by itself."""
+    key = await made(closed, "app")
+    one, two = [await ingest(closed, key["key"]) for _ in range(2)]
+    _, ticket, _ = await closed.ask("POST", "/v1/ws/tickets", headers=bearer(key["key"]))
+
+    async def opened(task: str) -> int:
+        async with closed.client.get(f"{closed.url}/v1/tasks/{task}/events?ticket={ticket['ticket']}") as answer:
+            return answer.status
+
+    assert [await opened(task) for task in (one, one, two, one)] == [200, 200, 401, 200]
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        await closed.client.ws_connect(f"{closed.url}/v1/ws?ticket={ticket['ticket']}")
+    assert refused.value.status == 401
+    await closed.ask("DELETE", "/v1/keys/app", headers=bearer(ADMIN))
+    assert await opened(one) == 401
+
+
+async def test_a_ticket_shows_what_its_owner_sees_alone(closed: House) -> None:
+    others = await ingest(closed, (await made(closed, "other"))["key"])
+    key = await made(closed, "app")
+    _, ticket, _ = await closed.ask("POST", "/v1/ws/tickets", headers=bearer(key["key"]))
+
+    async with closed.client.get(f"{closed.url}/v1/tasks/{others}/events?ticket={ticket['ticket']}") as answer:
+        assert answer.status == 404
 
 
 async def test_a_ticket_ends_with_its_key(closed: House) -> None:

@@ -31,6 +31,7 @@ async def real(start: Start) -> House:
         "//images/generations",
         f"/openai/deployments/builtin-poster/images/generations{AZURE}",
         f"/openai//deployments/builtin-poster/images/generations/{AZURE}",
+        f"/v1/openai/deployments/builtin-poster/images/generations{AZURE}",
         "/openai/v1/images/generations",
         "/openai/images/generations",
         "/v1/images/generations?_=1&_=2",

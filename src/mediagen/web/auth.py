@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Final
 
 import structlog
@@ -28,6 +28,8 @@ class Ending:
 
 
 ENDING: Final = web.RequestKey("ending", Ending)
+_TICKET: Final = web.RequestKey("ticket", str)
+"""That by which a stream was opened."""
 FAILURES_PER_MINUTE: Final = 20
 """Wrong keys that one address may send before it has to wait."""
 
@@ -87,6 +89,12 @@ class Authenticator:
     @contextmanager
     def holding(self, request: web.Request, caller: Caller) -> Iterator[None]:
         """Inside, the request is cut off when its caller's key ends."""
+        ticket = request.get(_TICKET)
+        with nullcontext() if ticket is None else self._tickets.reading(ticket), self._cut_off(request, caller):
+            yield
+
+    @contextmanager
+    def _cut_off(self, request: web.Request, caller: Caller) -> Iterator[None]:
         if caller.key_id is None:
             yield
             return
@@ -104,7 +112,10 @@ class Authenticator:
         text = _bearer(request)
         if text is None and ticket is None:
             raise _challenged("send your key: Authorization: Bearer mg_…", "")
-        caller = self._of_ticket(ticket) if text is None and ticket is not None else self._keyring.caller(text or "")
+        if text is None and ticket is not None:
+            caller = self._of_ticket(ticket, request, declaration)
+        else:
+            caller = self._keyring.caller(text or "")
         if caller is not None:
             return caller
         # what has no 256 random bits could be guessed: from an address that guesses it is not even looked at
@@ -120,8 +131,12 @@ class Authenticator:
         what = "ticket" if text is None else "key"
         raise _challenged(f"this {what} opens nothing: unknown, expired or revoked", ' error="invalid_token"')
 
-    def _of_ticket(self, ticket: str) -> Caller | None:
-        caller = self._tickets.take(ticket)
+    def _of_ticket(self, ticket: str, request: web.Request, declaration: Declaration) -> Caller | None:
+        if declaration.ticket == "stream":
+            request[_TICKET] = ticket
+            caller = self._tickets.take_for(request.path, ticket)
+        else:
+            caller = self._tickets.take(ticket)
         if caller is not None and caller.key_id is not None and not self._keyring.usable(caller.key_id):
             return None
         return caller

@@ -70,7 +70,7 @@ class KeyList(Said):
 
 
 class TicketView(Said):
-    """A one-use ticket: ``/v1/ws?ticket=…``."""
+    """A ticket: ``/v1/ws?ticket=…``, ``/v1/tasks/{id}/events?ticket=…``."""
 
     object: Literal["ticket"] = "ticket"
     ticket: str
@@ -128,7 +128,7 @@ class KeyRoutes:
     @route(
         "POST",
         "/v1/ws/tickets",
-        "Get a ticket that opens one WebSocket in the place of your key",
+        "Get a ticket that opens one WebSocket, or the events of one task, in the place of your key",
         answer=TicketView,
         status=HTTPStatus.CREATED,
         fails=(RateLimited,),

@@ -116,7 +116,7 @@ def document(owners: Iterable[type], *, base_path: str = "", keys_required: bool
                     "type": "apiKey",
                     "in": "query",
                     "name": "ticket",
-                    "description": "for browsers' WebSockets, to which they can give no header",
+                    "description": "for WebSockets and EventSources of browsers, which can send no header",
                 },
             },
         },

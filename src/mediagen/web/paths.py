@@ -21,7 +21,7 @@ DEPLOYMENT: Final = "deployment"
 
 _SLASHES: Final = re.compile("/{2,}")
 _AZURE: Final = re.compile(
-    r"/openai(?:/v1)?(?:/deployments/(?P<deployment>[^/]+))?(?P<rest>/(?:images|videos|models)(?:/.*)?)"
+    r"(?:/v1)?/openai(?:/v1)?(?:/deployments/(?P<deployment>[^/]+))?(?P<rest>/(?:images|videos|models)(?:/.*)?)"
 )
 
 

@@ -13,7 +13,20 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from http import HTTPStatus
 from types import UnionType
-from typing import Annotated, Any, Final, Generic, Protocol, TypeAlias, TypeVar, Union, cast, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Generic,
+    Literal,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+)
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -82,8 +95,8 @@ class Declaration:
     another status. ``takes`` and ``gives``: request and answer headers that clients rely on.
     ``events``: what the data of a stream of events can be. ``file_field``: the body is a file, raw or in this field of
     a form. ``older``: a path by which earlier clients know the call. ``public``: no key is needed, ever. ``needs``: the
-    scope that the caller's key must have; None: ``read`` to look, ``write`` for all else. ``ticket``: a one-use ticket
-    in the query does as well. ``slashes``: the ``{id}`` may hold some, escaped or not. ``handler``: name of the method.
+    scope that the caller's key must have; None: ``read`` to look, ``write`` for all else. ``ticket``: one in the
+    query does as well, used up at once or kept for the stream that it opened. ``slashes``: the ``{id}`` may hold some, escaped or not. ``handler``: name of the method.
     """
 
     method: str
@@ -105,7 +118,7 @@ class Declaration:
     older: str | None = None
     public: bool = False
     needs: Scope | None = None
-    ticket: bool = False
+    ticket: Literal["once", "stream"] | None = None
     slashes: bool = False
     handler: str = ""
 
@@ -151,7 +164,7 @@ def route(
     older: str | None = None,
     public: bool = False,
     needs: Scope | None = None,
-    ticket: bool = False,
+    ticket: Literal["once", "stream"] | None = None,
     slashes: bool = False,
 ) -> Callable[[Method[SelfT, QueryT, BodyT, ResultT]], Method[SelfT, QueryT, BodyT, ResultT]]:
     """Declare the method below as the handler of ``method path``."""

@@ -262,6 +262,14 @@ class BulkAnswer(Said):
     last_id: str | None
 
 
+class TicketQuery(Given):
+    """How a feed is opened."""
+
+    ticket: str | None = Field(
+        None, max_length=100, description="ticket of POST /v1/ws/tickets, for browsers: they can send no key"
+    )
+
+
 class Subscribe(Given):
     """Message of a WebSocket client: tell me of these tasks, beginning with a snapshot."""
 

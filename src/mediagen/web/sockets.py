@@ -22,7 +22,7 @@ from mediagen.web.origins import Origins
 from mediagen.web.readers import Reader
 from mediagen.web.rendering import as_json
 from mediagen.web.routing import Call, Empty, route
-from mediagen.web.schemas import FeedError, Given, Ping, Pong, Subscribe, Unsubscribe
+from mediagen.web.schemas import FeedError, Ping, Pong, Subscribe, TicketQuery, Unsubscribe
 
 HEARTBEAT_SECONDS = 30.0
 """Silence after which a client is asked whether it is there; it has half of that to answer."""
@@ -48,14 +48,6 @@ _INCOMING: Final[TypeAdapter[Subscribe | Unsubscribe | Ping]] = TypeAdapter(
 )
 
 
-class SocketQuery(Given):
-    """How a WebSocket is opened."""
-
-    ticket: str | None = Field(
-        None, max_length=100, description="one-use ticket of POST /v1/ws/tickets, for browsers: they can send no key"
-    )
-
-
 class SocketRoutes:
     """``GET /v1/ws``."""
 
@@ -73,10 +65,10 @@ class SocketRoutes:
         status=101,
         fails=(Unavailable,),
         streamed=True,
-        query=SocketQuery,
-        ticket=True,
+        query=TicketQuery,
+        ticket="once",
     )
-    async def feed(self, call: Call[SocketQuery, Empty]) -> web.StreamResponse:
+    async def feed(self, call: Call[TicketQuery, Empty]) -> web.StreamResponse:
         """One connection, from its upgrade to its end."""
         request = call.request
         if self._hub.stopping:

@@ -14,7 +14,7 @@ from mediagen.web.feed import Hub
 from mediagen.web.origins import Origins
 from mediagen.web.readers import Reader
 from mediagen.web.routing import Call, Empty, Reply, route
-from mediagen.web.schemas import EventView, SnapshotView
+from mediagen.web.schemas import EventView, SnapshotView, TicketQuery
 from mediagen.web.views import Tasks
 
 HEARTBEAT_SECONDS = 15.0
@@ -39,11 +39,13 @@ class StreamRoutes:
         fails=(NotFound, Unavailable),
         media_type="text/event-stream",
         streamed=True,
+        query=TicketQuery,
+        ticket="stream",
         takes=("Last-Event-ID",),
         also=(Reply(HTTPStatus.NO_CONTENT, "the task has ended, and `Last-Event-ID` knows it: do not come back"),),
         events=(SnapshotView, EventView),
     )
-    async def events(self, call: Call[Empty, Empty]) -> web.StreamResponse:
+    async def events(self, call: Call[TicketQuery, Empty]) -> web.StreamResponse:
         """Snapshot, what was missed since ``Last-Event-ID``, then what happens; ends when the task ends.
 
         An EventSource comes back whenever its stream ends, unless it is answered 204 (HTML standard, section 9.2.3): so
