@@ -1,1 +1,1 @@
-"""Clients that others wrote, driven as they are: see tests/infra/README.md."""
+"""Clients that others wrote, driven as they are: see README.md here."""

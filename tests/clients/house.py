@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from mediagen.events.signing import new_secret
 from tests.clients.client import NAMES, Client, Outcome
+from tests.clients.files import PNG
 from tests.infra.server import Server
 from tests.infra.vendor import Say, VendorServer
 
@@ -25,10 +26,11 @@ PAGE = (Path(__file__).parent / "page.html").read_bytes()
 """A page that does what a test asks of it (``browser.Page.call``)."""
 
 ADMIN = "sk-of-the-server"
-PNG = b"\x89PNG\r\n\x1a\n"
 PICTURE = Say({"created": 1, "data": [{"b64_json": base64.b64encode(PNG + bytes(100)).decode()}]})
 TROUBLES = ("busy", "sick", "lost", "key")
 """What ails an account at the vendor. Each client has its own, for the server remembers; ``busy-node`` is a model."""
+SLASHED = "lab/fox-1"
+"""A model behind the vendor, whose name has a slash."""
 NEVER = {"status": "in_progress", "progress": 10}
 """What a vendor says of a film that is not done, ever."""
 SECRETS = [new_secret(), new_secret()]
@@ -59,10 +61,10 @@ class House:
     def at(self) -> str:
         return f"{self.server.url}/v1"
 
-    def ask(self, method: str, path: str, document: Any = None) -> Any:
-        """The JSON of a success, asked with the admin's key."""
+    def ask(self, method: str, path: str, document: Any = None, key: str = ADMIN) -> Any:
+        """The JSON of a success."""
         body = None if document is None else json.dumps(document).encode()
-        headers = {"Authorization": f"Bearer {ADMIN}", "Content-Type": "application/json"}
+        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         request = urllib.request.Request(f"{self.at}{path}", body, headers, method=method)
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
@@ -109,7 +111,7 @@ def poster(client: Client, house: House, **fields: Any) -> Outcome:
 
 
 def _troubled() -> list[str]:
-    return [f"{trouble}-{name}" for trouble in TROUBLES for name in NAMES]
+    return [f"{trouble}-{name}" for trouble in TROUBLES for name in (*NAMES, "openai", "compatible", "litellm")]
 
 
 @contextmanager
@@ -123,7 +125,7 @@ def housed(folder: Path) -> Iterator[House]:
         troubled = {model: {**paid, "base_url": f"{vendor.url}/{model}/v1", "models": [model]} for model in _troubled()}
         settings = {
             "auth": {"required": True, "admin_key": ADMIN},
-            "providers": {"paid": paid, "streaming": streaming, **troubled},
+            "providers": {"paid": paid, "streaming": streaming, **troubled, "lab": {**paid, "models": [SLASHED]}},
             "server": {"max_json_bytes": 100_000, "cors_origins": [pages.url]},
             "webhooks": {"secret": " ".join(SECRETS)},
         }

@@ -1,6 +1,7 @@
-"""What the drivers for Python share: a call as a line of JSON in, its outcome as a line out (``client.py`` says what the
-lines hold); files, and what is told of a call. The drivers run in the environments of others and import nothing of ours
-but this.
+"""What the drivers for Python share: a call as a line of JSON in, its outcome as a line out.
+
+``client.py`` says what the lines hold. The drivers run in the environments of others: they import nothing of ours but
+this.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.clients.browser import Browser
 from tests.clients.client import NAMES, Client
 from tests.clients.house import ADMIN, House, held, housed
 from tests.e2e.configuration import s3
@@ -39,6 +40,34 @@ def client(request: pytest.FixtureRequest, shared: Shared) -> Iterator[Client]:
     """A client that others wrote; each test that takes it is run with every one."""
     with Client(request.param, shared.pids) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def ai(shared: Shared) -> Iterator[Client]:
+    """The AI SDK."""
+    with Client("ai", shared.pids) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def litellm(shared: Shared) -> Iterator[Client]:
+    """LiteLLM as a client."""
+    with Client("litellm", shared.pids) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def eventsource(shared: Shared) -> Iterator[Client]:
+    """The ``eventsource`` package for JavaScript."""
+    with Client("eventsource", shared.pids) as client:
+        yield client
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    """Chromium with an empty profile."""
+    with Browser() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

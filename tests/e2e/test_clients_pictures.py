@@ -19,7 +19,8 @@ import pytest
 
 from mediagen.events.signing import new_secret
 from tests.clients.client import MAJORS, Client, Outcome
-from tests.clients.house import ADMIN, PICTURE, PNG, SECRETS, House, poster
+from tests.clients.files import PNG
+from tests.clients.house import ADMIN, PICTURE, SECRETS, SLASHED, House, poster
 from tests.infra.receiver import Event, Receiver
 from tests.infra.vendor import Say
 
@@ -33,7 +34,9 @@ def test_it_is_the_client_that_is_meant(client: Client) -> None:
 def test_models(client: Client, house: House) -> None:
     listed = client.call("models.list", at=house.at, key=ADMIN, take="items").value
     one = client.call("models.retrieve", "m", at=house.at, key=ADMIN).value
+    slashed = client.call("models.retrieve", SLASHED, at=house.at, key=ADMIN).value
 
+    assert slashed["id"] == SLASHED
     assert [model["id"] for model in listed][:2] == ["m", "gpt"]
     assert [model["id"] for model in listed][-2:] == ["builtin-poster", "builtin-clip"]
     assert (one["id"], one["owned_by"]) == ("m", "paid")

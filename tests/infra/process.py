@@ -83,6 +83,10 @@ class Child:
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
 
+    def wait(self, timeout: float) -> int:
+        """The exit status. Raises ``subprocess.TimeoutExpired`` after ``timeout`` seconds."""
+        return self._process.wait(timeout)
+
     async def exited(self, timeout: float) -> int:
         """The exit status, awaited. Raises ``TimeoutError`` after ``timeout`` seconds."""
         if (code := self.returncode) is not None:

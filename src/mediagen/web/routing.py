@@ -95,8 +95,9 @@ class Declaration:
     another status. ``takes`` and ``gives``: request and answer headers that clients rely on.
     ``events``: what the data of a stream of events can be. ``file_field``: the body is a file, raw or in this field of
     a form. ``older``: a path by which earlier clients know the call. ``public``: no key is needed, ever. ``needs``: the
-    scope that the caller's key must have; None: ``read`` to look, ``write`` for all else. ``ticket``: one in the
-    query does as well, used up at once or kept for the stream that it opened. ``slashes``: the ``{id}`` may hold some, escaped or not. ``handler``: name of the method.
+    scope that the caller's key must have; None: ``read`` to look, ``write`` for all else. ``ticket``: one in the query
+    does as well, used up at once or kept for the stream that it opened. ``slashes``: the ``{id}`` may hold some,
+    escaped or not. ``handler``: name of the method.
     """
 
     method: str

@@ -1,7 +1,8 @@
 """Tickets: what a browser puts into the URL of a WebSocket or an EventSource, to which it can give no header.
 
-A WebSocket uses its ticket up. An EventSource comes back to its URL by itself whenever its stream breaks (HTML standard,
-section 9.2.3), so a ticket that opened a stream stays good for that stream alone, while it runs and for a while after.
+A WebSocket uses its ticket up. An EventSource comes back to its URL by itself whenever its stream breaks (HTML
+standard, section 9.2.3), so a ticket that opened a stream stays good for that stream alone, while it is read and for a
+while after.
 """
 
 from __future__ import annotations

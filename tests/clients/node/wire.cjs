@@ -16,6 +16,7 @@ const lower = (headers) => Object.fromEntries([...new Headers(headers)].map(([na
 
 // Redirects are followed by fetch itself, out of sight: the exchange has the last answer.
 async function watched(url, init = {}) {
+  if (`${url}`.startsWith("data:")) return fetch(url, init); // a client looks what fetch can do
   // the type of a form, with its boundary, is only known to the request that is made of it
   const type = init.body instanceof FormData ? { "content-type": "multipart/form-data" } : {};
   const { pathname, search } = new URL(url);
