@@ -62,6 +62,8 @@ async def test_the_deployment_is_the_model_unless_the_body_names_one(real: House
         ("GET", "/v1/tasks/?limit=5&cursor=x", 200),
         ("GET", "/livez/", 200),
         ("DELETE", "/v1//tasks", 405),
+        ("GET", "/v1/openai/v1/models/", 200),
+        ("GET", "/v1/openai/v1/tasks", 404),
         ("GET", "/v1//nothing", 404),
         ("GET", "/openai/deployments/x", 404),
         ("GET", "/openai/chat/completions", 404),
