@@ -99,7 +99,7 @@ def test_locks_carry_hashes_and_name_no_host() -> None:
         "requirements-dev.lock",
         "requirements.lock",
     ]
-    assert [lock.stem for lock in CLIENT_LOCKS] == ["node", "openai2"]
+    assert [lock.stem for lock in CLIENT_LOCKS] == ["litellm", "node", "openai2"]
     for lock in (*LOCKS, *CLIENT_LOCKS):
         text = lock.read_text()
         assert "://" not in text
@@ -130,6 +130,7 @@ def _normal(requirement: str) -> str:
 def test_locks_hold_every_requirement() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wanted = {
+        "tests/clients/litellm.lock": project["dependency-groups"]["client-litellm"],
         "tests/clients/node.lock": project["dependency-groups"]["client-node"],
         "tests/clients/openai2.lock": project["dependency-groups"]["client-openai2"],
         "requirements-build.lock": project["build-system"]["requires"],
