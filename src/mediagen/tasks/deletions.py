@@ -77,7 +77,9 @@ class Deletions:
             await self._remove(state["files"])
             if state["task_id"] is not None:
                 await self._registry.delete(state["task_id"], check_ended)
-        except (NotFound, Conflict):  # somebody else was quicker to delete the task, or to try it again
+        except NotFound:
+            pass  # it is gone: the debts are looked through at any moment, and this one was carried out there
+        except Conflict:  # somebody else was quicker to try the task again
             await self._ledger.settle_abort(intent)
             raise
         except BaseException:
