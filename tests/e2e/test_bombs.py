@@ -20,6 +20,7 @@ from tests.e2e.api import Api
 from tests.e2e.waiting import becomes
 from tests.infra.server import Server
 from tests.media import bombs
+from tests.media.decoders import decoding
 
 pytestmark = pytest.mark.e2e
 
@@ -238,7 +239,7 @@ async def test_a_killed_server_leaves_no_decoder(tmp_path: Path) -> None:
                 await edit(api, bombs.long_png())
 
         group.create_task(lost())
-        await becomes(lambda: len(server.children) >= 2)
+        await becomes(lambda: bool(decoding(server.pid)))
         left = [Path(f"/proc/{pid}") for pid in server.children]
         await server.kill9()
         await becomes(lambda: not any(path.exists() for path in left))
@@ -251,7 +252,7 @@ async def test_a_cancelled_edit_takes_its_decoder_along(tmp_path: Path) -> None:
             assert await edit(api, bombs.long_png()) >= 400
 
         group.create_task(lost())
-        await becomes(lambda: len(server.children) >= 2)
+        await becomes(lambda: bool(decoding(server.pid)))
         async with api.session.post("/v1/tasks/cancel", json={"status": "running"}) as answer:
             assert answer.status == 200, await answer.text()
-        await becomes(lambda: len(server.children) <= 1)
+        await becomes(lambda: not decoding(server.pid))

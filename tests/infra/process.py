@@ -131,9 +131,13 @@ class Child:
 def descendants(pid: int) -> list[int]:
     """Pids of the children of ``pid``, and of theirs."""
     found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return []  # it ended meanwhile
+    for task in tasks:
         try:
-            children = [int(word) for word in task.read_text().split()]
+            children = [int(word) for word in (task / "children").read_text().split()]
         except (FileNotFoundError, ProcessLookupError):
             continue  # a thread that ended meanwhile
         for child in children:

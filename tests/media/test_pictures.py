@@ -13,12 +13,13 @@ import pytest
 import pyvips
 
 from mediagen.core.errors import DeadlineExceeded, SourceTruncated, UnsupportedMedia
-from mediagen.media import forks, pictures
+from mediagen.media import pictures
 from mediagen.media.pictures import DecodeLimits, PictureDecoder
 from mediagen.media.stills import image_of
-from tests.infra.process import Child, descendants
+from tests.infra.process import Child
 from tests.media import bombs
 from tests.media.bombs import exif_with_orientation, jpeg_with_exif, png, png_chunk, small_jpeg
+from tests.media.decoders import decoders, decoding, said_by
 from tests.media.test_hostile import Given
 
 MIB = 1 << 20
@@ -30,19 +31,6 @@ async def decoder() -> AsyncIterator[PictureDecoder]:
     async with made.running():
         yield made
     assert await asyncio.to_thread(decoders) == []
-
-
-def decoders(parent: int | None = None) -> list[int]:
-    """Processes that decode, or fork those that do."""
-    found = []
-    for pid in descendants(parent or os.getpid()):
-        try:
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except OSError:
-            continue
-        if forks.__file__.encode() in command:
-            found.append(pid)
-    return found
 
 
 async def decode(decoder: PictureDecoder, data: bytes, width: int = 64, height: int = 64) -> pyvips.Image:
@@ -71,23 +59,21 @@ async def test_a_picture_fills_the_box(decoder: PictureDecoder, suffix: str) -> 
     assert image(55, 20)[0] > 150 > image(55, 20)[2]
 
 
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize(
-    ("orientation", "blue"), [(1, (2, 32)), (3, (61, 32)), (6, (32, 2)), (8, (32, 61)), (2, (61, 32))]
-)
-async def test_a_picture_stands_upright_although_its_exif_is_not_parsed(
-    decoder: PictureDecoder, orientation: int, blue: tuple[int, int], order: str
-) -> None:
-    exif = exif_with_orientation(orientation, order)
-    jpeg = two_halves(64, 64).write_to_buffer(".jpg")
-    segment = b"Exif\0\0" + exif
-    turned = jpeg[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + jpeg[2:]
-    as_png = two_halves(64, 64).write_to_buffer(".png")
-    turned_png = as_png[:33] + png_chunk(b"eXIf", exif) + as_png[33:]
+UPRIGHT: dict[int, tuple[int, int]] = {1: (2, 32), 3: (61, 32), 6: (32, 2), 8: (32, 61), 2: (61, 32)}
+"""Where it is blue, by the orientation."""
 
-    for data in (turned, turned_png):
-        image = await decode(decoder, data)
-        assert image(*blue)[2] > 150
+
+@pytest.mark.parametrize("order", ["<", ">"])
+async def test_a_picture_stands_upright_although_its_exif_is_not_parsed(decoder: PictureDecoder, order: str) -> None:
+    jpeg, as_png = (two_halves(64, 64).write_to_buffer(suffix) for suffix in (".jpg", ".png"))
+    for orientation, blue in UPRIGHT.items():
+        exif = exif_with_orientation(orientation, order)
+        segment = b"Exif\0\0" + exif
+        turned = jpeg[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + jpeg[2:]
+        turned_png = as_png[:33] + png_chunk(b"eXIf", exif) + as_png[33:]
+        for data in (turned, turned_png):
+            image = await decode(decoder, data)
+            assert image(*blue)[2] > 150, orientation
 
 
 async def test_colours_go_through_the_profile_of_the_picture(decoder: PictureDecoder) -> None:
@@ -111,13 +97,13 @@ async def test_what_stands_beside_the_pixels_costs_nothing(decoder: PictureDecod
     image = await decode(decoder, bomb())
 
     assert (image.width, image.height) == (64, 64)
-    await becomes(lambda: len(decoders()) <= 1, "the child has ended")
+    await becomes(lambda: not decoding(), "the child has ended")
     assert cpu_of_children() - before < 2.0
 
 
 def cpu_of_children() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    mine = sum(sum(map(int, Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[11:15])) for pid in decoders())
+    mine = sum(sum(map(int, said_by(pid, "stat").split(")")[1].split()[11:15])) for pid in decoders()[:1])
     return used.ru_utime + used.ru_stime + mine / os.sysconf("SC_CLK_TCK")
 
 
@@ -204,26 +190,90 @@ class Stuck(Given):
 async def test_a_caller_that_goes_while_it_is_decoded_takes_the_child_along(decoder: PictureDecoder) -> None:
     picture = bombs.long_png()
     async with asyncio.TaskGroup() as group:
-        decoding = group.create_task(decoder.covering(Given(picture), len(picture), 4096, 4096))
-        await becomes(lambda: len(decoders()) == 2, "there is a child")
-        decoding.cancel()
+        lost = group.create_task(decoder.covering(Given(picture), len(picture), 4096, 4096))
+        await becomes(lambda: bool(decoding()), "there is a child")
+        lost.cancel()
 
-    await becomes(lambda: len(decoders()) == 1, "the child has ended")
+    await becomes(lambda: not decoding(), "the child has ended")
     assert (await decode(decoder, small_jpeg())).width == 64
 
 
 async def test_there_are_so_many_at_once() -> None:
     decoder = PictureDecoder(DecodeLimits(at_once=1))
-    picture = png(64, 64)
-    stuck = Stuck(picture[:-1])
     async with decoder.running(), asyncio.TaskGroup() as group:
-        first = group.create_task(decoder.covering(stuck, len(picture), 64, 64))
-        await stuck.waiting.wait()
-        second = group.create_task(decode(decoder, picture))
+        first = group.create_task(decode(decoder, bombs.long_png()))
+        (held,) = await stopped(1)
+        second = group.create_task(decode(decoder, png(64, 64)))
         done, _ = await asyncio.wait({second}, timeout=0.2)
         assert not done
+        assert await asyncio.to_thread(decoding) == [held]
         first.cancel()
         assert (await second).width == 64
+
+
+async def stopped(count: int) -> list[int]:
+    """The children that have a picture, once there are so many, held at where they are."""
+    await becomes(lambda: len(decoding()) == count, f"{count} are decoded")
+    found = await asyncio.to_thread(decoding)
+    for pid in found:
+        os.kill(pid, signal.SIGSTOP)
+    return found
+
+
+async def test_one_owner_leaves_a_place_to_others() -> None:
+    decoder = PictureDecoder(DecodeLimits(at_once=2))
+    picture = bombs.long_png()
+    async with decoder.running(), asyncio.TaskGroup() as group:
+        mine = [
+            group.create_task(decoder.covering(Given(picture), len(picture), 64, 64, owner="mine")) for _ in range(3)
+        ]
+        await stopped(1)
+
+        small = small_jpeg()
+        assert (await decoder.covering(Given(small), len(small), 64, 64, owner="yours")).width == 64
+
+        assert not any(each.done() for each in mine)
+        assert len(await asyncio.to_thread(decoding)) == 1
+        for each in mine:
+            each.cancel()
+
+
+async def test_a_picture_that_is_still_being_read_holds_no_place() -> None:
+    decoder = PictureDecoder(DecodeLimits(at_once=1))
+    picture = png(64, 64)
+    slow = [Stuck(picture[:-1]) for _ in range(3)]
+    async with decoder.running(), asyncio.TaskGroup() as group:
+        reading = [group.create_task(decoder.covering(each, len(picture), 64, 64)) for each in slow]
+        for each in slow:
+            await each.waiting.wait()
+        assert (await decode(decoder, picture)).width == 64
+        for task in reading:
+            task.cancel()
+
+
+async def test_a_child_waits_for_the_next_picture(decoder: PictureDecoder) -> None:
+    """Forked, confined and warm before the picture is there."""
+    await decode(decoder, small_jpeg())
+    waiting = set(await asyncio.to_thread(decoders))
+
+    async with asyncio.TaskGroup() as group:
+        lost = group.create_task(decode(decoder, bombs.long_png()))
+        (child,) = await stopped(1)
+        assert child in waiting
+        assert "Seccomp:\t2" in said_by(child, "status")
+        lost.cancel()
+    await becomes(lambda: not decoding(), "the child has ended")
+
+
+async def test_children_that_ended_while_they_waited_harm_no_picture(decoder: PictureDecoder) -> None:
+    await decode(decoder, small_jpeg())
+    nursery, *waiting = sorted(await asyncio.to_thread(decoders))
+    for pid in waiting:
+        os.kill(pid, signal.SIGKILL)
+    await becomes(lambda: not any(Path(f"/proc/{pid}").exists() for pid in waiting), "they have ended")
+
+    assert (await decode(decoder, small_jpeg())).width == 64
+    assert nursery in decoders()
 
 
 async def test_after_the_process_has_ended_there_is_another(decoder: PictureDecoder) -> None:
@@ -239,8 +289,8 @@ async def test_a_child_that_crashes_breaks_nothing(decoder: PictureDecoder) -> N
     """As when its decoder is made to."""
 
     async def crash() -> None:
-        await becomes(lambda: len(decoders()) == 2, "there is a child")
-        os.kill(max(await asyncio.to_thread(decoders)), signal.SIGSEGV)
+        await becomes(lambda: bool(decoding()), "there is a child")
+        os.kill((await asyncio.to_thread(decoding))[0], signal.SIGSEGV)
 
     async with asyncio.TaskGroup() as group:
         group.create_task(crash())
@@ -278,11 +328,11 @@ async def test_a_killed_server_leaves_none(tmp_path: Path) -> None:
     program.write_text(WORDS)
     env = {"PYTHONPATH": str(Path(__file__).parents[2])}
     with Child([sys.executable, program], tmp_path / "log", env=env) as server:
-        await becomes(lambda: len(decoders(server.pid)) == 2, "there are the process and its child")
+        await becomes(lambda: bool(decoding(server.pid)), "there are the process and its children")
         left = await asyncio.to_thread(decoders, server.pid)
         server.send(signal.SIGKILL)
         await server.exited(10)
-        await becomes(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left), "both have ended")
+        await becomes(lambda: not any(Path(f"/proc/{pid}").exists() for pid in left), "all have ended")
 
 
 CHILD = """
@@ -331,7 +381,7 @@ async def test_a_machine_that_is_too_busy_says_so(decoder: PictureDecoder, monke
     with pytest.raises(DeadlineExceeded):
         await decode(decoder, picture)
 
-    await becomes(lambda: len(decoders()) == 1, "the child has ended")
+    await becomes(lambda: not decoding(), "the child has ended")
 
 
 async def test_descriptors_are_given_back(decoder: PictureDecoder) -> None:

@@ -6,6 +6,7 @@ child's limits hold whatever is in the bytes.
 
 from __future__ import annotations
 
+import base64
 import math
 from dataclasses import dataclass
 from typing import Any, Final
@@ -36,6 +37,17 @@ _OPERATIONS: Final = (
         "rawsave_buffer",
     ),
 )
+
+_SAMPLES: Final = {
+    "image/jpeg": "/9j/2wBDABsSFBcUERsXFhceHBsgKEIrKCUlKFE6PTBCYFVlZF9VXVtqeJmBanGQc1tdhbWGkJ6jq62rZ4C8ybqmx5moq6T/2wBD"
+    "ARweHigjKE4rK06kbl1upKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKT/wAARCAAQABADASIAAhEBAxEB"
+    "/8QAFQABAQAAAAAAAAAAAAAAAAAAAQD/xAAYEAEBAQEBAAAAAAAAAAAAAAABACERYf/EABQBAQAAAAAAAAAAAAAAAAAAAAD/xAAWEQEBAQAAAAAA"
+    "AAAAAAAAAAAAARH/2gAMAwEAAhEDEQA/AHzsO5AKtKjshj//2Q==",
+    "image/png": "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAACXBIWXMAAAPoAAAD6AG1e1JrAAAAEElEQVQoz2NgGAWjYBTA"
+    "AAADEAABaJFtwwAAAABJRU5ErkJggg==",
+    "image/webp": "UklGRiYAAABXRUJQVlA4IBoAAABQAQCdASoQABAAB0CWJZwAAAAAAG9dLoAAAA==",
+}
+"""Pictures of 16 by 16 pixels, in base64."""
 
 _LYING: Final = 5
 """EXIF orientations from here on have width and height changed."""
@@ -70,6 +82,12 @@ def settle() -> None:
         pyvips.operation_block_set(loader, False)
     for operation in _OPERATIONS:
         pyvips.Introspect.get(operation)  # what is made once for each, so that no child has to; it begins no thread
+
+
+def warm_up() -> None:
+    """Decode pictures of our own. Begins libvips' threads, so it is for a process that will not fork."""
+    for media_type, text in _SAMPLES.items():
+        covering(memoryview(base64.b64decode(text)), media_type, 8, 8, Bounds(256, 16))
 
 
 def covering(data: memoryview, media_type: str, width: int, height: int, bounds: Bounds) -> bytes:

@@ -1,22 +1,21 @@
-"""Decodes pictures in children of its own, one each. Run as a script: ``forks.py PARENT PATH...``.
+"""Decodes pictures in children of its own, one each. Run as a script: ``forks.py PARENT MEMORY SECONDS PATH...``.
 
-It has libvips loaded and never touches a picture itself: a child is forked for each, gives up all that it does not need
-(``leash``), decodes, answers and ends. A fork takes 2 ms, a new Python with libvips 70.
+It has libvips loaded and never touches a picture itself. A child is forked for each, ahead of its picture: it gives up
+all that it does not need (``leash``), warms up, waits for its picture, decodes it, answers and ends. ``MEMORY`` and
+``SECONDS`` are what a child may take.
 
-Over ``CONTROL``, a Unix socket, the server sends a byte with four descriptors for each picture:
+Over ``CONTROL``, a Unix socket, the server sends a byte with two descriptors for each child:
 
-* the **conversation** with the child: a line of JSON with what is wanted (``pictures``), and back another one, which is
-  empty or says why not;
-* the **lifeline**: when the server closes it the child is killed; when the child has ended, its wait status comes over
-  it as a 32-bit number;
-* memory that holds the picture, and memory for the pixels.
+* the **conversation** with it: the server sends a line of JSON with what is wanted (``pictures``) and two descriptors,
+  memory that holds the picture and memory for the pixels; a line comes back that is empty or says why not;
+* the **lifeline**: the server sends a byte when the child gets its picture; when the server closes it the child is
+  killed; when the child has ended, its wait status comes over it as a 32-bit number.
 
 The server's end of ``CONTROL`` closed is the end of this process and of its children. So is the server's (``leash``).
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import mmap
 import os
@@ -31,8 +30,7 @@ from typing import Any, Final
 
 CONTROL: Final = 0
 """The descriptor: standard input."""
-_CONVERSATION, _GIVEN, _PIXELS = 3, 4, 5
-_OUT_OF_THE_WAY: Final = 64
+_CONVERSATION: Final = 3
 STATUS: Final = struct.Struct("=i")
 _QUICK_SECONDS: Final = 0.25
 _SLOW: Final = 10
@@ -41,20 +39,22 @@ _MOST_LINE: Final = 4096
 _MOST_SAID: Final = 500
 
 
-def main(parent: int) -> None:
+def main(parent: int, memory: int, seconds: int) -> None:
     """Serve until the other side closes."""
     from mediagen.media import decoding, leash
 
     leash.follow(parent)
     decoding.settle()
-    _Nursery(socket.socket(fileno=CONTROL)).run()
+    _Nursery(socket.socket(fileno=CONTROL), memory, seconds).run()
 
 
 class _Nursery:
-    """The children: their lifelines by process id, and when those began that have not been slowed down."""
+    """The children: their lifelines by process id, and since when those decode that have not been slowed down."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, memory: int, seconds: int) -> None:
         self._control = control
+        self._memory = memory
+        self._seconds = seconds
         self._lifelines: dict[int, socket.socket] = {}
         self._quick: dict[int, float] = {}
 
@@ -70,9 +70,7 @@ class _Nursery:
                 poll.register(descriptor, select.POLLIN)
             ready = {descriptor for descriptor, _ in poll.poll(_QUICK_SECONDS * 1000 if self._quick else None)}
             for pid in [pid for pid, line in self._lifelines.items() if line.fileno() in ready]:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-                self._forget(pid).close()
+                self._hear(pid)
             if woken in ready:
                 os.read(woken, 4096)
                 self._reap()
@@ -83,25 +81,36 @@ class _Nursery:
             os.kill(pid, signal.SIGKILL)
 
     def _begin(self) -> bool:
-        """Begin a picture; False: there will be no more."""
-        word, descriptors, _, _ = socket.recv_fds(self._control, 1, 4)
+        """Begin a child; False: there will be no more."""
+        word, descriptors, _, _ = socket.recv_fds(self._control, 1, 2)
         if not word:
             return False
-        conversation, lifeline, given, pixels = descriptors
+        conversation, lifeline = descriptors
         us = os.getpid()
         pid = os.fork()
         if pid == 0:
             status = 1
             try:
-                _be_child(us, conversation, given, pixels)
+                _be_child(us, conversation, self._memory, self._seconds)
                 status = 0
             finally:
                 os._exit(status)
-        for descriptor in (conversation, given, pixels):
-            os.close(descriptor)
+        os.close(conversation)
         self._lifelines[pid] = socket.socket(fileno=lifeline)
-        self._quick[pid] = time.monotonic()
         return True
+
+    def _hear(self, pid: int) -> None:
+        """A child has its picture, or is not wanted any more."""
+        try:
+            word = self._lifelines[pid].recv(1)
+        except OSError:
+            word = b""
+        if word:
+            self._quick[pid] = time.monotonic()
+            return
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        self._forget(pid).close()
 
     def _reap(self) -> None:
         while self._lifelines:
@@ -130,47 +139,55 @@ class _Nursery:
                 continue  # it has ended, or there is no /proc
 
 
-def _be_child(parent: int, *descriptors: int) -> None:
+def _be_child(parent: int, conversation: int, memory: int, seconds: int) -> None:
     from mediagen.media import decoding, leash
 
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     silence = os.open(os.devnull, os.O_RDWR)
-    held = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, _OUT_OF_THE_WAY) for descriptor in descriptors]
     for standard in (0, 1, 2):  # CONTROL among them
         os.dup2(silence, standard)
-    for number, descriptor in enumerate(held, start=_CONVERSATION):
-        os.dup2(descriptor, number)
-    os.closerange(_PIXELS + 1, os.sysconf("SC_OPEN_MAX"))  # other pictures' lifelines
-    conversation = socket.socket(fileno=_CONVERSATION)
-    order = json.loads(_line(conversation))
+    os.dup2(conversation, _CONVERSATION)
+    os.closerange(_CONVERSATION + 1, os.sysconf("SC_OPEN_MAX"))  # other pictures' lifelines
     leash.follow(parent)
-    leash.confine(order["memory"], seconds=order["seconds"])
-    answer: dict[str, Any] = {}
+    leash.confine(memory, seconds=seconds)
+    decoding.warm_up()
+    with socket.socket(fileno=_CONVERSATION) as server:
+        line, descriptors = _order(server)
+        if not line:
+            return  # there will be no picture
+        leash.call("decoding")
+        server.sendall(json.dumps(_answer(json.loads(line), *descriptors)).encode() + b"\n")
+
+
+def _answer(order: dict[str, Any], given: int, pixels: int) -> dict[str, Any]:
+    from mediagen.media import decoding
+
     try:
         bounds = decoding.Bounds(order["pixels"], order["side"])
-        given = memoryview(mmap.mmap(_GIVEN, order["size"], access=mmap.ACCESS_READ))
-        pixels = decoding.covering(given, order["type"], order["width"], order["height"], bounds)
-        mmap.mmap(_PIXELS, len(pixels))[:] = pixels
+        picture = memoryview(mmap.mmap(given, order["size"], access=mmap.ACCESS_READ))
+        found = decoding.covering(picture, order["type"], order["width"], order["height"], bounds)
+        mmap.mmap(pixels, len(found))[:] = found
     except decoding.Undecodable as exc:
-        answer = {"refused": exc.text, "said": exc.said}
+        return {"refused": exc.text, "said": exc.said}
     except MemoryError:
-        answer = {"refused": "", "said": "out of memory"}
+        return {"refused": "", "said": "out of memory"}
     except Exception as exc:  # noqa: BLE001 - the server says that it is a fault of ours
-        answer = {"failed": f"{type(exc).__name__}: {exc}"[:_MOST_SAID]}
-    conversation.sendall(json.dumps(answer).encode() + b"\n")
+        return {"failed": f"{type(exc).__name__}: {exc}"[:_MOST_SAID]}
+    return {}
 
 
-def _line(conversation: socket.socket) -> bytes:
-    line = b""
-    while not line.endswith(b"\n") and len(line) < _MOST_LINE:
-        piece = conversation.recv(1)
+def _order(server: socket.socket) -> tuple[bytes, list[int]]:
+    """The line that the server sends, and the descriptors with it; nothing when it closes instead."""
+    line, descriptors, _, _ = socket.recv_fds(server, _MOST_LINE, 2)
+    while line and not line.endswith(b"\n") and len(line) < _MOST_LINE:
+        piece = server.recv(_MOST_LINE)
         if not piece:
-            break
+            return b"", []
         line += piece
-    return line
+    return line, descriptors
 
 
 if __name__ == "__main__":
-    sys.path[:] = sys.argv[2:]
-    main(int(sys.argv[1]))
+    sys.path[:] = sys.argv[4:]
+    main(*map(int, sys.argv[1:4]))

@@ -22,6 +22,7 @@ import struct
 import sys
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
 _PR_SET_SECCOMP = 22
 _PR_SET_NO_NEW_PRIVS = 38
 _NICER = 5
@@ -69,6 +70,12 @@ def follow(parent: int) -> None:
         _library().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def call(name: str) -> None:
+    """Have the process go by ``name`` where processes are listed (``comm``): 15 bytes at most."""
+    if sys.platform == "linux":
+        _library().prctl(_PR_SET_NAME, name.encode())
 
 
 def confine(memory: int, readable: tuple[str, ...] = (), *, seconds: int = 0) -> None:

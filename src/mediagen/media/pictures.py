@@ -1,8 +1,9 @@
 """Pictures that strangers made, decoded in confined children (``forks``): the server never parses one.
 
-The process that forks them is started when the first picture is announced, and again when it has ended. Pictures go to
-children, and pixels come back, in memory without a name: through a socket, a busy machine would change between the two
-processes at each of its buffers.
+The process that forks them is started when the first picture is announced, and again when it has ended. From then on
+some children wait, confined and warm, so that a picture does not wait for its child. Pictures go to children, and
+pixels come back, in memory without a name: through a socket, a busy machine would change between the two processes at
+each of its buffers.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import signal
 import socket
 import sys
 import tempfile
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -25,15 +27,30 @@ import structlog
 from mediagen.core.errors import DeadlineExceeded, SourceTruncated, Unavailable, UnsupportedMedia
 from mediagen.media import forks
 from mediagen.media.film import Frame
+from mediagen.media.places import Places
 from mediagen.media.vips import PictureFailed
-from mediagen.streams.base import GIB, KIB, Source, fill
+from mediagen.streams.base import GIB, MIB, Source, fill
 from mediagen.streams.sniff import sniff
 
 log = structlog.get_logger(__name__)
 
 TYPES: Final = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif"})
 _HEAD: Final = 64
-_CHUNK: Final = 256 * KIB
+_CHUNK: Final = MIB
+_READY: Final = 2
+"""Children that wait for a picture, where so many are decoded at once. Each has 8 MB of its own."""
+_TAKEN_IN: Final = 4
+"""Pictures that are in memory, being read, waiting or decoded, for each that is decoded."""
+_MEMORY: Final = ":".join(
+    (
+        "glibc.malloc.hugetlb=1",
+        f"glibc.malloc.top_pad={2 * MIB}",
+        f"glibc.malloc.mmap_threshold={32 * MIB}",
+        f"glibc.malloc.trim_threshold={GIB}",
+    )
+)
+"""A child touches tens of megabytes once. It takes them in huge pages and keeps what it frees, or it would spend a
+quarter of its time on page faults. Tunables of glibc; other C libraries pass them over."""
 _MAX_ANSWER: Final = 4096
 _MAX_SAID: Final = 2000
 _WALL: Final = 6
@@ -54,16 +71,59 @@ class DecodeLimits:
     at_once: int = 2
 
 
+class _Child:
+    """A child that has been asked for, and its two sockets (``forks``)."""
+
+    def __init__(self) -> None:
+        self.conversation, self._theirs = socket.socketpair()
+        self.lifeline, self._its_lifeline = socket.socketpair()
+        self.conversation.setblocking(False)
+        self.lifeline.setblocking(False)
+
+    def begin(self, control: socket.socket) -> None:
+        """Ask for it. Raises OSError; there is no child then."""
+        try:
+            socket.send_fds(control, [b"1"], [self._theirs.fileno(), self._its_lifeline.fileno()])
+        except OSError:
+            self.close()
+            raise
+        finally:
+            self._theirs.close()
+            self._its_lifeline.close()
+
+    @property
+    def has_ended(self) -> bool:
+        try:
+            self.conversation.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True  # a child that waits says nothing, so this is the end
+
+    def give(self, order: bytes, *memory: int) -> None:
+        """Hand a picture over. Raises OSError when the child has ended."""
+        self.lifeline.send(b"1")  # first: afterwards it may have ended already
+        socket.send_fds(self.conversation, [order], memory)
+
+    def close(self) -> None:
+        """It is killed, unless it has ended."""
+        self.conversation.close()
+        self.lifeline.close()
+
+
 class PictureDecoder:
     """Decodes pictures inside ``running``."""
 
     def __init__(self, limits: DecodeLimits | None = None) -> None:
         self._limits = limits or DecodeLimits()
-        self._places = asyncio.Semaphore(self._limits.at_once)
+        self._places = Places(self._limits.at_once)
+        self._taken_in = Places(self._limits.at_once * _TAKEN_IN)
         self._starting = asyncio.Lock()
         self._announced = asyncio.Event()
         self._control: socket.socket | None = None
         self._process: asyncio.subprocess.Process | None = None
+        self._ready: deque[_Child] = deque()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -82,10 +142,11 @@ class PictureDecoder:
         """A picture will come soon: the process that it needs is started meanwhile."""
         self._announced.set()
 
-    async def covering(self, picture: Source, size: int, width: int, height: int) -> Frame:
+    async def covering(self, picture: Source, size: int, width: int, height: int, *, owner: str | None = None) -> Frame:
         """A picture of ``size`` bytes, upright, scaled and cut so that it fills the box.
 
-        When the caller is cancelled, the child is killed.
+        It is read before it waits for its turn to be decoded. Owners take turns, and none has more than half of the
+        places. When the caller is cancelled, the child is killed.
 
         Raises:
             UnsupportedMedia: it is neither PNG, JPEG, WebP nor GIF, is broken, or goes beyond the limits.
@@ -93,7 +154,7 @@ class PictureDecoder:
             Unavailable: the process that decodes has ended.
             PictureFailed: a fault of ours.
         """
-        async with self._places:
+        async with self._taken_in.place(owner):
             head = memoryview(bytearray(min(_HEAD, size)))
             head = head[: await fill(picture, head)]
             media_type = sniff(bytes(head)) or ""
@@ -108,30 +169,37 @@ class PictureDecoder:
                     "height": height,
                     "pixels": self._limits.pixels,
                     "side": self._limits.side,
-                    "memory": self._limits.memory,
-                    "seconds": self._limits.seconds,
                 }
-                async with self._child(given, pixels) as (conversation, lifeline):
-                    answer = await self._converse(conversation, order)
-                    if answer is None:
-                        raise await self._failure(lifeline)
-                if "refused" in answer:
-                    raise self._refusal(answer["refused"], answer.get("said", ""))
-                if "failed" in answer:
-                    raise PictureFailed(
-                        "the picture could not be decoded; the log has the reason", said=answer["failed"]
-                    )
+                async with self._places.place(owner):
+                    await self._decode(order, given, pixels)
                 return Frame(width, height, await asyncio.to_thread(_read, pixels, width * height * 3))
 
-    async def _converse(self, conversation: socket.socket, order: dict[str, str | int]) -> dict[str, str] | None:
+    async def _decode(self, order: dict[str, str | int], given: int, pixels: int) -> None:
+        """Have a child decode what is in ``given``, a descriptor, into ``pixels``. Raises as ``covering``."""
+        child = await self._child()
+        try:
+            answer = await self._converse(child, order, given, pixels)
+            if answer is None:
+                raise await self._failure(child.lifeline)
+        finally:
+            child.close()
+            self._prepare()
+        if "refused" in answer:
+            raise self._refusal(answer["refused"], answer.get("said", ""))
+        if "failed" in answer:
+            raise PictureFailed("the picture could not be decoded; the log has the reason", said=answer["failed"])
+
+    async def _converse(
+        self, child: _Child, order: dict[str, str | int], given: int, pixels: int
+    ) -> dict[str, str] | None:
         """The child's answer; None when it ended without one."""
         loop, seconds = asyncio.get_running_loop(), self._limits.seconds * _WALL
         line = b""
         try:
+            child.give(json.dumps(order).encode() + b"\n", given, pixels)
             async with asyncio.timeout(seconds):
-                await loop.sock_sendall(conversation, json.dumps(order).encode() + b"\n")
                 while not line.endswith(b"\n") and len(line) < _MAX_ANSWER:
-                    piece = await loop.sock_recv(conversation, _MAX_ANSWER)
+                    piece = await loop.sock_recv(child.conversation, _MAX_ANSWER)
                     if not piece:
                         return None
                     line += piece
@@ -166,43 +234,43 @@ class PictureDecoder:
             )
         return self._refusal("the picture cannot be decoded: it is broken", f"the decoder ended with {code}")
 
-    @asynccontextmanager
-    async def _child(self, given: int, pixels: int) -> AsyncIterator[tuple[socket.socket, socket.socket]]:
-        """A child's conversation and lifeline. It is killed when the block is left, unless it has ended.
-
-        ``given`` and ``pixels``: descriptors of the memory that it reads from, and writes to.
-        """
-        ours, theirs = zip(*(socket.socketpair() for _ in range(2)), strict=True)
-        try:
-            for end in ours:
-                end.setblocking(False)
-            try:
-                await self._send([*(end.fileno() for end in theirs), given, pixels])
-            finally:
-                for end in theirs:
-                    end.close()
-            yield ours[0], ours[1]
-        finally:
-            for end in ours:
-                end.close()
-
-    async def _send(self, descriptors: list[int]) -> None:
-        """Have a child begun. Raises Unavailable."""
+    async def _child(self) -> _Child:
+        """A child for one picture: one that waits, or a new one. Raises Unavailable."""
+        while self._ready:
+            child = self._ready.popleft()
+            if not child.has_ended:
+                return child
+            child.close()
         for _ in range(2):
             control = await self._started()
+            child = _Child()
             try:
-                socket.send_fds(control, [b"1"], descriptors)
+                child.begin(control)
             except OSError:  # it has ended, and another one is started
                 if control is self._control:
                     control.close()
                     self._control = None
             else:
-                return
+                return child
         raise Unavailable("the process that decodes pictures has ended; try again", retry_after=1)
+
+    def _prepare(self) -> None:
+        """Have children wait for the next pictures."""
+        try:
+            while self._control is not None and len(self._ready) < min(_READY, self._limits.at_once):
+                child = _Child()
+                child.begin(self._control)
+                self._ready.append(child)
+        except OSError as exc:  # the next picture begins a child of its own, or says why it cannot
+            log.warning("decoder_not_prepared", said=str(exc))
 
     async def _start_when_announced(self) -> None:
         await self._announced.wait()
-        await self._started()
+        try:
+            await self._started()
+        except OSError as exc:  # the first picture tries again, and says so
+            log.warning("decoder_not_started", said=str(exc))
+        self._prepare()
 
     async def _started(self) -> socket.socket:
         """The control socket of a running process. It has started when it answers, not before."""
@@ -216,12 +284,18 @@ class PictureDecoder:
                 ours.setblocking(False)
                 self._process = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-I", "-S", forks.__file__, str(os.getpid())),
+                    *(str(self._limits.memory), str(self._limits.seconds)),
                     *_PATHS,
                     stdin=theirs.fileno(),
                     stdout=asyncio.subprocess.DEVNULL,
                     stderr=asyncio.subprocess.PIPE,
                     start_new_session=True,
-                    env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "MALLOC_ARENA_MAX": "2"},
+                    env={
+                        "PATH": os.environ.get("PATH", os.defpath),
+                        "LC_ALL": "C",
+                        "MALLOC_ARENA_MAX": "1",
+                        "GLIBC_TUNABLES": _MEMORY,
+                    },
                     cwd="/",
                 )
             return ours
@@ -230,6 +304,8 @@ class PictureDecoder:
         """End the process and all of its children."""
         control, self._control = self._control, None
         process, self._process = self._process, None
+        while self._ready:
+            self._ready.pop().close()
         if control is not None:
             control.close()
         if process is None:

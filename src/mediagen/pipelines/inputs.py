@@ -80,7 +80,14 @@ class Inputs:
     def _made_of(self, file: File, role: Role) -> Input:
         """A file as an input. Raises UnsupportedMedia when it is none."""
         check_input(file)
-        return Input(role, file.media_type, file.bytes, lambda: self._storage.open_source(file.key), file.filename)
+        return Input(
+            role,
+            file.media_type,
+            file.bytes,
+            lambda: self._storage.open_source(file.key),
+            file.filename,
+            file.owner,
+        )
 
 
 class Arrivals:

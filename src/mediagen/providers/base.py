@@ -63,6 +63,8 @@ class Input:
     """Bytes."""
     open: Callable[[], AbstractAsyncContextManager[Source]]
     filename: str = "input"
+    owner: str | None = None
+    """Whose it is, so that owners can take turns where few inputs are read at once; None: nobody's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,7 +154,7 @@ class Builtin:
 
     async def _decoded(self, given: Input, size: Size) -> Frame:
         async with given.open() as source:
-            return await self._decoder.covering(source, given.size, *size)
+            return await self._decoder.covering(source, given.size, *size, owner=given.owner)
 
     # -- films
 
