@@ -233,7 +233,7 @@ async def test_one_owner_leaves_a_place_to_others() -> None:
         assert (await decoder.covering(Given(small), len(small), 64, 64, owner="yours")).width == 64
 
         assert not any(each.done() for each in mine)
-        assert len(await asyncio.to_thread(decoding)) == 1
+        await becomes(lambda: len(decoding()) == 1, "the others of the first owner still wait")
         for each in mine:
             each.cancel()
 
@@ -253,7 +253,8 @@ async def test_a_picture_that_is_still_being_read_holds_no_place() -> None:
 
 async def test_a_child_waits_for_the_next_picture(decoder: PictureDecoder) -> None:
     """Forked, confined and warm before the picture is there."""
-    await decode(decoder, small_jpeg())
+    decoder.announce()
+    await becomes(lambda: len(decoders()) == 3, "there are the process and its children")
     waiting = set(await asyncio.to_thread(decoders))
 
     async with asyncio.TaskGroup() as group:
@@ -266,7 +267,8 @@ async def test_a_child_waits_for_the_next_picture(decoder: PictureDecoder) -> No
 
 
 async def test_children_that_ended_while_they_waited_harm_no_picture(decoder: PictureDecoder) -> None:
-    await decode(decoder, small_jpeg())
+    decoder.announce()
+    await becomes(lambda: len(decoders()) == 3, "there are the process and its children")
     nursery, *waiting = sorted(await asyncio.to_thread(decoders))
     for pid in waiting:
         os.kill(pid, signal.SIGKILL)

@@ -176,18 +176,27 @@ class PictureDecoder:
 
     async def _decode(self, order: dict[str, str | int], given: int, pixels: int) -> None:
         """Have a child decode what is in ``given``, a descriptor, into ``pixels``. Raises as ``covering``."""
+        try:
+            answer = await self._answer(order, given, pixels)
+        except Unavailable:  # the child ended with the process that forked it, which is no fault of the picture
+            self._dismiss()
+            answer = await self._answer(order, given, pixels)
+        if "refused" in answer:
+            raise self._refusal(answer["refused"], answer.get("said", ""))
+        if "failed" in answer:
+            raise PictureFailed("the picture could not be decoded; the log has the reason", said=answer["failed"])
+
+    async def _answer(self, order: dict[str, str | int], given: int, pixels: int) -> dict[str, str]:
+        """What a child answers. Raises UnsupportedMedia, DeadlineExceeded, Unavailable."""
         child = await self._child()
         try:
             answer = await self._converse(child, order, given, pixels)
             if answer is None:
                 raise await self._failure(child.lifeline)
+            return answer
         finally:
             child.close()
             self._prepare()
-        if "refused" in answer:
-            raise self._refusal(answer["refused"], answer.get("said", ""))
-        if "failed" in answer:
-            raise PictureFailed("the picture could not be decoded; the log has the reason", said=answer["failed"])
 
     async def _converse(
         self, child: _Child, order: dict[str, str | int], given: int, pixels: int
@@ -264,6 +273,11 @@ class PictureDecoder:
         except OSError as exc:  # the next picture begins a child of its own, or says why it cannot
             log.warning("decoder_not_prepared", said=str(exc))
 
+    def _dismiss(self) -> None:
+        """End the children that wait."""
+        while self._ready:
+            self._ready.pop().close()
+
     async def _start_when_announced(self) -> None:
         await self._announced.wait()
         try:
@@ -304,8 +318,7 @@ class PictureDecoder:
         """End the process and all of its children."""
         control, self._control = self._control, None
         process, self._process = self._process, None
-        while self._ready:
-            self._ready.pop().close()
+        self._dismiss()
         if control is not None:
             control.close()
         if process is None:
