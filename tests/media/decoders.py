@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 from mediagen.media import forks
@@ -25,3 +28,20 @@ def said_by(pid: int, name: str) -> str:
         return Path(f"/proc/{pid}/{name}").read_text()
     except OSError:
         return ""
+
+
+async def becomes(holds: Callable[[], bool], what: str) -> None:
+    """Wait until ``holds()``, looked at in a thread."""
+    async with asyncio.timeout(30):
+        while not await asyncio.to_thread(holds):
+            await asyncio.sleep(0.02)
+    assert await asyncio.to_thread(holds), what
+
+
+async def stopped(count: int) -> list[int]:
+    """The children that have a picture, once there are so many, held at where they are."""
+    await becomes(lambda: len(decoding()) == count, f"{count} are decoded")
+    found = await asyncio.to_thread(decoding)
+    for pid in found:
+        os.kill(pid, signal.SIGSTOP)
+    return found

@@ -19,7 +19,7 @@ from mediagen.media.stills import image_of
 from tests.infra.process import Child
 from tests.media import bombs
 from tests.media.bombs import exif_with_orientation, jpeg_with_exif, png, png_chunk, small_jpeg
-from tests.media.decoders import decoders, decoding, said_by
+from tests.media.decoders import becomes, decoders, decoding, said_by, stopped
 from tests.media.test_hostile import Given
 
 MIB = 1 << 20
@@ -35,13 +35,6 @@ async def decoder() -> AsyncIterator[PictureDecoder]:
 
 async def decode(decoder: PictureDecoder, data: bytes, width: int = 64, height: int = 64) -> pyvips.Image:
     return image_of(await decoder.covering(Given(data), len(data), width, height))
-
-
-async def becomes(holds: Callable[[], bool], what: str) -> None:
-    async with asyncio.timeout(30):
-        while not await asyncio.to_thread(holds):
-            await asyncio.sleep(0.02)
-    assert await asyncio.to_thread(holds), what
 
 
 def two_halves(width: int = 96, height: int = 64) -> pyvips.Image:
@@ -209,15 +202,6 @@ async def test_there_are_so_many_at_once() -> None:
         assert await asyncio.to_thread(decoding) == [held]
         first.cancel()
         assert (await second).width == 64
-
-
-async def stopped(count: int) -> list[int]:
-    """The children that have a picture, once there are so many, held at where they are."""
-    await becomes(lambda: len(decoding()) == count, f"{count} are decoded")
-    found = await asyncio.to_thread(decoding)
-    for pid in found:
-        os.kill(pid, signal.SIGSTOP)
-    return found
 
 
 async def test_one_owner_leaves_a_place_to_others() -> None:

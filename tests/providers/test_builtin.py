@@ -29,6 +29,8 @@ from mediagen.providers.builtin.provider import CLIP, POSTER, Builtin
 from mediagen.streams.sources import ChunkSource
 from tests.contracts.provider import Bench, ImageContract, VideoContract, settled, take
 from tests.infra.process import descendants, need, open_descriptors
+from tests.media.bombs import long_png, small_jpeg
+from tests.media.decoders import becomes, decoding, stopped
 
 
 class BuiltinBench(Bench):
@@ -137,7 +139,7 @@ async def test_any_text_can_be_drawn(provider: Builtin, prompt: str) -> None:
     assert len(await draw(provider, prompt=prompt)) == 1
 
 
-def given(data: bytes) -> Input:
+def given(data: bytes, owner: str | None = None) -> Input:
     async def chunks() -> AsyncIterator[bytes]:
         yield data
 
@@ -145,7 +147,7 @@ def given(data: bytes) -> Input:
     async def opened() -> AsyncIterator[ChunkSource]:
         yield ChunkSource(chunks())
 
-    return Input("image", "image/png", len(data), opened)
+    return Input("image", "image/png", len(data), opened, owner=owner)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".gif"])
@@ -169,6 +171,19 @@ async def test_a_picture_stands_upright(provider: Builtin) -> None:
     (image,) = await draw(provider, inputs=(given(lying.write_to_buffer(".jpg")),))
 
     assert image.crop(0, 0, 256, 30)[2].avg() > 150
+
+
+async def test_pictures_of_one_owner_leave_room_for_others(provider: Builtin) -> None:
+    long = long_png()
+    async with asyncio.TaskGroup() as group:
+        mine = [group.create_task(draw(provider, inputs=(given(long, "mine"),))) for _ in range(2)]
+        held = await stopped(1)
+
+        assert len(await draw(provider, inputs=(given(small_jpeg(), "yours"),))) == 1
+
+        await becomes(lambda: decoding() == held, "the second picture of the first owner waits")
+        for each in mine:
+            each.cancel()
 
 
 def bomb() -> bytes:

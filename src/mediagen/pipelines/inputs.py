@@ -74,11 +74,11 @@ class Inputs:
             file = await self._shelf.get(ref.file_id, owner=owner)
             if file is None:
                 raise InvalidRequest(f"the input {ref.file_id} is not there (any more)", param=_param(ref.role))
-            found.append(self._made_of(file, ref.role))
+            found.append(self._made_of(file, ref.role, owner))
         return tuple(found)
 
-    def _made_of(self, file: File, role: Role) -> Input:
-        """A file as an input. Raises UnsupportedMedia when it is none."""
+    def _made_of(self, file: File, role: Role, owner: str | None) -> Input:
+        """A file as an input of a task of ``owner``. Raises UnsupportedMedia when it is none."""
         check_input(file)
         return Input(
             role,
@@ -86,7 +86,7 @@ class Inputs:
             file.bytes,
             lambda: self._storage.open_source(file.key),
             file.filename,
-            file.owner,
+            owner,
         )
 
 

@@ -64,7 +64,7 @@ class Input:
     open: Callable[[], AbstractAsyncContextManager[Source]]
     filename: str = "input"
     owner: str | None = None
-    """Whose it is, so that owners can take turns where few inputs are read at once; None: nobody's."""
+    """Whose request it is, so that owners can take turns; None: nobody's."""
 
 
 @dataclass(frozen=True, slots=True)
