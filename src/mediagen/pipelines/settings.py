@@ -34,7 +34,9 @@ class LimitsSettings(BaseModel):
     )
     decode_memory: int = Field(GIB, ge=128 * MIB, description="bytes of memory of the process that decodes one picture")
     decode_seconds: int = Field(10, ge=1, le=600, description="seconds of processor time to decode one picture")
-    decodes_at_once: int = Field(2, ge=1, le=64, description="pictures decoded at the same time, half of them of one owner; more wait")
+    decodes_at_once: int = Field(
+        2, ge=1, le=64, description="pictures decoded at the same time, half of them of one owner; more wait"
+    )
     uploads_at_once: int = Field(
         64,
         ge=1,
