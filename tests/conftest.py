@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import hypothesis
 import pytest
+import structlog
 from blockbuster import BlockBuster, blockbuster_ctx
 
 from tests.infra.faultproxy import FaultProxyThread
@@ -18,6 +19,10 @@ from tests.infra.source import SourceServer
 # The one profile of property tests. A busy machine is no fault of the code, so how long an example takes is not judged.
 hypothesis.settings.register_profile("mediagen", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("mediagen")
+
+# A logger that has kept an earlier configuration would be out of reach of ``capture_logs``: in tests none is kept.
+_configure = structlog.configure
+structlog.configure = lambda **given: _configure(**{**given, "cache_logger_on_first_use": False})
 
 # Functions of libraries that may block the loop for a moment, by file and name.
 MAY_BLOCK = {
