@@ -33,14 +33,14 @@ LISTS: Final = {
     "deliveries": "/v1/webhooks/deliveries?status=failed",
 }
 MOST_LIST: Final = 2.0
-"""A page of the largest table may take so much longer than one of the smallest."""
+"""Limit for the time of a page in the largest table, divided by its time in the smallest."""
 MOST_START: Final = 2.0
 MOST_PURGE_SECONDS: Final = 60.0
 MOST_POST_MS: Final = 200.0
 
 
 async def run(bench: Bench) -> Report:
-    """Everything at each size; rows are those of one owner who asks, except for a few."""
+    """Measure lists and starts at each size, and the purge of the largest. One owner has nearly all rows."""
     sizes = QUICK_SIZES if bench.quick else SIZES
     report = Report("rows", f"lists, start and purge with {sizes[0]:,} to {sizes[-1]:,} rows")
     starts: dict[int, float] = {}

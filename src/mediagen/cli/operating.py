@@ -30,7 +30,7 @@ _NOT_AS_IT_IS: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Which mediagen a command is for.
+    """The installation that a command works on.
 
     ``config`` and ``data_dir`` as given on the command line. ``init``: make a new database where there is none.
     """
