@@ -55,6 +55,14 @@ def check(config: Path | None) -> int:
     return WARNINGS if faults else GOOD
 
 
+def nearest_existing(path: Path) -> Path:
+    """``path``, or the nearest directory above it that exists: the first start makes the rest."""
+    nearest = path.absolute()
+    while not nearest.exists():
+        nearest = nearest.parent
+    return nearest
+
+
 def _of_access(settings: Settings) -> Iterator[Fault]:
     if not settings.auth.needs_keys(settings.server):
         if not settings.server.loopback:
@@ -101,9 +109,7 @@ def _of_address(settings: Settings) -> Iterator[Fault]:
 
 
 def _of_storage(settings: Settings) -> Iterator[Fault]:
-    nearest = settings.data_dir.absolute()
-    while not nearest.exists():
-        nearest = nearest.parent
+    nearest = nearest_existing(settings.data_dir)
     if not nearest.is_dir():
         yield Fault("data_dir", f"{nearest} is not a directory")
     elif not os.access(nearest, os.W_OK | os.X_OK):

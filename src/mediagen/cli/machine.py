@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from mediagen.cli.check import nearest_existing
 from mediagen.core.clock import Clock
 from mediagen.db.clock import known_time
 from mediagen.streams.base import GIB, MIB
@@ -42,9 +43,7 @@ class Finding:
 
 def data_directory(path: Path) -> Iterator[Finding]:
     """Whether it (or the nearest folder above, when the first start will make it) takes a file; its free space."""
-    nearest = path.absolute()
-    while not nearest.exists():
-        nearest = nearest.parent
+    nearest = nearest_existing(path)
     try:
         with tempfile.TemporaryFile(dir=nearest) as file:
             file.write(b"mediagen")
