@@ -17,7 +17,7 @@ from typing import Final
 
 import pybase64
 
-from mediagen.streams.embedded_many import EmbeddedFields
+from mediagen.streams.json.media_fields import EmbeddedFields
 
 PIECE: Final = 256 * 1024
 POINTER: Final = ("data", "*", "b64_json")

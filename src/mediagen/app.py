@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import structlog
 
+from mediagen.allocator import settle_heap, tune_malloc
 from mediagen.core.clock import Clock
 from mediagen.core.errors import Unavailable, first_cause
 from mediagen.core.keys import new_secret
@@ -50,7 +51,6 @@ from mediagen.providers.registry import Providers, open_providers
 from mediagen.settings import Settings
 from mediagen.storage.base import Storage
 from mediagen.storage.local import LocalStorage
-from mediagen.streams.memory import settle_heap, tune_malloc
 from mediagen.streams.pool import BufferPool
 from mediagen.tasks.deletions import Deletions
 from mediagen.tasks.dispatcher import LaneDispatcher

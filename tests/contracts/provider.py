@@ -43,8 +43,8 @@ from mediagen.providers.base import (
     Status,
     VideoRequest,
 )
-from mediagen.streams.embedded import chunks_of
-from mediagen.streams.sniff import sniff
+from mediagen.streams.formats.sniff import sniff
+from mediagen.streams.json.media_field import chunks_of
 
 Fault: TypeAlias = Literal[
     "key", "budget", "rate", "model", "field", "content", "busy", "gateway", "lost", "html", "empty", "cut"

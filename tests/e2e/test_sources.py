@@ -19,7 +19,7 @@ from tests.infra.content import content_bytes, sha256_of
 from tests.infra.resource import Resource
 from tests.infra.server import Server
 from tests.infra.source import Request, SourceServer
-from tests.streams.files import box, png
+from tests.streams.formats.files import box, png
 
 pytestmark = pytest.mark.e2e
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from mediagen.media.film import Film
 from mediagen.streams.base import Source
-from tests.streams.files import box
+from tests.streams.formats.files import box
 
 H264: Final = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
 FIRST: Final = ("-movflags", "+faststart")

@@ -15,7 +15,7 @@ from mediagen.media.process import FilmUnreadable
 from mediagen.media.stills import thumbnail
 from mediagen.media.vips import VipsPool
 from tests.media.films import FIRST, H264, Shelf, elsewhere
-from tests.streams.files import box
+from tests.streams.formats.files import box
 
 Films = Callable[[str], bytes]
 

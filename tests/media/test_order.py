@@ -14,7 +14,7 @@ from mediagen.core.errors import UnsupportedMedia
 from mediagen.media.order import Ordered, pieces
 from mediagen.streams.base import Source
 from tests.media.films import Shelf
-from tests.streams.files import box
+from tests.streams.formats.files import box
 
 FTYP = box(b"ftyp", b"isom\0\0\2\0isom")
 MEDIA = bytes(range(1, 101))

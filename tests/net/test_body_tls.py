@@ -19,9 +19,9 @@ from mediagen.net.download import Fetcher
 from mediagen.streams.base import KIB, MIB, Source
 from mediagen.streams.digest import Sha256Passing, crc32
 from mediagen.streams.parts import RangeBody
-from mediagen.streams.passing import BUFFER, PassingBody
 from mediagen.streams.pool import BufferPool
 from mediagen.streams.scratch import Scratch
+from mediagen.streams.streamed_body import BUFFER, PassingBody
 from tests.contracts.uploads import Readings
 from tests.infra.content import content_bytes
 from tests.infra.resource import Break, Resource

@@ -22,7 +22,7 @@ from mediagen.core.errors import (
 )
 from mediagen.net.download import Fetcher
 from mediagen.streams.base import KIB, MIB, Source
-from mediagen.streams.sniff import SNIFF_BYTES
+from mediagen.streams.formats.sniff import SNIFF_BYTES
 from tests.infra.content import content_bytes
 from tests.infra.resource import Answer, Break, Resource, busy, redirect_to
 from tests.infra.source import SourceServer

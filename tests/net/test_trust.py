@@ -15,7 +15,7 @@ from mediagen.net.download import Fetcher
 from mediagen.net.session import guarded_session
 from mediagen.net.settings import FetchSettings
 from mediagen.net.trust import TrustedOrigin, trusted_dialer
-from mediagen.streams.embedded import chunks_of
+from mediagen.streams.json.media_field import chunks_of
 from tests.infra.resource import Break, Resource
 from tests.infra.source import SourceServer
 

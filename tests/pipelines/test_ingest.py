@@ -33,7 +33,7 @@ from tests.infra.source import SourceServer
 from tests.net.conftest import OpenFetcher
 from tests.pipelines.attempts import Attempt
 from tests.pipelines.conftest import Recipe
-from tests.streams.files import avif, gif, jpeg, mp4, png, webp
+from tests.streams.formats.files import avif, gif, jpeg, mp4, png, webp
 
 SIZE = 3 * MIB + 5
 WHOLE = content_bytes(SIZE, 1)

@@ -15,10 +15,10 @@ from mediagen.pipelines.intake import BodyIntake
 from mediagen.pipelines.keep import Keeping, remove
 from mediagen.pipelines.reception import Reception
 from mediagen.streams.base import MIB
-from mediagen.streams.jsonfield import Rules
+from mediagen.streams.json.scanner import Rules
 from tests.infra.content import content_bytes
 from tests.pipelines.attempts import Debts, files_below
-from tests.streams.files import mp4, png
+from tests.streams.formats.files import mp4, png
 
 WHOLE = content_bytes(3 * MIB + 7, 4)
 

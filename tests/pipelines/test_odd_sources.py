@@ -20,8 +20,8 @@ from tests.infra.source import Request, SourceServer
 from tests.net.test_odd_answers import ODD, SIZE, WHOLE, Answers, Cut, said
 from tests.pipelines.attempts import Attempt
 from tests.pipelines.conftest import Recipe
-from tests.streams.files import gif, jpeg, mp4, png
-from tests.streams.made import made
+from tests.streams.formats.files import gif, jpeg, mp4, png
+from tests.streams.formats.made import made
 
 LARGE: Final = RANGES_FROM + 5 * MIB + 11
 FILM: Final = content_bytes(LARGE, 9)

@@ -17,7 +17,7 @@ from mediagen.streams.base import MIB
 from mediagen.streams.sources import ChunkSource
 from tests.infra.content import content_bytes
 from tests.pipelines.attempts import Debts, files_below
-from tests.streams.files import png
+from tests.streams.formats.files import png
 
 WHOLE = content_bytes(3 * MIB + 7, 4)
 

@@ -12,8 +12,8 @@ from tests.infra.process import need
 from tests.infra.resource import Resource
 from tests.infra.source import SourceServer
 from tests.pipelines.conftest import Recipe
-from tests.streams.files import box, png
-from tests.streams.made import made
+from tests.streams.formats.files import box, png
+from tests.streams.formats.made import made
 
 
 @pytest.mark.parametrize("changes", [{}, {"ranges": "no"}, {"ranges": "no", "framing": "chunked"}], ids=str)

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 from mediagen.core.errors import MediagenError
 from mediagen.providers.base import About, Content, ImageRequest, Link, Phase, VideoRequest
-from mediagen.streams.embedded import chunks_of
+from mediagen.streams.json.media_field import chunks_of
 from tests.infra.vendor import Say, VendorServer
 from tests.providers.vendors import b64
 

@@ -10,7 +10,7 @@ import pytest
 
 from mediagen.core.errors import ContentRefused, OutcomeUnknown, ProviderError, ProviderRateLimited
 from mediagen.providers.base import Content, ImageRequest, Link
-from mediagen.streams.embedded import chunks_of
+from mediagen.streams.json.media_field import chunks_of
 from tests.infra.vendor import Say, VendorServer
 from tests.providers.vendors import b64, vendor
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 from mediagen.providers.builtin.renders import FileSource
 from mediagen.streams.base import KIB, Source
-from mediagen.streams.embedded_many import EmbeddedFields
+from mediagen.streams.json.media_fields import EmbeddedFields
 from mediagen.streams.meter import Meter
 from mediagen.streams.pool import BufferPool
 from mediagen.streams.sources import ChunkSource, Limited

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mediagen.streams.base import StoredPart
 from mediagen.streams.digest import Sha256Line, combined_crc32, crc32, crc32_checksum
 from tests.infra.content import content_bytes
-from tests.streams.splitting import splits
+from tests.streams.json.splitting import splits
 
 LARGE = content_bytes(300_000, 1)
 SMALL = content_bytes(1000, 2)

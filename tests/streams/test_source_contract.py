@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from mediagen.streams.base import RangeSource, Source
-from mediagen.streams.completeness import Whole
+from mediagen.streams.formats.completeness import Whole
 from mediagen.streams.sources import ChunkSource, Decompressed, Exact, Limited, Peeked
 from tests.contracts.source import RangeSourceContract, SourceContract
 from tests.streams.ranges import MemoryRanges

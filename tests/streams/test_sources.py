@@ -13,7 +13,7 @@ from mediagen.core.errors import SourceTruncated, TooLarge, UnsupportedMedia
 from mediagen.streams.base import Source
 from mediagen.streams.sources import ChunkSource, Decompressed, Exact, Limited, Peeked
 from tests.infra.content import content_bytes
-from tests.streams.splitting import split_at, splits
+from tests.streams.json.splitting import split_at, splits
 
 WHOLE = content_bytes(200_000, 4)
 

@@ -16,7 +16,7 @@ from tests.infra.radosgw import RadosGW
 from tests.infra.resource import Resource
 from tests.infra.s3 import Bucket
 from tests.infra.source import SourceServer
-from tests.streams.files import gif, png
+from tests.streams.formats.files import gif, png
 from tests.web.conftest import House, Start, in_bucket
 
 SCRIPT: Final = b"<script>alert(document.domain)</script>"

@@ -13,8 +13,8 @@ import pytest
 from aiohttp import web
 
 from mediagen.core.errors import InvalidRequest, MediagenError
-from mediagen.streams.aside import Aside
 from mediagen.streams.base import MIB, Source
+from mediagen.streams.serial_executor import Aside
 from mediagen.web.bodies import BodyLimits
 from mediagen.web.incoming import Incoming, incoming
 from mediagen.web.problems import BodyStalled

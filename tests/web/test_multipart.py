@@ -17,7 +17,7 @@ from mediagen.streams.sources import ChunkSource
 from mediagen.web.multipart import Part, Parts
 from tests.contracts.source import SourceContract
 from tests.infra.content import content_bytes
-from tests.streams.splitting import split_at, splits
+from tests.streams.json.splitting import split_at, splits
 
 BOUNDARY = "frontier"
 DELIMITER = f"\r\n--{BOUNDARY}".encode()

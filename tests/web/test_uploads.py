@@ -13,7 +13,7 @@ import pytest
 
 from tests.infra.content import content_bytes, crc32_of, sha256_of
 from tests.infra.rawclient import Seen, connected
-from tests.streams.files import mp4, png
+from tests.streams.formats.files import mp4, png
 from tests.web.conftest import House, Start
 from tests.web.test_ingest import in_store
 

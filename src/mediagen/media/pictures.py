@@ -30,7 +30,7 @@ from mediagen.media.film import Frame
 from mediagen.media.places import Places
 from mediagen.media.vips import PictureFailed
 from mediagen.streams.base import GIB, MIB, Source, fill
-from mediagen.streams.sniff import sniff
+from mediagen.streams.formats.sniff import sniff
 
 log = structlog.get_logger(__name__)
 

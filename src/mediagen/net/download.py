@@ -32,7 +32,7 @@ from mediagen.net.session import Session
 from mediagen.net.settings import FetchSettings
 from mediagen.net.trust import TrustedOrigin
 from mediagen.streams.base import Source
-from mediagen.streams.sniff import SNIFF_BYTES
+from mediagen.streams.formats.sniff import SNIFF_BYTES
 from mediagen.streams.sources import Decompressed, Exact, Peeked, holds_gzip
 from mediagen.streams.turnstile import Turnstile
 

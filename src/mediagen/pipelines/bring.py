@@ -37,14 +37,14 @@ from mediagen.pipelines.quota import Reservation
 from mediagen.pipelines.room import until_room
 from mediagen.storage.base import WaitsForRoom
 from mediagen.streams.base import MIB, Sink, Source
-from mediagen.streams.completeness import Whole
 from mediagen.streams.digest import combined_crc32
-from mediagen.streams.embedded import EmbeddedMedia, chunks_of
-from mediagen.streams.jsonfield import parse_pointer
+from mediagen.streams.formats.completeness import Whole
+from mediagen.streams.formats.probe import Probe, Probed
+from mediagen.streams.formats.sniff import SNIFF_BYTES
+from mediagen.streams.json.media_field import EmbeddedMedia, chunks_of
+from mediagen.streams.json.scanner import parse_pointer
 from mediagen.streams.meter import Meter
 from mediagen.streams.pool import Lender
-from mediagen.streams.probe import Probe, Probed
-from mediagen.streams.sniff import SNIFF_BYTES
 from mediagen.streams.sources import ChunkSource, Limited, Peeked
 from mediagen.streams.transfer import Moved, move_buffered, move_ranges, still_stored
 

@@ -11,7 +11,7 @@ from mediagen.core.files import FileKind
 from mediagen.net.policy import check_text
 from mediagen.pipelines.base import Outcome, Run
 from mediagen.pipelines.bring import Bringer, Wanted
-from mediagen.streams.jsonfield import parse_pointer
+from mediagen.streams.json.scanner import parse_pointer
 
 
 class IngestSpec(BaseModel):

@@ -21,8 +21,8 @@ from mediagen.pipelines.reception import Reception
 from mediagen.providers.base import Input, Role
 from mediagen.storage.base import Storage
 from mediagen.streams.base import Source, View
-from mediagen.streams.base64 import DataUriDecoder
-from mediagen.streams.completeness import Whole
+from mediagen.streams.formats.completeness import Whole
+from mediagen.streams.json.base64 import DataUriDecoder
 from mediagen.streams.sources import ChunkSource
 
 MAX_INPUTS: Final = 17

@@ -12,9 +12,9 @@ from mediagen.core.files import File, FileKind
 from mediagen.net.resource import clean_filename
 from mediagen.pipelines.keep import Plan
 from mediagen.pipelines.reception import Reception
-from mediagen.streams.embedded import EmbeddedMedia
-from mediagen.streams.jsonfield import Pointer, Rules
-from mediagen.streams.sniff import SNIFF_BYTES
+from mediagen.streams.formats.sniff import SNIFF_BYTES
+from mediagen.streams.json.media_field import EmbeddedMedia
+from mediagen.streams.json.scanner import Pointer, Rules
 from mediagen.streams.sources import ChunkSource, Peeked
 
 FIELD: Final[Pointer] = ("data",)

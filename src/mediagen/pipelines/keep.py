@@ -16,11 +16,11 @@ from mediagen.pipelines.quota import Quota
 from mediagen.pipelines.settings import LimitsSettings
 from mediagen.storage.base import Storage
 from mediagen.streams.digest import Sha256Mode, crc32_checksum
+from mediagen.streams.formats.dimensions import Shape
+from mediagen.streams.formats.probe import Probe
+from mediagen.streams.formats.sniff import extension_of, kind_of, media_type_of, possible
 from mediagen.streams.meter import Tally
 from mediagen.streams.pool import BufferPool
-from mediagen.streams.probe import Probe
-from mediagen.streams.shape import Shape
-from mediagen.streams.sniff import extension_of, kind_of, media_type_of, possible
 from mediagen.streams.transfer import Moved
 
 _FOLDERS: Final[Mapping[FileKind, str]] = {

@@ -22,9 +22,9 @@ from mediagen.pipelines.base import Ledger
 from mediagen.pipelines.keep import Keeping, Plan, doubted, remove
 from mediagen.pipelines.quota import Reservation
 from mediagen.streams.base import Source
+from mediagen.streams.formats.probe import Probed
+from mediagen.streams.formats.sniff import SNIFF_BYTES
 from mediagen.streams.meter import Meter
-from mediagen.streams.probe import Probed
-from mediagen.streams.sniff import SNIFF_BYTES
 from mediagen.streams.sources import Limited, Peeked
 from mediagen.streams.transfer import move_buffered
 

@@ -27,7 +27,7 @@ from mediagen.media.stills import Picture
 from mediagen.media.vips import VipsPool
 from mediagen.pipelines.keep import Keeping, Plan
 from mediagen.pipelines.reception import Reception
-from mediagen.streams.sniff import extension_of
+from mediagen.streams.formats.sniff import extension_of
 from mediagen.streams.sources import ChunkSource
 
 log = structlog.get_logger(__name__)

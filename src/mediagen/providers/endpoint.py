@@ -35,7 +35,7 @@ from mediagen.providers.bodies import Body, json_body
 from mediagen.providers.faults import refusal
 from mediagen.providers.foreign import parsed
 from mediagen.streams.base import GIB, KIB, MIB, Source
-from mediagen.streams.embedded import chunks_of
+from mediagen.streams.json.media_field import chunks_of
 from mediagen.streams.sources import Decompressed, Exact, Limited, Peeked
 
 _MAX_DOCUMENT: Final = 8 * MIB

@@ -37,7 +37,7 @@ from mediagen.providers.faults import failure, nothing_made
 from mediagen.providers.foreign import as_id, as_list, as_object, as_whole
 from mediagen.providers.shapes import ratio_of
 from mediagen.providers.vendor import Vendor
-from mediagen.streams.jsonfield import Pointer
+from mediagen.streams.json.scanner import Pointer
 
 _RATIOS: Final = ("16:9", "9:16", "1:1", "4:3", "3:4", "21:9")
 _KEYS: Final = ("images", "image", "video", "videos", "output", "outputs", "result", "url")

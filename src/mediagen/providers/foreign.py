@@ -12,7 +12,7 @@ import json
 import math
 from typing import Any, Final
 
-from mediagen.streams.jsontext import MAX_FOREIGN_VALUES, has_more_values
+from mediagen.streams.json.parser import MAX_FOREIGN_VALUES, has_more_values
 
 _MOST: Final = 1 << 64
 """Seeds go up to here."""

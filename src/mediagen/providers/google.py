@@ -45,7 +45,7 @@ from mediagen.providers.foreign import as_id, as_list, as_object, as_text, as_wh
 from mediagen.providers.shapes import ratio_of, resolution_of, whole_seconds
 from mediagen.providers.vendor import Vendor
 from mediagen.providers.words import percent_of
-from mediagen.streams.jsonfield import Pointer
+from mediagen.streams.json.scanner import Pointer
 
 _INTERACTIONS: Final = "interactions:"
 _IMAGE_RATIOS: Final = ("1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9")

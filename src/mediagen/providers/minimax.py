@@ -38,7 +38,7 @@ from mediagen.providers.foreign import as_id, as_object, as_whole
 from mediagen.providers.meanings import CODES, Meaning
 from mediagen.providers.shapes import ratio_of, resolution_of, whole_seconds
 from mediagen.providers.vendor import Vendor
-from mediagen.streams.jsonfield import Pointer
+from mediagen.streams.json.scanner import Pointer
 
 _TIMED_OUT: Final = 1001
 _V1_SIDES: Final = {512: "512P", 720: "720P", 768: "768P", 1080: "1080P"}

@@ -39,7 +39,7 @@ from mediagen.providers.picture_stream import PictureStream
 from mediagen.providers.spending import amount_of
 from mediagen.providers.vendor import Vendor
 from mediagen.providers.words import percent_of
-from mediagen.streams.jsonfield import Pointer
+from mediagen.streams.json.scanner import Pointer
 
 log = structlog.get_logger(__name__)
 

@@ -19,8 +19,8 @@ from mediagen.providers.complaints import Complaint, reasons_in, said_in
 from mediagen.providers.events import Event, Events
 from mediagen.providers.faults import failure, nothing_made
 from mediagen.providers.foreign import as_object, plain
-from mediagen.streams.embedded_many import EmbeddedField, EmbeddedFields
-from mediagen.streams.jsonfield import Pointer
+from mediagen.streams.json.media_fields import EmbeddedField, EmbeddedFields
+from mediagen.streams.json.scanner import Pointer
 
 log = structlog.get_logger(__name__)
 

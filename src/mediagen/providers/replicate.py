@@ -36,7 +36,7 @@ from mediagen.providers.faults import failure, nothing_made
 from mediagen.providers.foreign import as_id
 from mediagen.providers.shapes import ratio_of, whole_seconds
 from mediagen.providers.vendor import Vendor
-from mediagen.streams.jsonfield import Pointer
+from mediagen.streams.json.scanner import Pointer
 
 _RATIOS: Final = ("1:1", "16:9", "9:16", "4:3", "3:4", "3:2", "2:3", "21:9", "9:21", "4:5", "5:4")
 _OUTPUT: Final[tuple[Pointer, ...]] = tuple(("output", *"*" * depth) for depth in range(5))

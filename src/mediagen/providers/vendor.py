@@ -34,9 +34,9 @@ from mediagen.providers.settings import ProviderSettings
 from mediagen.providers.told import told_of
 from mediagen.providers.words import Words
 from mediagen.streams.base import View
-from mediagen.streams.embedded_many import EmbeddedField, EmbeddedFields
-from mediagen.streams.jsonfield import Pointer, fits
-from mediagen.streams.sniff import sniff
+from mediagen.streams.formats.sniff import sniff
+from mediagen.streams.json.media_fields import EmbeddedField, EmbeddedFields
+from mediagen.streams.json.scanner import Pointer, fits
 from mediagen.streams.sources import ChunkSource
 
 Read: TypeAlias = Callable[[Any, About, Sequence[Pointer]], None]

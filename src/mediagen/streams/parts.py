@@ -6,10 +6,10 @@ import asyncio
 from concurrent.futures import Executor
 from typing import Final
 
-from mediagen.streams.aside import PAUSE, Aside, Stretch
 from mediagen.streams.base import KIB, MIB, RangeReader, Target, Watch
 from mediagen.streams.digest import crc32
 from mediagen.streams.meter import Meter
+from mediagen.streams.serial_executor import PAUSE, Aside, Stretch
 
 MIN_PART: Final = 5 * MIB
 MAX_PARTS: Final = 10_000

@@ -21,7 +21,6 @@ from typing import Final
 import structlog
 
 from mediagen.core.errors import FetchFailed, SourceChanged, SourceTruncated, first_cause
-from mediagen.streams.aside import PAUSE, Aside, Stretch
 from mediagen.streams.base import (
     KIB,
     PartReceipt,
@@ -37,9 +36,10 @@ from mediagen.streams.base import (
 from mediagen.streams.digest import Sha256Line, Sha256Mode, Sha256Passing, combined_crc32, crc32
 from mediagen.streams.meter import Meter
 from mediagen.streams.parts import BufferBody, RangeBody
-from mediagen.streams.passing import BUFFER, GATHERING, PassingBody
 from mediagen.streams.pool import Lender
 from mediagen.streams.scratch import Scratch
+from mediagen.streams.serial_executor import PAUSE, Aside, Stretch
+from mediagen.streams.streamed_body import BUFFER, GATHERING, PassingBody
 
 log = structlog.get_logger()
 

@@ -13,9 +13,9 @@ from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.web_protocol import RequestPayloadError
 
 from mediagen.core.errors import InvalidRequest, TooLarge, UnsupportedMedia
-from mediagen.streams import jsontext
 from mediagen.streams.base import Source
-from mediagen.streams.embedded import chunks_of
+from mediagen.streams.json import parser as jsontext
+from mediagen.streams.json.media_field import chunks_of
 from mediagen.web.problems import BodyStalled, EncodedBody
 from mediagen.web.settings import ServerSettings
 

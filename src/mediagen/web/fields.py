@@ -23,8 +23,8 @@ from mediagen.pipelines.inputs import MAX_INPUTS, Arrivals, InputRef, Inputs, Sh
 from mediagen.pipelines.reception import Reception
 from mediagen.providers.base import Input, Role
 from mediagen.streams.base import KIB, Source
-from mediagen.streams.embedded_many import EmbeddedFields
-from mediagen.streams.jsonfield import Pointer, Rules
+from mediagen.streams.json.media_fields import EmbeddedFields
+from mediagen.streams.json.scanner import Pointer, Rules
 from mediagen.web.bodies import BodyLimits, json_chunks, require_json
 from mediagen.web.forms import parts_of
 from mediagen.web.incoming import Incoming, incoming

@@ -13,7 +13,7 @@ from mediagen.core.files import File, FileKind, new_id
 from mediagen.core.tasks import Task
 from mediagen.core.webhooks import Webhook
 from mediagen.pipelines.intake import BodyIntake, Received
-from mediagen.streams.jsonfield import Rules
+from mediagen.streams.json.scanner import Rules
 from mediagen.tasks.requests import asked_of_webhook, fingerprint_of
 from mediagen.tasks.service import TaskService
 from mediagen.web.bodies import BodyLimits, json_chunks, require_json

@@ -9,7 +9,7 @@ from aiohttp import HttpVersion11, WSCloseCode, WSMessage, WSMsgType, web
 from pydantic import Field, TypeAdapter, ValidationError
 
 from mediagen.core.errors import InvalidRequest, MediagenError, Unavailable
-from mediagen.streams import jsontext
+from mediagen.streams.json import parser as jsontext
 from mediagen.streams.turnstile import Turnstile
 from mediagen.tasks.ports import EventBus
 from mediagen.web import frames

@@ -6,8 +6,8 @@ import struct
 from typing import Final
 
 from mediagen.streams.base import KIB
-from mediagen.streams.containers import boxes
-from mediagen.streams.shape import Reading, Shape, Want, be, box_at, le
+from mediagen.streams.formats.containers import boxes
+from mediagen.streams.formats.dimensions import Reading, Shape, Want, be, box_at, le
 
 
 def png(shape: Shape) -> Reading:

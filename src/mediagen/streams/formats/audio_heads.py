@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mediagen.streams.shape import SIZE, TAIL, Reading, Shape, Want, be, le
+from mediagen.streams.formats.dimensions import SIZE, TAIL, Reading, Shape, Want, be, le
 
 
 def wav(shape: Shape) -> Reading:

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mediagen.core.errors import InvalidBase64
-from mediagen.streams.base64 import Base64Decoder, DataUriDecoder
-from tests.streams.splitting import split_at, splits
+from mediagen.streams.json.base64 import Base64Decoder, DataUriDecoder
+from tests.streams.json.splitting import split_at, splits
 
 STANDARD = string.ascii_letters + string.digits + "+/"
 SPACES = st.text(" \t\r\n", max_size=3)

@@ -12,11 +12,11 @@ import time
 from concurrent.futures import Executor
 from typing import Final
 
-from mediagen.streams.aside import PAUSE, Aside, Stretch
 from mediagen.streams.base import KIB, MIB, Source, Takes, Target, take_from
 from mediagen.streams.digest import Sha256Passing, crc32
 from mediagen.streams.meter import Meter
 from mediagen.streams.scratch import NARROW, Scratch
+from mediagen.streams.serial_executor import PAUSE, Aside, Stretch
 
 BUFFER: Final = 512 * KIB
 """Bytes of the buffer. What comes slowly is gathered to half of it: each write costs a way to a thread and back."""

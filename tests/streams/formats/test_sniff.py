@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediagen.core.files import FileKind
-from mediagen.streams.sniff import SNIFF_BYTES, extension_of, kind_of, media_type_of, possible, sniff
+from mediagen.streams.formats.sniff import SNIFF_BYTES, extension_of, kind_of, media_type_of, possible, sniff
 from tests.infra.process import need
-from tests.streams.files import avif, box, gif, jpeg, mp4, png, webp
-from tests.streams.made import made
+from tests.streams.formats.files import avif, box, gif, jpeg, mp4, png, webp
+from tests.streams.formats.made import made
 
 MAGIC = [
     (png(), "image/png"),

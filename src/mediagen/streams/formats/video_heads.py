@@ -7,8 +7,8 @@ from collections.abc import Generator
 from typing import Final
 
 from mediagen.streams.base import KIB
-from mediagen.streams.containers import boxes, ebml
-from mediagen.streams.shape import Reading, Shape, Want, be, box_at
+from mediagen.streams.formats.containers import boxes, ebml
+from mediagen.streams.formats.dimensions import Reading, Shape, Want, be, box_at
 
 
 def mp4(shape: Shape) -> Reading:

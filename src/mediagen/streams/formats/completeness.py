@@ -12,7 +12,7 @@ import re
 
 from mediagen.core.errors import SourceTruncated
 from mediagen.streams.base import Source, View, take_from
-from mediagen.streams.walks import WALKS, Step
+from mediagen.streams.formats.walks import WALKS, Step
 
 
 class Completeness:

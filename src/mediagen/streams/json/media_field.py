@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from mediagen.core.errors import InvalidRequest
 from mediagen.streams.base import KIB, Source, View
-from mediagen.streams.base64 import DataUriDecoder
-from mediagen.streams.jsonfield import JsonFieldScanner, Pointer, Rules
+from mediagen.streams.json.base64 import DataUriDecoder
+from mediagen.streams.json.scanner import JsonFieldScanner, Pointer, Rules
 
 _CHUNK: Final = 256 * KIB
 _PIECE: Final = 16 * KIB

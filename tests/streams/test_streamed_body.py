@@ -11,10 +11,10 @@ from mediagen.core.progress import Transfer
 from mediagen.streams.base import KIB, MIB, Source
 from mediagen.streams.digest import Sha256Mode, Sha256Passing
 from mediagen.streams.meter import Meter
-from mediagen.streams.passing import PassingBody
 from mediagen.streams.pool import BufferPool
 from mediagen.streams.scratch import NARROW, Scratch
 from mediagen.streams.sources import Limited
+from mediagen.streams.streamed_body import PassingBody
 from tests.infra.content import content_bytes
 from tests.streams.targets import THREADS, Gathering
 
@@ -185,7 +185,7 @@ async def test_a_slow_source_leaves_the_pool_to_others_and_a_quick_one_takes_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock, pool, lent = Clock(), BufferPool(MIB), []
-    monkeypatch.setattr("mediagen.streams.passing.time", clock)
+    monkeypatch.setattr("mediagen.streams.streamed_body.time", clock)
     data = content_bytes(2 * MIB + 5, 7)
     source = Paced(data, clock, [0.0] * 4 + [1.5] * 4, 20 * KIB)
 

@@ -15,8 +15,8 @@ from enum import Enum, auto
 from typing import Any, Final, TypeAlias
 
 from mediagen.core.errors import InvalidRequest, TooLarge
-from mediagen.streams import jsontext
 from mediagen.streams.base import MIB, View
+from mediagen.streams.json import parser as jsontext
 
 Pointer: TypeAlias = tuple[str, ...]
 """Reference tokens of a JSON pointer (RFC 6901); an array index is its decimal text."""

@@ -8,14 +8,14 @@ import time
 
 import pytest
 
-from mediagen.streams.probe import READINGS, Probe, Probed
-from mediagen.streams.shape import Shape
-from mediagen.streams.sniff import SNIFF_BYTES, media_type_of
+from mediagen.streams.formats.dimensions import Shape
+from mediagen.streams.formats.probe import READINGS, Probe, Probed
+from mediagen.streams.formats.sniff import SNIFF_BYTES, media_type_of
 from mediagen.streams.sources import ChunkSource
 from tests.infra.process import need
-from tests.streams.files import avif, box, gif, jpeg, mp4, png, webp
-from tests.streams.made import made
-from tests.streams.splitting import split_at
+from tests.streams.formats.files import avif, box, gif, jpeg, mp4, png, webp
+from tests.streams.formats.made import made
+from tests.streams.json.splitting import split_at
 
 FRAME = (96, 64)
 KNOWN: dict[str, tuple[tuple[int, int] | None, float | None]] = {

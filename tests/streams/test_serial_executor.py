@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from mediagen.streams.aside import Aside
+from mediagen.streams.serial_executor import Aside
 from tests.streams.targets import THREADS
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from mediagen.core.errors import InvalidBase64, InvalidRequest, TooLarge
-from mediagen.streams.embedded import EmbeddedMedia, chunks_of
-from mediagen.streams.jsonfield import Rules
+from mediagen.streams.json.media_field import EmbeddedMedia, chunks_of
+from mediagen.streams.json.scanner import Rules
 from mediagen.streams.sources import ChunkSource
 from tests.infra.content import content_bytes
-from tests.streams.splitting import split_at
+from tests.streams.json.splitting import split_at
 
 MEDIA = content_bytes(700_001, 3)
 

@@ -8,8 +8,8 @@ from typing import Any, Final, Literal, TypeAlias
 
 from mediagen.core.errors import InvalidRequest, TooLarge
 from mediagen.streams.base import KIB, View
-from mediagen.streams.base64 import DataUriDecoder
-from mediagen.streams.jsonfield import JsonFieldsScanner, Pointer, Rules
+from mediagen.streams.json.base64 import DataUriDecoder
+from mediagen.streams.json.scanner import JsonFieldsScanner, Pointer, Rules
 
 _CHUNK: Final = 256 * KIB
 _PIECE: Final = 16 * KIB

@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mediagen.core.errors import InvalidRequest, TooLarge
-from mediagen.streams.jsonfield import JsonFieldScanner, Pointer, Rules, parse_pointer
-from tests.streams.splitting import splits
+from mediagen.streams.json.scanner import JsonFieldScanner, Pointer, Rules, parse_pointer
+from tests.streams.json.splitting import splits
 
 B64 = string.ascii_letters + string.digits + "+/="
 KEYS = st.sampled_from(["data", "b64", "", "0", "1", "a", "ä", 'quo"te', "back\\slash", "~", "/"]) | st.text(max_size=5)

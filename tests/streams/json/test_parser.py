@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from mediagen.core.errors import InvalidRequest
 from mediagen.providers import foreign
-from mediagen.streams.jsonfield import JsonFieldScanner, Rules
-from mediagen.streams.jsontext import MAX_FOREIGN_VALUES, has_more_values, parse
+from mediagen.streams.json.parser import MAX_FOREIGN_VALUES, has_more_values, parse
+from mediagen.streams.json.scanner import JsonFieldScanner, Rules
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.text('",[]{}\\\\', max_size=8)

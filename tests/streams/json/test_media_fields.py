@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mediagen.core.errors import InvalidBase64, InvalidRequest, TooLarge
-from mediagen.streams.embedded_many import EmbeddedFields
+from mediagen.streams.json.media_fields import EmbeddedFields
 from tests.infra.content import content_bytes
 
 PATTERNS = [("data", "*", "b64_json"), ("data", "*", "url")]

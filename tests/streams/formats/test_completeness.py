@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from mediagen.core.errors import SourceTruncated
-from mediagen.streams.completeness import Completeness, Whole
-from mediagen.streams.sniff import SNIFF_BYTES, media_type_of
+from mediagen.streams.formats.completeness import Completeness, Whole
+from mediagen.streams.formats.sniff import SNIFF_BYTES, media_type_of
 from mediagen.streams.sources import ChunkSource
 from tests.infra.process import need
-from tests.streams.files import avif, box, fragmented_mp4, gif, jpeg, mp4, png, riff, webp
-from tests.streams.made import RECIPES, made
-from tests.streams.splitting import split_at
+from tests.streams.formats.files import avif, box, fragmented_mp4, gif, jpeg, mp4, png, riff, webp
+from tests.streams.formats.made import RECIPES, made
+from tests.streams.json.splitting import split_at
 
 
 def unfilled(riff_size: int, data_size: int) -> bytes:

@@ -11,8 +11,8 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from mediagen.core.files import FileKind
-from mediagen.streams import containers
-from mediagen.streams.containers import Types
+from mediagen.streams.formats import containers
+from mediagen.streams.formats.containers import Types
 
 SNIFF_BYTES: Final = 4096
 """How many first bytes are enough."""

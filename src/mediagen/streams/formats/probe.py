@@ -10,9 +10,11 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from mediagen.streams import film_heads, picture_heads, sound_heads
 from mediagen.streams.base import KIB, Source, View, take_from
-from mediagen.streams.shape import Reading, Shape, Want
+from mediagen.streams.formats import audio_heads as sound_heads
+from mediagen.streams.formats import image_heads as picture_heads
+from mediagen.streams.formats import video_heads as film_heads
+from mediagen.streams.formats.dimensions import Reading, Shape, Want
 
 _MAX_WANT: Final = 256 * KIB
 """Bytes that are kept at once; no reading needs more."""

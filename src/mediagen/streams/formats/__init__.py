@@ -1,0 +1,1 @@
+"""File formats told by their bytes: media type, completeness, width, height and duration."""
