@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mediagen.net.disposition import filename_of
+from mediagen.net.content_disposition import filename_of
 from mediagen.net.download import Fetcher
 from mediagen.net.resource import clean_filename
 from tests.infra.resource import Resource

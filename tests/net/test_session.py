@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mediagen.core.errors import FetchFailed, InvalidRequest, UrlNotAllowed
-from mediagen.net.exchange import get
+from mediagen.net.requests import get
 from mediagen.net.session import guarded_session, system_look_up
 from mediagen.net.settings import FetchSettings
 from tests.infra.resource import Answer, Resource, redirect_to
@@ -307,8 +307,8 @@ def test_outgoing_sessions_are_made_in_one_place() -> None:
         )
     }
 
-    assert makers - {"net/session.py", "net/dialer.py"} <= {path for path in makers if path.startswith("cli/")}
-    assert {"net/session.py", "net/dialer.py"} <= makers
+    assert makers - {"net/session.py", "net/http1/dialer.py"} <= {path for path in makers if path.startswith("cli/")}
+    assert {"net/session.py", "net/http1/dialer.py"} <= makers
 
 
 def test_nothing_reads_past_a_library_that_pools_its_connections() -> None:
@@ -321,5 +321,5 @@ def test_nothing_reads_past_a_library_that_pools_its_connections() -> None:
         if re.search(r"plain_socket\(|set_protocol\(|get_extra_info\(\"socket\"", path.read_text())
     }
 
-    assert {user for user in users if not user.startswith("web/")} == {"net/plain.py", "storage/payload.py"}
+    assert {user for user in users if not user.startswith("web/")} == {"net/http1/raw_socket.py", "storage/payload.py"}
     assert "receive" not in (root / "storage/payload.py").read_text()

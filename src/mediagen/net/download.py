@@ -20,17 +20,17 @@ import structlog
 from yarl import URL
 
 from mediagen.core.errors import FetchFailed, FetchRefused, RangesUnreliable
-from mediagen.net.body import BodyReader, open_body
-from mediagen.net.coding import is_of_the_file
-from mediagen.net.exchange import GONE, get
+from mediagen.net.content_coding import is_of_the_file
+from mediagen.net.http1.response import Response
+from mediagen.net.http1.response_body import BodyReader, open_body
 from mediagen.net.policy import check_text
 from mediagen.net.range_reader import HttpRangeReader
+from mediagen.net.requests import GONE, get
 from mediagen.net.resource import Part, Resource, check_part, describe
-from mediagen.net.response import Response
 from mediagen.net.retry import RetryPolicy
 from mediagen.net.session import Session
 from mediagen.net.settings import FetchSettings
-from mediagen.net.trust import TrustedOrigin
+from mediagen.net.trusted_origin import TrustedOrigin
 from mediagen.streams.base import Source
 from mediagen.streams.formats.sniff import SNIFF_BYTES
 from mediagen.streams.sources import Decompressed, Exact, Peeked, holds_gzip

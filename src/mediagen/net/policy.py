@@ -17,7 +17,7 @@ from yarl import URL
 
 from mediagen.core.errors import InvalidRequest, UrlNotAllowed
 from mediagen.net import urls
-from mediagen.net.causes import FORBIDDEN
+from mediagen.net.connection_errors import FORBIDDEN
 
 Network: TypeAlias = IPv4Network | IPv6Network
 Address: TypeAlias = IPv4Address | IPv6Address

@@ -9,8 +9,8 @@ from typing import Final
 
 import aiohttp
 
-from mediagen.net.exchange import send
 from mediagen.net.policy import check_text
+from mediagen.net.requests import send
 from mediagen.net.retry import parse_retry_after
 from mediagen.net.session import Session
 from mediagen.streams.base import KIB

@@ -10,7 +10,7 @@ import asyncio
 from typing import Final, Protocol
 
 from mediagen.core.errors import FetchFailed, RangesUnreliable, SourceChanged, SourceTruncated
-from mediagen.net.body import BodyReader
+from mediagen.net.http1.response_body import BodyReader
 from mediagen.net.resource import AnotherRange, Part, Resource
 from mediagen.net.retry import RetryPolicy
 from mediagen.streams.base import KIB, MIB

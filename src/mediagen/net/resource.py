@@ -14,10 +14,10 @@ from unicodedata import category
 from urllib.parse import unquote_to_bytes
 
 from mediagen.core.errors import FetchFailed, FetchRefused, RangesUnreliable, SourceChanged
-from mediagen.net.coding import content_coding
-from mediagen.net.disposition import decoded, filename_of
-from mediagen.net.exchange import refuse
-from mediagen.net.response import Response
+from mediagen.net.content_coding import content_coding
+from mediagen.net.content_disposition import decoded, filename_of
+from mediagen.net.http1.response import Response
+from mediagen.net.requests import refuse
 
 _CONTENT_RANGE: Final = re.compile(
     r"(?:bytes?\b)?[ \t=:]*([0-9]{1,19})[ \t]*-[ \t]*([0-9]{1,19})[ \t]*/[ \t]*([0-9]{1,19}|\*)", re.IGNORECASE

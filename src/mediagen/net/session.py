@@ -20,8 +20,8 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from mediagen import __version__
-from mediagen.net.causes import AddressForbidden, NameNotFound
-from mediagen.net.dialer import AddressInfo, Dialer, MakeSocket, default_tls
+from mediagen.net.connection_errors import AddressForbidden, NameNotFound
+from mediagen.net.http1.dialer import AddressInfo, Dialer, MakeSocket, default_tls
 from mediagen.net.policy import AddressPolicy
 from mediagen.net.settings import FetchSettings
 

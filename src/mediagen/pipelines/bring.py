@@ -30,7 +30,7 @@ from mediagen.core.progress import Progress, Transfer
 from mediagen.net.download import Download, Fetcher, refuses_ranges
 from mediagen.net.range_reader import HttpRangeReader
 from mediagen.net.resource import clean_filename
-from mediagen.net.trust import TrustedOrigin
+from mediagen.net.trusted_origin import TrustedOrigin
 from mediagen.pipelines.base import Outcome, Run
 from mediagen.pipelines.keep import Keeping, Plan, remove
 from mediagen.pipelines.quota import Reservation

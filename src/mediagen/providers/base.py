@@ -19,7 +19,7 @@ from enum import StrEnum
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from mediagen.core.errors import InvalidRequest, MediagenError
-from mediagen.net.trust import TrustedOrigin
+from mediagen.net.trusted_origin import TrustedOrigin
 from mediagen.streams.base import Source
 
 _SIZE: Final = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")

@@ -25,12 +25,12 @@ from mediagen.core.errors import (
     TooLarge,
     UnsupportedMedia,
 )
-from mediagen.net.body import open_body
-from mediagen.net.causes import cause_of
-from mediagen.net.coding import content_coding
-from mediagen.net.response import Response, ask
+from mediagen.net.connection_errors import cause_of
+from mediagen.net.content_coding import content_coding
+from mediagen.net.http1.response import Response, ask
+from mediagen.net.http1.response_body import open_body
 from mediagen.net.session import COMMON_HEADERS
-from mediagen.net.trust import TrustedOrigin
+from mediagen.net.trusted_origin import TrustedOrigin
 from mediagen.providers.bodies import Body, json_body
 from mediagen.providers.faults import refusal
 from mediagen.providers.foreign import parsed

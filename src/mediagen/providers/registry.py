@@ -14,9 +14,9 @@ from yarl import URL
 
 from mediagen.core.errors import ProviderError, UnknownModel
 from mediagen.media.pictures import DecodeLimits
-from mediagen.net.dialer import Dialer
+from mediagen.net.http1.dialer import Dialer
 from mediagen.net.settings import FetchSettings
-from mediagen.net.trust import TrustedOrigin, trusted_dialer
+from mediagen.net.trusted_origin import TrustedOrigin, trusted_dialer
 from mediagen.providers.base import Making, Model, Provider, RunsOperations
 from mediagen.providers.builtin.provider import Builtin
 from mediagen.providers.circuit import CircuitState

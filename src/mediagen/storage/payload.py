@@ -16,7 +16,7 @@ from aiohttp import ClientConnectionResetError, Payload
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import StreamWriter
 
-from mediagen.net.plain import plain_socket, send_now
+from mediagen.net.http1.raw_socket import plain_socket, send_now
 from mediagen.streams.base import KIB, Body, Target
 from mediagen.streams.parts import BufferBody
 from mediagen.streams.turnstile import Turnstile

@@ -29,9 +29,9 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from mediagen.core.errors import FetchFailed, FetchRefused, SourceStalled, SourceTruncated, StorageUnavailable
-from mediagen.net.body import open_body
-from mediagen.net.dialer import AddressInfo, Dialer
-from mediagen.net.response import Response, ask
+from mediagen.net.http1.dialer import AddressInfo, Dialer
+from mediagen.net.http1.response import Response, ask
+from mediagen.net.http1.response_body import open_body
 from mediagen.streams.base import KIB, MIB, take_from
 
 _MAX_COMPLAINT: Final = MIB

@@ -20,7 +20,7 @@ from typing import Final
 from aiohttp import web
 
 from mediagen.core.errors import InvalidRequest
-from mediagen.net.plain import SocketReader, plain_socket
+from mediagen.net.http1.raw_socket import SocketReader, plain_socket
 from mediagen.streams.base import MIB
 from mediagen.web.bodies import BodyLimits, Pace, invite
 from mediagen.web.gate import Gate

@@ -11,7 +11,7 @@ from typing import Final
 from multidict import CIMultiDict
 
 from mediagen.core.errors import InvalidRequest, TooLarge
-from mediagen.net.disposition import decoded, filename_in, parameters_of
+from mediagen.net.content_disposition import decoded, filename_in, parameters_of
 from mediagen.streams.base import KIB, Source, take_from
 
 _PIECE: Final = 256 * KIB

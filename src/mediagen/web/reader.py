@@ -25,7 +25,7 @@ from typing import Final, Self
 from aiohttp import web
 
 from mediagen.core.errors import first_cause
-from mediagen.net.plain import plain_socket
+from mediagen.net.http1.raw_socket import plain_socket
 from mediagen.storage.finishing import Finishing
 from mediagen.streams.base import KIB, MIB
 

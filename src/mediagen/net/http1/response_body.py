@@ -11,9 +11,9 @@ from abc import ABC, abstractmethod
 from typing import Protocol
 
 from mediagen.core.errors import FetchFailed, SourceStalled, SourceTruncated
-from mediagen.net.chunked import ChunkDecoder
-from mediagen.net.plain import SocketReader
-from mediagen.net.response import Response
+from mediagen.net.http1.chunked import ChunkDecoder
+from mediagen.net.http1.raw_socket import SocketReader
+from mediagen.net.http1.response import Response
 
 
 class BodyReader(Protocol):

@@ -16,8 +16,8 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from mediagen.core.errors import FetchRefused, first_cause
-from mediagen.net.head import Framing, Head, check_size, check_start, end_of_head, framing_of, parse_head
-from mediagen.net.plain import SocketReader, send_all
+from mediagen.net.http1.head import Framing, Head, check_size, check_start, end_of_head, framing_of, parse_head
+from mediagen.net.http1.raw_socket import SocketReader, send_all
 from mediagen.streams.base import KIB
 
 _READ: Final = 16 * KIB

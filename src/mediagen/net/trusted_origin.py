@@ -14,7 +14,7 @@ from typing import Final
 
 from yarl import URL
 
-from mediagen.net.dialer import Dialer
+from mediagen.net.http1.dialer import Dialer
 from mediagen.net.session import LookUp, guarded_dialer, system_look_up
 from mediagen.net.settings import FetchSettings
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediagen.core.errors import FetchRefused
-from mediagen.net.head import MAX_HEAD, MAX_LINES, Framing, Head, check_size, end_of_head, framing_of, parse_head
+from mediagen.net.http1.head import MAX_HEAD, MAX_LINES, Framing, Head, check_size, end_of_head, framing_of, parse_head
 
 
 def head_of(*lines: str | bytes, end: bytes = b"\r\n") -> Head:

@@ -14,7 +14,7 @@ from mediagen.core.errors import UrlNotAllowed
 from mediagen.net.download import Fetcher
 from mediagen.net.session import guarded_session
 from mediagen.net.settings import FetchSettings
-from mediagen.net.trust import TrustedOrigin, trusted_dialer
+from mediagen.net.trusted_origin import TrustedOrigin, trusted_dialer
 from mediagen.streams.json.media_field import chunks_of
 from tests.infra.resource import Break, Resource
 from tests.infra.source import SourceServer

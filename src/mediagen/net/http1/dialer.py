@@ -18,7 +18,7 @@ import aiohappyeyeballs
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from mediagen.net.plain import ready
+from mediagen.net.http1.raw_socket import ready
 
 _HEAD_START: Final = 0.25
 """Seconds that an address has before the next one is tried beside it (RFC 8305 section 5)."""

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from mediagen.net.plain import SocketReader, plain_socket, receive_now, send_now
+from mediagen.net.http1.raw_socket import SocketReader, plain_socket, receive_now, send_now
 
 
 @pytest.fixture

@@ -21,14 +21,14 @@ from mediagen.core.errors import (
     UrlNotAllowed,
 )
 from mediagen.net import urls
-from mediagen.net.causes import FORBIDDEN, AddressForbidden, cause_of, certificate_cause
-from mediagen.net.dialer import Dialer
+from mediagen.net.connection_errors import FORBIDDEN, AddressForbidden, cause_of, certificate_cause
+from mediagen.net.http1.dialer import Dialer
+from mediagen.net.http1.response import Response, ask
 from mediagen.net.policy import check_text
-from mediagen.net.response import Response, ask
 from mediagen.net.retry import parse_retry_after
 from mediagen.net.session import COMMON_HEADERS, Session
 from mediagen.net.settings import FetchSettings
-from mediagen.net.trust import TrustedOrigin
+from mediagen.net.trusted_origin import TrustedOrigin
 from mediagen.streams.base import KIB
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})

@@ -20,11 +20,11 @@ from mediagen.core.errors import (
     SourceTruncated,
     UrlNotAllowed,
 )
-from mediagen.net.body import open_body
-from mediagen.net.dialer import Dialer
-from mediagen.net.exchange import get
+from mediagen.net.http1.dialer import Dialer
+from mediagen.net.http1.response import Response, ask
+from mediagen.net.http1.response_body import open_body
 from mediagen.net.policy import check_text
-from mediagen.net.response import Response, ask
+from mediagen.net.requests import get
 from mediagen.net.session import Session, guarded_dialer, guarded_session
 from mediagen.streams.base import KIB
 from tests.net.conftest import fetch_settings

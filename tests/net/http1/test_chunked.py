@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediagen.core.errors import FetchRefused
-from mediagen.net.chunked import ChunkDecoder
+from mediagen.net.http1.chunked import ChunkDecoder
 
 
 def decoded(data: bytes, sizes: list[int]) -> tuple[bytes, bool]:

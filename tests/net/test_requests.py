@@ -16,7 +16,7 @@ from mediagen.core.errors import (
     InvalidRequest,
     UrlNotAllowed,
 )
-from mediagen.net.exchange import _next_hop, get, refuse
+from mediagen.net.requests import _next_hop, get, refuse
 from mediagen.net.session import Session, guarded_session
 from tests.infra.resource import Answer, Break, Resource, busy, redirect_to
 from tests.infra.source import SourceServer
