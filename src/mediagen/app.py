@@ -50,7 +50,7 @@ from mediagen.pipelines.videos import VideoPipeline
 from mediagen.providers.registry import Providers, open_providers
 from mediagen.settings import Settings
 from mediagen.storage.base import Storage
-from mediagen.storage.local import LocalStorage
+from mediagen.storage.local.storage import LocalStorage
 from mediagen.streams.pool import BufferPool
 from mediagen.tasks.deletions import Deletions
 from mediagen.tasks.dispatcher import LaneDispatcher
@@ -97,7 +97,7 @@ from mediagen.web.views import Views
 from mediagen.web.webhooks import WebhookRoutes, WebhookTargets
 
 if TYPE_CHECKING:
-    from mediagen.storage.s3 import S3Storage
+    from mediagen.storage.s3.storage import S3Storage
 
 DATABASE_FILE: Final = "mediagen.db"
 MEDIA_DIRECTORY: Final = "media"
@@ -384,7 +384,7 @@ async def open_storage(settings: Settings, stack: AsyncExitStack) -> LocalStorag
     """The store that the settings name, open until ``stack`` is left. Raises StorageRefused, StorageUnavailable."""
     if settings.storage.backend == "s3":
         # its library takes over a second to import: those with a local store need not wait for it
-        from mediagen.storage.s3 import S3Storage
+        from mediagen.storage.s3.storage import S3Storage
 
         return await stack.enter_async_context(S3Storage(settings.storage.s3))
     media = settings.data_dir / MEDIA_DIRECTORY

@@ -17,7 +17,7 @@ from mediagen.pipelines.bring import Bringer
 from mediagen.pipelines.ingest import IngestPipeline, IngestSpec
 from mediagen.pipelines.keep import Keeping
 from mediagen.pipelines.settings import LimitsSettings
-from mediagen.storage.local import LocalStorage
+from mediagen.storage.local.storage import LocalStorage
 from mediagen.streams.base import MIB
 from mediagen.streams.pool import BufferPool
 from tests.net.conftest import OpenFetcher, open_fetcher, sockets_end

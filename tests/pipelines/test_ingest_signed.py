@@ -11,7 +11,7 @@ from mediagen.pipelines.bring import Bringer
 from mediagen.pipelines.ingest import IngestPipeline, IngestSpec
 from mediagen.pipelines.keep import Keeping
 from mediagen.pipelines.settings import LimitsSettings
-from mediagen.storage.s3 import S3Storage
+from mediagen.storage.s3.storage import S3Storage
 from mediagen.storage.settings import S3Settings
 from mediagen.streams.base import MIB
 from mediagen.streams.pool import BufferPool

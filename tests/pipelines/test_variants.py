@@ -26,7 +26,7 @@ from mediagen.pipelines.reception import Reception
 from mediagen.pipelines.settings import LimitsSettings
 from mediagen.pipelines.variants import Pace, Variants
 from mediagen.storage.base import Storage
-from mediagen.storage.s3 import S3Storage
+from mediagen.storage.s3.storage import S3Storage
 from mediagen.streams.base import MIB
 from mediagen.streams.digest import crc32
 from mediagen.streams.parts import BufferBody

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from aiobotocore.session import AioSession
 
-from mediagen.storage import s3
+from mediagen.storage.s3 import storage as s3
 from tests.infra.faultproxy import FaultProxyThread
 from tests.infra.radosgw import RadosGW
 from tests.infra.s3 import Bucket, s3_client

@@ -9,7 +9,7 @@ from typing import Any, Final
 from mediagen.core.errors import (
     first_cause,
 )
-from mediagen.storage.s3 import S3Storage
+from mediagen.storage.s3.storage import S3Storage
 from mediagen.streams.base import StoredPart
 from mediagen.streams.transfer import move_ranges
 from tests.contracts.uploads import (

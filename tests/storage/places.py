@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from mediagen.storage.local import LocalStorage
-from mediagen.storage.s3 import S3Storage
+from mediagen.storage.local.storage import LocalStorage
+from mediagen.storage.s3.storage import S3Storage
 from mediagen.storage.settings import S3Settings
 from mediagen.streams.base import MIB
 from tests.infra.radosgw import RadosGW

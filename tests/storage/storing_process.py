@@ -12,8 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mediagen.core.errors import MediagenError
-from mediagen.storage import local
-from mediagen.storage.local import LocalStorage
+from mediagen.storage.local import storage as local
+from mediagen.storage.local.storage import LocalStorage
 from mediagen.streams.base import MIB
 from tests.contracts.uploads import ABOUT, KEY, commit, put_parts, the_bytes
 

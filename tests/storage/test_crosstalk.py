@@ -15,7 +15,7 @@ from mediagen.core.errors import StorageUnavailable
 from mediagen.net.download import Fetcher
 from mediagen.net.session import guarded_session
 from mediagen.net.settings import FetchSettings
-from mediagen.storage.s3 import S3Storage
+from mediagen.storage.s3.storage import S3Storage
 from mediagen.storage.settings import S3Settings
 from mediagen.streams.base import Source
 from mediagen.streams.parts import BufferBody

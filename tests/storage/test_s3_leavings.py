@@ -10,7 +10,7 @@ from mediagen.core.errors import (
     StorageUnavailable,
     UploadLost,
 )
-from mediagen.storage import s3_sink
+from mediagen.storage.s3 import sink as s3_sink
 from tests.contracts.uploads import (
     ABOUT,
     KEY,

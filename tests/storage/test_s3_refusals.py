@@ -15,7 +15,7 @@ from mediagen.core.errors import (
     StorageUnavailable,
     TooLarge,
 )
-from mediagen.storage.s3 import S3Storage
+from mediagen.storage.s3.storage import S3Storage
 from tests.contracts.uploads import (
     KEY,
     put,

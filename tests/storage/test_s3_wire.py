@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from mediagen.core.errors import StorageUnavailable, TooLarge
-from mediagen.storage.s3 import S3Storage
+from mediagen.storage.s3.storage import S3Storage
 from mediagen.storage.settings import S3Settings
 from mediagen.streams.base import MIB, Body, PartReceipt
 from mediagen.streams.digest import crc32

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from mediagen.core.tasks import TaskStatus
-from mediagen.storage.s3 import S3Storage
-from mediagen.storage.s3_sink import TOKEN
+from mediagen.storage.s3.sink import TOKEN
+from mediagen.storage.s3.storage import S3Storage
 from mediagen.tasks.debts import LOOK_SECONDS, LOOKS, Debts
 from tests.contracts.journal import a_file, a_task
 from tests.infra.faultproxy import FaultProxyThread

@@ -25,8 +25,8 @@ from typing import Final, Self
 from aiohttp import web
 
 from mediagen.core.errors import first_cause
+from mediagen.core.owned_tasks import Finishing
 from mediagen.net.http1.raw_socket import plain_socket
-from mediagen.storage.finishing import Finishing
 from mediagen.streams.base import KIB, MIB
 
 SLICE: Final = 256 * KIB

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from mediagen.core.errors import StorageUnavailable
-from mediagen.storage.finishing import Finishing
-from mediagen.storage.patience import patience
-from mediagen.storage.revocable import RevocableBody
+from mediagen.core.owned_tasks import Finishing
+from mediagen.storage.s3.deadline import patience
+from mediagen.storage.s3.revocable import RevocableBody
 from mediagen.streams.base import MIB
 from mediagen.streams.parts import BufferBody
 from tests.contracts.uploads import cancelled

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from mediagen.core.errors import NotFound, StorageFull, StorageRefused, StorageUnavailable, UploadLost
-from mediagen.storage.local import LocalSink, LocalStorage
+from mediagen.storage.local.storage import LocalSink, LocalStorage
 from mediagen.streams.base import MIB, Sink, StoredPart
 from mediagen.streams.digest import crc32
 from mediagen.streams.parts import BufferBody

@@ -22,10 +22,10 @@ from mediagen.core.errors import (
     StorageUnavailable,
     UploadLost,
 )
-from mediagen.storage import disk
+from mediagen.core.owned_tasks import Finishing
 from mediagen.storage.base import StoredObject
-from mediagen.storage.finishing import Finishing
-from mediagen.storage.keys import checked_key, checked_token, is_token
+from mediagen.storage.local import disk
+from mediagen.storage.object_keys import checked_key, checked_token, is_token
 from mediagen.streams.base import MIB, Body, PartReceipt, Sink, Source, StoredPart
 
 log = structlog.get_logger()

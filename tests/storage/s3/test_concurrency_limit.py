@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mediagen.storage import throttle
-from mediagen.storage.throttle import AdaptiveLimit
+from mediagen.storage.s3 import concurrency_limit as throttle
+from mediagen.storage.s3.concurrency_limit import AdaptiveLimit
 
 
 class Clock:

@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from mediagen.core.errors import MediagenError
-from mediagen.storage.outstanding import REMEMBERED_SECONDS, Outstanding
+from mediagen.storage.s3.unconfirmed import REMEMBERED_SECONDS, Outstanding
 from mediagen.streams.parts import BufferBody
 from tests.contracts.uploads import ABOUT, KEY, cancelled, the_bytes
 from tests.infra.faultproxy import FaultProxyThread

@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from mediagen.core.errors import FetchFailed
-from mediagen.storage.payload import BodyPayload
+from mediagen.storage.s3.payload import BodyPayload
 from mediagen.streams.base import KIB, MIB, Body
 from mediagen.streams.parts import BufferBody, RangeBody
 from tests.contracts.uploads import BytesReader, Readings, cancelled, the_bytes

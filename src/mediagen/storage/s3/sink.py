@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from mediagen.core.errors import MediagenError, StorageUnavailable, TooLarge, UploadLost
+from mediagen.core.owned_tasks import Finishing
 from mediagen.core.presentation import OBJECT_CACHE, disposition, may_be_shown, served_type
-from mediagen.storage.finishing import Finishing
-from mediagen.storage.keys import checked_token
-from mediagen.storage.revocable import RevocableBody
-from mediagen.storage.s3_calls import required
+from mediagen.storage.object_keys import checked_token
+from mediagen.storage.s3.calls import required
+from mediagen.storage.s3.revocable import RevocableBody
 from mediagen.streams.base import KIB, Body, PartReceipt, StoredPart
 from mediagen.streams.parts import MAX_PARTS, part_size_for, range_part_size_for
 
 if TYPE_CHECKING:
-    from mediagen.storage.s3 import S3Storage
+    from mediagen.storage.s3.storage import S3Storage
 
 log = structlog.get_logger()
 

@@ -21,19 +21,19 @@ from botocore.exceptions import BotoCoreError
 
 from mediagen import __version__
 from mediagen.core.errors import NotFound, StorageRefused, StorageUnavailable, UploadLost
+from mediagen.core.owned_tasks import Finishing
 from mediagen.core.presentation import disposition, may_be_shown, served_type
 from mediagen.net.retry import RetryPolicy
 from mediagen.storage.base import StoredObject
-from mediagen.storage.finishing import Finishing
-from mediagen.storage.keys import checked_key
 from mediagen.storage.limits import Limits
-from mediagen.storage.outstanding import Outstanding
-from mediagen.storage.s3_calls import S3Api, S3Caller
-from mediagen.storage.s3_http import Expectations, session_class, watch
-from mediagen.storage.s3_sink import TOKEN, S3Sink
-from mediagen.storage.s3_source import Nothing, ObjectDoor, body_of
+from mediagen.storage.object_keys import checked_key
+from mediagen.storage.s3.calls import S3Api, S3Caller
+from mediagen.storage.s3.concurrency_limit import AdaptiveLimit
+from mediagen.storage.s3.http import Expectations, session_class, watch
+from mediagen.storage.s3.sink import TOKEN, S3Sink
+from mediagen.storage.s3.source import Nothing, ObjectDoor, body_of
+from mediagen.storage.s3.unconfirmed import Outstanding
 from mediagen.storage.settings import S3Settings
-from mediagen.storage.throttle import AdaptiveLimit
 from mediagen.streams.base import Sink, Source, StoredPart
 
 _CONNECTIONS: Final = 256

@@ -29,11 +29,11 @@ from mediagen.core.errors import (
     UploadLost,
 )
 from mediagen.net.retry import RetryPolicy, parse_retry_after
-from mediagen.storage.outstanding import Outstanding
-from mediagen.storage.patience import patience
-from mediagen.storage.payload import BodyPayload
-from mediagen.storage.s3_http import Expectations, Route, routed
-from mediagen.storage.throttle import AdaptiveLimit
+from mediagen.storage.s3.concurrency_limit import AdaptiveLimit
+from mediagen.storage.s3.deadline import patience
+from mediagen.storage.s3.http import Expectations, Route, routed
+from mediagen.storage.s3.payload import BodyPayload
+from mediagen.storage.s3.unconfirmed import Outstanding
 from mediagen.streams.base import Body
 from mediagen.streams.turnstile import Turnstile
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from mediagen.core.errors import NotFound, StorageFull, StorageRefused, StorageUnavailable
-from mediagen.storage.keys import is_token
+from mediagen.storage.object_keys import is_token
 from mediagen.streams.base import MIB, View
 from mediagen.streams.digest import crc32
 

@@ -10,9 +10,9 @@ import pytest
 from pydantic import SecretStr
 
 from mediagen.core.errors import StorageRefused, StorageUnavailable
-from mediagen.storage import s3_http
-from mediagen.storage.s3 import S3Storage
-from mediagen.storage.s3_http import REMEMBERED_SECONDS, Expectations
+from mediagen.storage.s3 import http as s3_http
+from mediagen.storage.s3.http import REMEMBERED_SECONDS, Expectations
+from mediagen.storage.s3.storage import S3Storage
 from mediagen.storage.settings import S3Settings
 from mediagen.streams.parts import BufferBody
 from tests.contracts.uploads import ABOUT, KEY, put_parts, the_bytes
