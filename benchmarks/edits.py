@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import pyvips
 
-from mediagen.media.pictures import PictureDecoder
+from mediagen.media.image_decoder import PictureDecoder
 
 SIDE: Final = 1024
 FIRSTS: Final = 5

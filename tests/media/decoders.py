@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from mediagen.media import forks
+from mediagen.media import decoder_process as forks
 from tests.infra.process import descendants
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from mediagen.media.film import Film
+from mediagen.media.video import Film
 from mediagen.streams.base import Source
 from tests.streams.formats.files import box
 

@@ -12,7 +12,7 @@ import pytest
 from mediagen.core.errors import UnsupportedMedia
 from mediagen.media import process
 from mediagen.media.process import FilmUnreadable
-from mediagen.media.stills import thumbnail
+from mediagen.media.thumbnails import thumbnail
 from mediagen.media.vips import VipsPool
 from tests.media.films import FIRST, H264, Shelf, elsewhere
 from tests.streams.formats.files import box

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from mediagen.core.errors import DeadlineExceeded
-from mediagen.media import leash, process
+from mediagen.media import process
+from mediagen.media import sandbox as leash
 from tests.infra.process import Child, descendants, need
 
 FOREVER = ("-re", "-f", "lavfi", "-i", "color=s=64x64:r=10", "-f", "null", "-")

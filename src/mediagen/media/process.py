@@ -22,7 +22,7 @@ from typing import Final, TypeVar
 import structlog
 
 from mediagen.core.errors import DeadlineExceeded, MediagenError, Unavailable, UnsupportedMedia, first_cause
-from mediagen.media import leash
+from mediagen.media import sandbox as leash
 from mediagen.streams.base import GIB, KIB, Source
 
 log = structlog.get_logger(__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from mediagen.core.files import FileKind
-from mediagen.media.pictures import DecodeLimits
+from mediagen.media.image_decoder import DecodeLimits
 from mediagen.streams.base import GIB, MIB
 
 

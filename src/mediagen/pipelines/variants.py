@@ -21,9 +21,9 @@ import structlog
 
 from mediagen.core.errors import Conflict, DeadlineExceeded, MediagenError, NotFound, Unavailable, UnsupportedMedia
 from mediagen.core.files import CLAIM, TYPE_FROM, File, FileKind, new_id
-from mediagen.media import stills
-from mediagen.media.film import Film
-from mediagen.media.stills import Picture
+from mediagen.media import thumbnails as stills
+from mediagen.media.thumbnails import Picture
+from mediagen.media.video import Film
 from mediagen.media.vips import VipsPool
 from mediagen.pipelines.keep import Keeping, Plan
 from mediagen.pipelines.reception import Reception

@@ -13,7 +13,7 @@ from typing import Final, Literal
 from yarl import URL
 
 from mediagen.core.errors import ProviderError, UnknownModel
-from mediagen.media.pictures import DecodeLimits
+from mediagen.media.image_decoder import DecodeLimits
 from mediagen.net.http1.dialer import Dialer
 from mediagen.net.settings import FetchSettings
 from mediagen.net.trusted_origin import TrustedOrigin, trusted_dialer

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mediagen.core.errors import InvalidRequest, UnknownModel
-from mediagen.media.film import Frame
-from mediagen.media.pictures import DecodeLimits, PictureDecoder
-from mediagen.media.stills import image_of
+from mediagen.media.image_decoder import DecodeLimits, PictureDecoder
+from mediagen.media.thumbnails import image_of
+from mediagen.media.video import Frame
 from mediagen.media.vips import VipsPool
 from mediagen.providers.base import (
     About,

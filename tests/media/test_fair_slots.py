@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from mediagen.media.places import Places
+from mediagen.media.fair_slots import Places
 
 
 class Holders:

@@ -41,7 +41,8 @@ _MOST_SAID: Final = 500
 
 def main(parent: int, memory: int, seconds: int) -> None:
     """Serve until the other side closes."""
-    from mediagen.media import decoding, leash
+    from mediagen.media import image_decoding as decoding
+    from mediagen.media import sandbox as leash
 
     leash.follow(parent)
     decoding.settle()
@@ -140,7 +141,8 @@ class _Nursery:
 
 
 def _be_child(parent: int, conversation: int, memory: int, seconds: int) -> None:
-    from mediagen.media import decoding, leash
+    from mediagen.media import image_decoding as decoding
+    from mediagen.media import sandbox as leash
 
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -161,7 +163,7 @@ def _be_child(parent: int, conversation: int, memory: int, seconds: int) -> None
 
 
 def _answer(order: dict[str, Any], given: int, pixels: int) -> dict[str, Any]:
-    from mediagen.media import decoding
+    from mediagen.media import image_decoding as decoding
 
     try:
         bounds = decoding.Bounds(order["pixels"], order["side"])

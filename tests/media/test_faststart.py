@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mediagen.core.errors import UnsupportedMedia
-from mediagen.media.order import Ordered, pieces
+from mediagen.media.faststart import Ordered, pieces
 from mediagen.streams.base import Source
 from tests.media.films import Shelf
 from tests.streams.formats.files import box

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pyvips
 
-from mediagen.media import containers
+from mediagen.media import image_metadata as containers
 
 _LOADERS: Final = {
     "image/png": ("pngload_buffer", "VipsForeignLoadPng"),

@@ -19,7 +19,7 @@ from typing import Any, Final, Self, TypeVar
 
 from mediagen.core.errors import UnsupportedMedia
 from mediagen.media import process
-from mediagen.media.order import Opens, Ordered, Piece, pieces
+from mediagen.media.faststart import Opens, Ordered, Piece, pieces
 
 T = TypeVar("T")
 

@@ -25,9 +25,9 @@ from typing import Final
 import structlog
 
 from mediagen.core.errors import DeadlineExceeded, SourceTruncated, Unavailable, UnsupportedMedia
-from mediagen.media import forks
-from mediagen.media.film import Frame
-from mediagen.media.places import Places
+from mediagen.media import decoder_process as forks
+from mediagen.media.fair_slots import Places
+from mediagen.media.video import Frame
 from mediagen.media.vips import PictureFailed
 from mediagen.streams.base import GIB, MIB, Source, fill
 from mediagen.streams.formats.sniff import sniff

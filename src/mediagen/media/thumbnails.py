@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from mediagen.media.film import Box, Film, Frame
 from mediagen.media.process import FilmUnreadable
+from mediagen.media.video import Box, Film, Frame
 from mediagen.media.vips import VipsPool
 
 if TYPE_CHECKING:

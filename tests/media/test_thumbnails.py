@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from mediagen.core.errors import DeadlineExceeded, StorageUnavailable, UnsupportedMedia
-from mediagen.media import stills
-from mediagen.media.film import Box, Frame
+from mediagen.media import thumbnails as stills
 from mediagen.media.process import FilmUnreadable
-from mediagen.media.stills import Picture, spritesheet, thumbnail
+from mediagen.media.thumbnails import Picture, spritesheet, thumbnail
+from mediagen.media.video import Box, Frame
 from mediagen.media.vips import VipsPool
 from tests.media.films import TYPES, Shelf, turned
 
@@ -116,7 +116,7 @@ async def test_the_frames_of_a_sheet_are_evenly_spaced(film: Films, pool: VipsPo
 async def test_of_a_long_film_key_frames_are_taken(
     film: Films, pool: VipsPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mediagen.media.film._EXACT_PIXELS", 1.0)
+    monkeypatch.setattr("mediagen.media.video._EXACT_PIXELS", 1.0)
 
     picture = await spritesheet(await Shelf(film("fragmented.mp4")).looked(), pool)
 
@@ -247,7 +247,7 @@ async def test_a_film_that_does_not_come_is_not_waited_for(
             await asyncio.sleep(60)
             return 0
 
-    monkeypatch.setattr("mediagen.media.order.Ordered.read_into", Silent.read_into)
+    monkeypatch.setattr("mediagen.media.faststart.Ordered.read_into", Silent.read_into)
     with pytest.raises(DeadlineExceeded):
         await thumbnail(looked, pool)
 

@@ -13,9 +13,9 @@ import pytest
 import pyvips
 
 from mediagen.core.errors import DeadlineExceeded, SourceTruncated, UnsupportedMedia
-from mediagen.media import pictures
-from mediagen.media.pictures import DecodeLimits, PictureDecoder
-from mediagen.media.stills import image_of
+from mediagen.media import image_decoder as pictures
+from mediagen.media.image_decoder import DecodeLimits, PictureDecoder
+from mediagen.media.thumbnails import image_of
 from tests.infra.process import Child
 from tests.media import bombs
 from tests.media.bombs import exif_with_orientation, jpeg_with_exif, png, png_chunk, small_jpeg
@@ -293,7 +293,7 @@ async def test_a_picture_that_is_shorter_than_it_was_is_said_to_be_so(decoder: P
 
 WORDS = """
 import asyncio, sys
-from mediagen.media.pictures import PictureDecoder
+from mediagen.media.image_decoder import PictureDecoder
 from tests.media.test_hostile import Given
 from tests.media.bombs import long_png
 
@@ -323,7 +323,7 @@ async def test_a_killed_server_leaves_none(tmp_path: Path) -> None:
 
 CHILD = """
 import json, os, socket, sys
-from mediagen.media import leash
+from mediagen.media import sandbox as leash
 
 leash.confine(256 << 20, seconds=5)
 told = {}
