@@ -25,15 +25,15 @@ from mediagen.pipelines.inputs import Inputs
 from mediagen.pipelines.keep import Keeping
 from mediagen.pipelines.previews import Previews
 from mediagen.pipelines.videos import VideoPipeline, VideoSpec
-from mediagen.providers.circuit import FAILURES, FIRST_PAUSE, CircuitState
+from mediagen.providers.calls.call_queue import PATIENCE, Ending, Turns
+from mediagen.providers.calls.circuit_breaker import FAILURES, FIRST_PAUSE, CircuitState
 from mediagen.providers.registry import Providers
-from mediagen.providers.turns import PATIENCE, Ending, Turns
 from tests.infra.content import content_bytes
 from tests.infra.vendor import Say, VendorServer
 from tests.net.conftest import OpenFetcher
 from tests.pipelines.attempts import Attempt, files_below
-from tests.providers.clock import Clock
-from tests.providers.vendors import b64, opened
+from tests.providers.calls.clock import Clock
+from tests.providers.vendor_servers import b64, opened
 
 PNG = b"\x89PNG\r\n\x1a\n" + content_bytes(3000)
 FILM = b"\x00\x00\x00\x20ftypisom\x00\x00\x02\x00isomiso2avc1mp41" + content_bytes(20_000)

@@ -17,7 +17,7 @@ from tests.infra.vendor import Say, VendorServer
 from tests.pipelines.attempts import Attempt, files_below
 from tests.pipelines.test_paid import Open, studio, vendor
 from tests.providers.forms import FILM_LINK, FORMS, LINK, Form, places_of
-from tests.providers.vendors import b64
+from tests.providers.vendor_servers import b64
 
 __all__ = ["studio", "vendor"]
 

@@ -12,7 +12,7 @@ from mediagen.core.errors import MediagenError
 from mediagen.providers.base import About, Content, ImageRequest, Link, Phase, VideoRequest
 from mediagen.streams.json.media_field import chunks_of
 from tests.infra.vendor import Say, VendorServer
-from tests.providers.vendors import b64
+from tests.providers.vendor_servers import b64
 
 PNG: Final = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 3
 FILM: Final = b"\x00\x00\x00\x18ftypisom" + bytes(range(256)) * 3

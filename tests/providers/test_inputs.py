@@ -10,10 +10,10 @@ import pytest
 
 from mediagen.core.errors import InvalidRequest, ProviderError
 from mediagen.providers.base import ImageRequest, Input, Request, Role, VideoRequest
-from mediagen.providers.bodies import form_body, json_body
+from mediagen.providers.calls.request_bodies import form_body, json_body
 from tests.infra.vendor import Say, VendorServer
 from tests.providers.forms import FORMS
-from tests.providers.vendors import an_input, b64, vendor
+from tests.providers.vendor_servers import an_input, b64, vendor
 
 ONE, TWO = b"\x89PNG one" * 9, b"\x89PNG two" * 9
 CUSTOM: Final = {"mine/model": "pictures"}

@@ -12,7 +12,7 @@ import pytest
 from mediagen.core.errors import InvalidRequest, MediagenError, ProviderError
 from tests.infra.vendor import Say, VendorServer
 from tests.providers.forms import FILM, FILM_LINK, FORMS, LINK, PNG, Form, StillRunning, made_by, places_of
-from tests.providers.vendors import b64, vendor
+from tests.providers.vendor_servers import b64, vendor
 
 ODD_VALUES: Final[tuple[Any, ...]] = (None, 7, "x", [], {"a": None})
 RESULTS: Final = ([PNG], [FILM], [LINK], [FILM_LINK])

@@ -17,7 +17,7 @@ from mediagen.streams.sources import ChunkSource, Limited
 from mediagen.streams.transfer import move_buffered
 from tests.contracts.source import SourceContract
 from tests.infra.content import content_bytes
-from tests.providers.vendors import b64
+from tests.providers.vendor_servers import b64
 from tests.streams.memory_sink import MemorySink
 
 

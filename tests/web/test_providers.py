@@ -11,7 +11,7 @@ import pytest
 
 from tests.infra.content import content_bytes
 from tests.infra.vendor import Say, VendorServer
-from tests.providers.vendors import KEY, b64
+from tests.providers.vendor_servers import KEY, b64
 from tests.web.conftest import House, Start
 from tests.web.test_metrics import scrape
 

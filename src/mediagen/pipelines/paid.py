@@ -54,8 +54,8 @@ from mediagen.providers.base import (
     Told,
     Usage,
 )
+from mediagen.providers.calls.call_queue import turned_away
 from mediagen.providers.registry import Providers
-from mediagen.providers.turns import turned_away
 from mediagen.streams.base import StoredPart
 
 log = structlog.get_logger(__name__)

@@ -19,17 +19,17 @@ from mediagen.net.settings import FetchSettings
 from mediagen.net.trusted_origin import TrustedOrigin, trusted_dialer
 from mediagen.providers.base import Making, Model, Provider, RunsOperations
 from mediagen.providers.builtin.provider import Builtin
-from mediagen.providers.circuit import CircuitState
-from mediagen.providers.endpoint import Endpoint, Patience
-from mediagen.providers.fal import Fal
-from mediagen.providers.google import Google
-from mediagen.providers.minimax import MiniMax
-from mediagen.providers.openai import OpenAI
-from mediagen.providers.replicate import Replicate
+from mediagen.providers.calls.call_queue import Turns
+from mediagen.providers.calls.circuit_breaker import CircuitState
+from mediagen.providers.calls.endpoint import Endpoint, Patience
+from mediagen.providers.calls.spending import Spending
 from mediagen.providers.settings import BUILTIN, ProviderSettings, ProviderType
-from mediagen.providers.spending import Spending
-from mediagen.providers.turns import Turns
-from mediagen.providers.vendor import Vendor
+from mediagen.providers.vendors.fal import Fal
+from mediagen.providers.vendors.google import Google
+from mediagen.providers.vendors.minimax import MiniMax
+from mediagen.providers.vendors.openai import OpenAI
+from mediagen.providers.vendors.replicate import Replicate
+from mediagen.providers.vendors.vendor import Vendor
 
 VENDORS: Final[Mapping[str, type[Vendor]]] = {
     "openai": OpenAI,

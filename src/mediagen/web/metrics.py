@@ -27,9 +27,9 @@ from mediagen.core.keys import Scope
 from mediagen.events.courier import Courier
 from mediagen.pipelines.keep import Keeping
 from mediagen.pipelines.reception import Reception
-from mediagen.providers.circuit import CircuitState
+from mediagen.providers.calls.call_queue import Ending
+from mediagen.providers.calls.circuit_breaker import CircuitState
 from mediagen.providers.registry import Providers
-from mediagen.providers.turns import Ending
 from mediagen.tasks.dispatcher import LaneDispatcher
 from mediagen.web.door import Door
 from mediagen.web.feed import Hub

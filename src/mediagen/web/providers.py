@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from mediagen.core.keys import Scope
-from mediagen.providers.circuit import CircuitState
+from mediagen.providers.calls.circuit_breaker import CircuitState
 from mediagen.providers.registry import Configured, Providers
 from mediagen.providers.settings import ProviderType
 from mediagen.web.routing import Call, Empty, route

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediagen.core.errors import InvalidRequest
-from mediagen.providers import foreign
+from mediagen.providers.calls import lenient_json as foreign
 from mediagen.streams.json.parser import MAX_FOREIGN_VALUES, has_more_values, parse
 from mediagen.streams.json.scanner import JsonFieldScanner, Rules
 

@@ -38,8 +38,8 @@ from mediagen.providers.builtin import clip as clips
 from mediagen.providers.builtin import poster
 from mediagen.providers.builtin.clip import Clip
 from mediagen.providers.builtin.renders import FileSource, Renders
-from mediagen.providers.demands import check
-from mediagen.providers.told import told_of
+from mediagen.providers.capabilities import check
+from mediagen.providers.effective_options import told_of
 from mediagen.streams.sources import ChunkSource
 
 if TYPE_CHECKING:

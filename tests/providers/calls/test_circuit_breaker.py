@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from mediagen.providers.circuit import ACCOUNT_PAUSE, FAILURES, FIRST_PAUSE, LONGEST_PAUSE, Circuit, CircuitState
-from tests.providers.clock import Clock
+from mediagen.providers.calls.circuit_breaker import (
+    ACCOUNT_PAUSE,
+    FAILURES,
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
+    Circuit,
+    CircuitState,
+)
+from tests.providers.calls.clock import Clock
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from mediagen.providers.base import (
     VideoAbilities,
     VideoRequest,
 )
-from mediagen.providers.demands import check
-from tests.providers.vendors import an_input
+from mediagen.providers.capabilities import check
+from tests.providers.vendor_servers import an_input
 
 PICTURES = Model(
     "m",

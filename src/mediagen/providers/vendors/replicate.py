@@ -29,13 +29,13 @@ from mediagen.providers.base import (
     Usage,
     VideoAbilities,
 )
-from mediagen.providers.bodies import in_fields, json_body
-from mediagen.providers.complaints import reasons_in, said_in
-from mediagen.providers.endpoint import quoted
-from mediagen.providers.faults import failure, nothing_made
-from mediagen.providers.foreign import as_id
-from mediagen.providers.shapes import ratio_of, whole_seconds
-from mediagen.providers.vendor import Vendor
+from mediagen.providers.calls.endpoint import quoted
+from mediagen.providers.calls.error_bodies import reasons_in, said_in
+from mediagen.providers.calls.lenient_json import as_id
+from mediagen.providers.calls.refusals import failure, nothing_made
+from mediagen.providers.calls.request_bodies import in_fields, json_body
+from mediagen.providers.vendors.sizes import ratio_of, whole_seconds
+from mediagen.providers.vendors.vendor import Vendor
 from mediagen.streams.json.scanner import Pointer
 
 _RATIOS: Final = ("1:1", "16:9", "9:16", "4:3", "3:4", "3:2", "2:3", "21:9", "9:21", "4:5", "5:4")

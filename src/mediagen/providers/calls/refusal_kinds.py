@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Final
 
-from mediagen.providers.complaints import Complaint
+from mediagen.providers.calls.error_bodies import Complaint
 
 
 class Meaning(Enum):

@@ -34,8 +34,8 @@ from mediagen.core.errors import (
     ProviderUnavailable,
 )
 from mediagen.net.retry import RetryPolicy
-from mediagen.providers.circuit import Circuit, CircuitState
-from mediagen.providers.limiter import PAUSES, Limiter
+from mediagen.providers.calls.circuit_breaker import Circuit, CircuitState
+from mediagen.providers.calls.concurrency_limit import PAUSES, Limiter
 
 log = structlog.get_logger(__name__)
 

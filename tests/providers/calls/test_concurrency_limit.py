@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mediagen.net.retry import RetryPolicy
-from mediagen.providers.limiter import LONGEST_PAUSE, Limiter
-from tests.providers.clock import Clock
+from mediagen.providers.calls.concurrency_limit import LONGEST_PAUSE, Limiter
+from tests.providers.calls.clock import Clock
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from mediagen.core.errors import ContentRefused, OutcomeUnknown, ProviderError, 
 from mediagen.providers.base import Content, ImageRequest, Link
 from mediagen.streams.json.media_field import chunks_of
 from tests.infra.vendor import Say, VendorServer
-from tests.providers.vendors import b64, vendor
+from tests.providers.vendor_servers import b64, vendor
 
 PNG: Final = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 5
 EARLY: Final = b"\x89PNG\r\n\x1a\n" + b"early" * 50

@@ -30,13 +30,13 @@ from mediagen.providers.base import (
     Usage,
     VideoAbilities,
 )
-from mediagen.providers.bodies import in_fields, json_body
-from mediagen.providers.complaints import reasons_in, said_in
-from mediagen.providers.endpoint import quoted
-from mediagen.providers.faults import failure, nothing_made
-from mediagen.providers.foreign import as_id, as_list, as_object, as_whole
-from mediagen.providers.shapes import ratio_of
-from mediagen.providers.vendor import Vendor
+from mediagen.providers.calls.endpoint import quoted
+from mediagen.providers.calls.error_bodies import reasons_in, said_in
+from mediagen.providers.calls.lenient_json import as_id, as_list, as_object, as_whole
+from mediagen.providers.calls.refusals import failure, nothing_made
+from mediagen.providers.calls.request_bodies import in_fields, json_body
+from mediagen.providers.vendors.sizes import ratio_of
+from mediagen.providers.vendors.vendor import Vendor
 from mediagen.streams.json.scanner import Pointer
 
 _RATIOS: Final = ("16:9", "9:16", "1:1", "4:3", "3:4", "21:9")

@@ -9,7 +9,7 @@ import pytest
 
 from mediagen.core.errors import InvalidRequest
 from mediagen.providers.base import ImageRequest, Size, VideoRequest
-from tests.providers.vendors import opened, vendor
+from tests.providers.vendor_servers import opened, vendor
 
 NOWHERE: Final = "http://127.0.0.1:1"
 PICTURE: Final[dict[str, Any]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mediagen.providers.base import Phase
-from mediagen.providers.words import Words
+from mediagen.providers.vendors.status_words import Words
 
 
 @pytest.mark.parametrize("word", [None, "", " ", True, {}, [], 1.5, "not_found", "Task not found"])

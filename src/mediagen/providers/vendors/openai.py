@@ -30,15 +30,15 @@ from mediagen.providers.base import (
     VideoAbilities,
     VideoRequest,
 )
-from mediagen.providers.bodies import Body, InBase64, form_body, json_body
-from mediagen.providers.complaints import reasons_in, said_in
-from mediagen.providers.endpoint import quoted
-from mediagen.providers.faults import failure, nothing_made
-from mediagen.providers.foreign import as_id, as_list, as_object, as_text, as_whole
-from mediagen.providers.picture_stream import PictureStream
-from mediagen.providers.spending import amount_of
-from mediagen.providers.vendor import Vendor
-from mediagen.providers.words import percent_of
+from mediagen.providers.calls.endpoint import quoted
+from mediagen.providers.calls.error_bodies import reasons_in, said_in
+from mediagen.providers.calls.lenient_json import as_id, as_list, as_object, as_text, as_whole
+from mediagen.providers.calls.refusals import failure, nothing_made
+from mediagen.providers.calls.request_bodies import Body, InBase64, form_body, json_body
+from mediagen.providers.calls.spending import amount_of
+from mediagen.providers.vendors.image_stream import PictureStream
+from mediagen.providers.vendors.status_words import percent_of
+from mediagen.providers.vendors.vendor import Vendor
 from mediagen.streams.json.scanner import Pointer
 
 log = structlog.get_logger(__name__)

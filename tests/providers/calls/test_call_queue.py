@@ -22,9 +22,9 @@ from mediagen.core.errors import (
     UnknownModel,
 )
 from mediagen.net.retry import RetryPolicy
-from mediagen.providers.circuit import FAILURES, FIRST_PAUSE, CircuitState
-from mediagen.providers.turns import PATIENCE, SHORT_PAUSE, Ending, Turn, Turns, ending_of, turned_away
-from tests.providers.clock import Clock
+from mediagen.providers.calls.call_queue import PATIENCE, SHORT_PAUSE, Ending, Turn, Turns, ending_of, turned_away
+from mediagen.providers.calls.circuit_breaker import FAILURES, FIRST_PAUSE, CircuitState
+from tests.providers.calls.clock import Clock
 
 LIMITED = ProviderRateLimited("paid wants to be asked later", retry_after=7.0, status=429)
 SICK = ProviderUnavailable("paid failed (500)", status=500)

@@ -25,14 +25,14 @@ from mediagen.core.errors import (
 )
 from mediagen.net.policy import check_text
 from mediagen.providers.base import About, Answer, Content, Link, Made, Model, Phase, Request, Told
-from mediagen.providers.complaints import Complaint, reasons_in, said_in
-from mediagen.providers.demands import check
-from mediagen.providers.endpoint import Endpoint, Reply
-from mediagen.providers.faults import failure
-from mediagen.providers.foreign import as_object, as_text, plain
+from mediagen.providers.calls.endpoint import Endpoint, Reply
+from mediagen.providers.calls.error_bodies import Complaint, reasons_in, said_in
+from mediagen.providers.calls.lenient_json import as_object, as_text, plain
+from mediagen.providers.calls.refusals import failure
+from mediagen.providers.capabilities import check
+from mediagen.providers.effective_options import told_of
 from mediagen.providers.settings import ProviderSettings
-from mediagen.providers.told import told_of
-from mediagen.providers.words import Words
+from mediagen.providers.vendors.status_words import Words
 from mediagen.streams.base import View
 from mediagen.streams.formats.sniff import sniff
 from mediagen.streams.json.media_fields import EmbeddedField, EmbeddedFields

@@ -17,7 +17,7 @@ from mediagen.core.errors import (
 from mediagen.providers.base import ImageRequest, Making, Operation, Phase, Size, VideoRequest
 from tests.contracts.provider import FILM, PNG, Bench, Fault, ImageRefusals, VideoRefusals, take
 from tests.infra.vendor import Say, VendorServer
-from tests.providers.vendors import KEY, an_input, b64, plain_fault, vendor
+from tests.providers.vendor_servers import KEY, an_input, b64, plain_fault, vendor
 
 OK = {"status_code": 0, "status_msg": "success"}
 CODES: dict[Fault, tuple[int, str]] = {

@@ -19,8 +19,8 @@ from mediagen.core.errors import (
     UnknownModel,
 )
 from mediagen.net.retry import parse_retry_after
-from mediagen.providers.complaints import Complaint, complaint_of
-from mediagen.providers.meanings import Meaning, is_known, meaning_of
+from mediagen.providers.calls.error_bodies import Complaint, complaint_of
+from mediagen.providers.calls.refusal_kinds import Meaning, is_known, meaning_of
 
 _PERHAPS_DONE: Final = frozenset({408, 499, 502, 504, *range(520, 528)})
 """What stands between gave up waiting; the provider itself may have gone on (520-527 are those of a known CDN)."""

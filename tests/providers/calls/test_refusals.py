@@ -19,8 +19,8 @@ from mediagen.core.errors import (
     ProviderUnavailable,
     UnknownModel,
 )
-from mediagen.providers.complaints import complaint_of, reasons_in
-from mediagen.providers.faults import failure, nothing_made, refusal
+from mediagen.providers.calls.error_bodies import complaint_of, reasons_in
+from mediagen.providers.calls.refusals import failure, nothing_made, refusal
 
 RATE, BUDGET, KEY, CONTENT = ProviderRateLimited, ProviderBudgetSpent, ProviderKeyRefused, ContentRefused
 REQUEST, MODEL, FAULT, UNSURE = InvalidRequest, UnknownModel, ProviderUnavailable, OutcomeUnknown

@@ -11,7 +11,7 @@ from mediagen.core.errors import ContentRefused, MediagenError, ProviderError
 from mediagen.providers.base import ImageRequest, Making, Operation, Phase, Size, VideoRequest
 from tests.contracts.provider import FILM, PNG, Bench, Fault, ImageRefusals, VideoRefusals, settled, take
 from tests.infra.vendor import Say, VendorServer
-from tests.providers.vendors import KEY, an_input, b64, plain_fault, vendor
+from tests.providers.vendor_servers import KEY, an_input, b64, plain_fault, vendor
 
 INTERACTIONS = "interactions:veo-4"
 NAME = "models/veo-3.1-generate-preview/operations/abc123"

@@ -15,10 +15,10 @@ import structlog
 
 from mediagen.core.errors import InvalidRequest, OutcomeUnknown, ProviderError, TooLarge
 from mediagen.providers.base import About, Content, Made
-from mediagen.providers.complaints import Complaint, reasons_in, said_in
-from mediagen.providers.events import Event, Events
-from mediagen.providers.faults import failure, nothing_made
-from mediagen.providers.foreign import as_object, plain
+from mediagen.providers.calls.error_bodies import Complaint, reasons_in, said_in
+from mediagen.providers.calls.lenient_json import as_object, plain
+from mediagen.providers.calls.refusals import failure, nothing_made
+from mediagen.providers.calls.sse import Event, Events
 from mediagen.streams.json.media_fields import EmbeddedField, EmbeddedFields
 from mediagen.streams.json.scanner import Pointer
 

@@ -31,9 +31,9 @@ from mediagen.net.http1.response import Response, ask
 from mediagen.net.http1.response_body import open_body
 from mediagen.net.session import COMMON_HEADERS
 from mediagen.net.trusted_origin import TrustedOrigin
-from mediagen.providers.bodies import Body, json_body
-from mediagen.providers.faults import refusal
-from mediagen.providers.foreign import parsed
+from mediagen.providers.calls.lenient_json import parsed
+from mediagen.providers.calls.refusals import refusal
+from mediagen.providers.calls.request_bodies import Body, json_body
 from mediagen.streams.base import GIB, KIB, MIB, Source
 from mediagen.streams.json.media_field import chunks_of
 from mediagen.streams.sources import Decompressed, Exact, Limited, Peeked

@@ -23,7 +23,7 @@ from mediagen.providers.base import ImageRequest, Making, Operation, Phase, Size
 from tests.contracts.provider import FILM, PNG, Bench, Fault, ImageRefusals, VideoRefusals, settled, take
 from tests.infra.process import resident_bytes
 from tests.infra.vendor import Say, VendorServer
-from tests.providers.vendors import KEY, an_input, b64, opened, plain_fault, vendor
+from tests.providers.vendor_servers import KEY, an_input, b64, opened, plain_fault, vendor
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mediagen.core.errors import ProviderError
-from mediagen.providers import events as module
-from mediagen.providers.events import Events
+from mediagen.providers.calls import sse as module
+from mediagen.providers.calls.sse import Events
 
 LONG = b"x" * 3000
 STREAM = (

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mediagen.core.redaction import redact_text
-from mediagen.providers.foreign import as_list, as_object, as_text, as_whole, parsed
+from mediagen.providers.calls.lenient_json import as_list, as_object, as_text, as_whole, parsed
 
 _MAX_WORDS: Final = 500
 _MAX_REASONS: Final = 300

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mediagen.providers.base import Usage
-from mediagen.providers.spending import Spending, amount_of
+from mediagen.providers.calls.spending import Spending, amount_of
 
 
 @pytest.mark.parametrize(

@@ -30,14 +30,14 @@ from mediagen.providers.base import (
     VideoAbilities,
     VideoRequest,
 )
-from mediagen.providers.bodies import InBase64, json_body
-from mediagen.providers.complaints import Complaint, reasons_in, said_in
-from mediagen.providers.endpoint import quoted
-from mediagen.providers.faults import failure, nothing_made
-from mediagen.providers.foreign import as_id, as_object, as_whole
-from mediagen.providers.meanings import CODES, Meaning
-from mediagen.providers.shapes import ratio_of, resolution_of, whole_seconds
-from mediagen.providers.vendor import Vendor
+from mediagen.providers.calls.endpoint import quoted
+from mediagen.providers.calls.error_bodies import Complaint, reasons_in, said_in
+from mediagen.providers.calls.lenient_json import as_id, as_object, as_whole
+from mediagen.providers.calls.refusal_kinds import CODES, Meaning
+from mediagen.providers.calls.refusals import failure, nothing_made
+from mediagen.providers.calls.request_bodies import InBase64, json_body
+from mediagen.providers.vendors.sizes import ratio_of, resolution_of, whole_seconds
+from mediagen.providers.vendors.vendor import Vendor
 from mediagen.streams.json.scanner import Pointer
 
 _TIMED_OUT: Final = 1001

@@ -1,0 +1,1 @@
+"""One file per vendor: its requests, its results, its status words."""
