@@ -36,15 +36,15 @@ from mediagen.events.secrets import SigningSecrets
 from mediagen.net.download import Fetcher
 from mediagen.net.session import guarded_session, policy_of
 from mediagen.pipelines.base import Pipeline
-from mediagen.pipelines.bring import Bringer
 from mediagen.pipelines.images import ImagePipeline
 from mediagen.pipelines.ingest import IngestPipeline
 from mediagen.pipelines.inputs import Inputs
-from mediagen.pipelines.intake import BodyIntake
-from mediagen.pipelines.keep import Keeping, plans_in
 from mediagen.pipelines.previews import Previews
-from mediagen.pipelines.quota import Quota
-from mediagen.pipelines.reception import Reception
+from mediagen.pipelines.saving.inline_base64 import BodyIntake
+from mediagen.pipelines.saving.placement import Keeping, plans_in
+from mediagen.pipelines.saving.quota import Quota
+from mediagen.pipelines.saving.request_upload import Reception
+from mediagen.pipelines.saving.saver import Bringer
 from mediagen.pipelines.variants import Variants
 from mediagen.pipelines.videos import VideoPipeline
 from mediagen.providers.registry import Providers, open_providers

@@ -13,9 +13,9 @@ import pytest
 from mediagen.core.files import File
 from mediagen.net.download import Fetcher
 from mediagen.pipelines.base import Outcome
-from mediagen.pipelines.bring import Bringer
 from mediagen.pipelines.ingest import IngestPipeline, IngestSpec
-from mediagen.pipelines.keep import Keeping
+from mediagen.pipelines.saving.placement import Keeping
+from mediagen.pipelines.saving.saver import Bringer
 from mediagen.pipelines.settings import LimitsSettings
 from mediagen.storage.local.storage import LocalStorage
 from mediagen.streams.base import MIB

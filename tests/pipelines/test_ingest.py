@@ -24,8 +24,8 @@ from mediagen.core.errors import (
     UrlNotAllowed,
 )
 from mediagen.core.files import FileKind
-from mediagen.pipelines.bring import RANGES_FROM
 from mediagen.pipelines.ingest import IngestSpec
+from mediagen.pipelines.saving.saver import RANGES_FROM
 from mediagen.streams.base import MIB
 from tests.infra.content import content_bytes
 from tests.infra.resource import Answer, Break, Resource, busy, redirect_to

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pydantic import SecretStr
 
-from mediagen.pipelines.bring import Bringer
 from mediagen.pipelines.ingest import IngestPipeline, IngestSpec
-from mediagen.pipelines.keep import Keeping
+from mediagen.pipelines.saving.placement import Keeping
+from mediagen.pipelines.saving.saver import Bringer
 from mediagen.pipelines.settings import LimitsSettings
 from mediagen.storage.s3.storage import S3Storage
 from mediagen.storage.settings import S3Settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mediagen.core.files import File, FileKind
 from mediagen.pipelines.inputs import InputRef, Inputs
-from mediagen.pipelines.keep import Keeping
+from mediagen.pipelines.saving.placement import Keeping
 from tests.contracts.journal import a_file
 
 

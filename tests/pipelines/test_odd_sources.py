@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 from mediagen.core.errors import SourceTruncated
-from mediagen.pipelines.bring import RANGES_FROM
+from mediagen.pipelines.saving.saver import RANGES_FROM
 from mediagen.streams.base import MIB
 from tests.infra.content import content_bytes
 from tests.infra.process import need

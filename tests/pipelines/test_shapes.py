@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mediagen.pipelines.bring import RANGES_FROM
+from mediagen.pipelines.saving.saver import RANGES_FROM
 from mediagen.streams.base import MIB
 from tests.infra.process import need
 from tests.infra.resource import Resource

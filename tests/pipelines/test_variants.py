@@ -20,9 +20,9 @@ from mediagen.db.files import SqliteFiles
 from mediagen.db.tasks import SqliteJournal
 from mediagen.db.transfers import SqliteLedger
 from mediagen.events.bus import MemoryBus
-from mediagen.pipelines.keep import Keeping, Plan
-from mediagen.pipelines.quota import Quota
-from mediagen.pipelines.reception import Reception
+from mediagen.pipelines.saving.placement import Keeping, Plan
+from mediagen.pipelines.saving.quota import Quota
+from mediagen.pipelines.saving.request_upload import Reception
 from mediagen.pipelines.settings import LimitsSettings
 from mediagen.pipelines.variants import Pace, Variants
 from mediagen.storage.base import Storage

@@ -10,11 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from mediagen.core.errors import InvalidRequest, ProviderError
 from mediagen.pipelines.base import Outcome, Run
-from mediagen.pipelines.bring import Bringer
 from mediagen.pipelines.inputs import MAX_INPUTS, InputRef, Inputs
 from mediagen.pipelines.metadata import Metadata
-from mediagen.pipelines.paid import IMAGE, Paid, abandon, described
+from mediagen.pipelines.paid_attempt import IMAGE, Paid, abandon, described
 from mediagen.pipelines.previews import Previews
+from mediagen.pipelines.saving.saver import Bringer
 from mediagen.providers.base import About, ImageRequest, Input, MakesImages, Making, RunsOperations, Size, Told
 from mediagen.providers.registry import Offer, Providers
 

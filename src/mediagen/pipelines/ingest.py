@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 from mediagen.core.files import FileKind
 from mediagen.net.policy import check_text
 from mediagen.pipelines.base import Outcome, Run
-from mediagen.pipelines.bring import Bringer, Wanted
+from mediagen.pipelines.saving.saver import Bringer, Wanted
 from mediagen.streams.json.scanner import parse_pointer
 
 

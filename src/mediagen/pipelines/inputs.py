@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 from mediagen.core.errors import FetchFailed, InputUnavailable, InvalidRequest, UnsupportedMedia
 from mediagen.core.files import File, FileKind, new_id
 from mediagen.net.download import Fetcher
-from mediagen.pipelines.reception import Reception
+from mediagen.pipelines.saving.request_upload import Reception
 from mediagen.providers.base import Input, Role
 from mediagen.storage.base import Storage
 from mediagen.streams.base import Source, View

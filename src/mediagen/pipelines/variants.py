@@ -25,8 +25,8 @@ from mediagen.media import thumbnails as stills
 from mediagen.media.thumbnails import Picture
 from mediagen.media.video import Film
 from mediagen.media.vips import VipsPool
-from mediagen.pipelines.keep import Keeping, Plan
-from mediagen.pipelines.reception import Reception
+from mediagen.pipelines.saving.placement import Keeping, Plan
+from mediagen.pipelines.saving.request_upload import Reception
 from mediagen.streams.formats.sniff import extension_of
 from mediagen.streams.sources import ChunkSource
 

@@ -26,7 +26,7 @@ import structlog
 from mediagen.core.errors import MediagenError, NotFound
 from mediagen.core.tasks import Task, TaskStatus
 from mediagen.pipelines.base import Ledger, Pipeline
-from mediagen.pipelines.keep import doubted
+from mediagen.pipelines.saving.placement import doubted
 from mediagen.storage.base import Storage
 from mediagen.tasks.ports import Files
 from mediagen.tasks.registry import Registry

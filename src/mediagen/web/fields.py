@@ -20,7 +20,7 @@ from mediagen.core.files import File
 from mediagen.core.keys import Caller
 from mediagen.net.download import Fetcher
 from mediagen.pipelines.inputs import MAX_INPUTS, Arrivals, InputRef, Inputs, Shelf, is_name
-from mediagen.pipelines.reception import Reception
+from mediagen.pipelines.saving.request_upload import Reception
 from mediagen.providers.base import Input, Role
 from mediagen.streams.base import KIB, Source
 from mediagen.streams.json.media_fields import EmbeddedFields

@@ -12,7 +12,7 @@ from mediagen.core.errors import InvalidBase64, QueueFull, StorageFull, StorageU
 from mediagen.core.files import File, FileKind, new_id
 from mediagen.core.tasks import Task
 from mediagen.core.webhooks import Webhook
-from mediagen.pipelines.intake import BodyIntake, Received
+from mediagen.pipelines.saving.inline_base64 import BodyIntake, Received
 from mediagen.streams.json.scanner import Rules
 from mediagen.tasks.requests import asked_of_webhook, fingerprint_of
 from mediagen.tasks.service import TaskService

@@ -25,8 +25,8 @@ from mediagen.core.deliveries import DeliveryStatus
 from mediagen.core.errors import Unavailable
 from mediagen.core.keys import Scope
 from mediagen.events.courier import Courier
-from mediagen.pipelines.keep import Keeping
-from mediagen.pipelines.reception import Reception
+from mediagen.pipelines.saving.placement import Keeping
+from mediagen.pipelines.saving.request_upload import Reception
 from mediagen.providers.calls.call_queue import Ending
 from mediagen.providers.calls.circuit_breaker import CircuitState
 from mediagen.providers.registry import Providers

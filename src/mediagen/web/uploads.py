@@ -12,7 +12,7 @@ from aiohttp import web
 
 from mediagen.core.errors import InvalidRequest, StorageFull, StorageUnavailable, TooLarge, UnsupportedMedia
 from mediagen.core.files import File
-from mediagen.pipelines.reception import Reception
+from mediagen.pipelines.saving.request_upload import Reception
 from mediagen.streams.base import Source
 from mediagen.tasks.ports import Files
 from mediagen.tasks.requests import fingerprint_of, scoped

@@ -19,8 +19,8 @@ from mediagen.core.files import File, FileKind
 from mediagen.core.progress import Transfer
 from mediagen.net.resource import clean_filename
 from mediagen.pipelines.base import Ledger
-from mediagen.pipelines.keep import Keeping, Plan, doubted, remove
-from mediagen.pipelines.quota import Reservation
+from mediagen.pipelines.saving.placement import Keeping, Plan, doubted, remove
+from mediagen.pipelines.saving.quota import Reservation
 from mediagen.streams.base import Source
 from mediagen.streams.formats.probe import Probed
 from mediagen.streams.formats.sniff import SNIFF_BYTES

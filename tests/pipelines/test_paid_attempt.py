@@ -19,11 +19,11 @@ from mediagen.core.errors import (
     ProviderUnavailable,
 )
 from mediagen.core.files import File
-from mediagen.pipelines.bring import Bringer
 from mediagen.pipelines.images import ImagePipeline, ImageSpec
 from mediagen.pipelines.inputs import Inputs
-from mediagen.pipelines.keep import Keeping
 from mediagen.pipelines.previews import Previews
+from mediagen.pipelines.saving.placement import Keeping
+from mediagen.pipelines.saving.saver import Bringer
 from mediagen.pipelines.videos import VideoPipeline, VideoSpec
 from mediagen.providers.calls.call_queue import PATIENCE, Ending, Turns
 from mediagen.providers.calls.circuit_breaker import FAILURES, FIRST_PAUSE, CircuitState

@@ -10,8 +10,8 @@ from typing import Any, Final
 from mediagen.core.errors import UnsupportedMedia
 from mediagen.core.files import File, FileKind
 from mediagen.net.resource import clean_filename
-from mediagen.pipelines.keep import Plan
-from mediagen.pipelines.reception import Reception
+from mediagen.pipelines.saving.placement import Plan
+from mediagen.pipelines.saving.request_upload import Reception
 from mediagen.streams.formats.sniff import SNIFF_BYTES
 from mediagen.streams.json.media_field import EmbeddedMedia
 from mediagen.streams.json.scanner import Pointer, Rules

@@ -34,10 +34,10 @@ from mediagen.core.errors import (
 from mediagen.core.files import FileKind
 from mediagen.core.progress import Progress
 from mediagen.pipelines.base import Outcome, Run
-from mediagen.pipelines.bring import Bringer, Wanted
-from mediagen.pipelines.patience import NOT_YET, Patience
+from mediagen.pipelines.poll_deadline import NOT_YET, Patience
 from mediagen.pipelines.previews import Previews
-from mediagen.pipelines.room import RETRY_SECONDS, may_have_room
+from mediagen.pipelines.saving.saver import Bringer, Wanted
+from mediagen.pipelines.saving.wait_for_space import RETRY_SECONDS, may_have_room
 from mediagen.providers.base import (
     About,
     Answer,

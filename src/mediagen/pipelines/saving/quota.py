@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from mediagen.core.errors import StorageFull
-from mediagen.pipelines.room import until_room
+from mediagen.pipelines.saving.wait_for_space import until_room
 from mediagen.streams.base import MIB, Source, take_from
 
 STEP: Final = 8 * MIB

@@ -32,9 +32,9 @@ from mediagen.net.range_reader import HttpRangeReader
 from mediagen.net.resource import clean_filename
 from mediagen.net.trusted_origin import TrustedOrigin
 from mediagen.pipelines.base import Outcome, Run
-from mediagen.pipelines.keep import Keeping, Plan, remove
-from mediagen.pipelines.quota import Reservation
-from mediagen.pipelines.room import until_room
+from mediagen.pipelines.saving.placement import Keeping, Plan, remove
+from mediagen.pipelines.saving.quota import Reservation
+from mediagen.pipelines.saving.wait_for_space import until_room
 from mediagen.storage.base import WaitsForRoom
 from mediagen.streams.base import MIB, Sink, Source
 from mediagen.streams.digest import combined_crc32

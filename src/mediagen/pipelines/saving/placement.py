@@ -12,7 +12,7 @@ from mediagen.core.errors import UnsupportedMedia
 from mediagen.core.files import CLAIM, TYPE_FROM, File, FileKind, new_id
 from mediagen.core.presentation import PLAIN_BYTES
 from mediagen.core.text import repaired_text
-from mediagen.pipelines.quota import Quota
+from mediagen.pipelines.saving.quota import Quota
 from mediagen.pipelines.settings import LimitsSettings
 from mediagen.storage.base import Storage
 from mediagen.streams.digest import Sha256Mode, crc32_checksum

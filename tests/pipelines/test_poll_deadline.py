@@ -10,12 +10,12 @@ import pytest
 
 from mediagen.core.errors import FetchRefused, ProviderError, StatusMissing
 from mediagen.net.retry import RetryPolicy
-from mediagen.pipelines import patience
-from mediagen.pipelines.paid import abandon
+from mediagen.pipelines import poll_deadline as patience
+from mediagen.pipelines.paid_attempt import abandon
 from mediagen.providers.base import ImageRequest
 from tests.infra.vendor import Say, VendorServer
 from tests.pipelines.attempts import Attempt, files_below
-from tests.pipelines.test_paid import Open, studio, vendor
+from tests.pipelines.test_paid_attempt import Open, studio, vendor
 from tests.providers.forms import FILM_LINK, FORMS, LINK, Form, places_of
 from tests.providers.vendor_servers import b64
 

@@ -11,8 +11,8 @@ import pytest
 
 from mediagen.core.errors import StorageUnavailable, TooLarge, Unavailable
 from mediagen.core.files import FileKind
-from mediagen.pipelines.keep import Keeping, remove
-from mediagen.pipelines.reception import NO_BOOT, Reception
+from mediagen.pipelines.saving.placement import Keeping, remove
+from mediagen.pipelines.saving.request_upload import NO_BOOT, Reception
 from mediagen.streams.base import MIB
 from mediagen.streams.sources import ChunkSource
 from tests.infra.content import content_bytes

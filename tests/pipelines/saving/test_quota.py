@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from mediagen.core.errors import RateLimited, StorageFull, Unavailable
-from mediagen.pipelines.keep import Keeping
-from mediagen.pipelines.quota import STEP, Quota
-from mediagen.pipelines.reception import Reception
+from mediagen.pipelines.saving.placement import Keeping
+from mediagen.pipelines.saving.quota import STEP, Quota
+from mediagen.pipelines.saving.request_upload import Reception
 from mediagen.pipelines.settings import LimitsSettings
 from mediagen.streams.sources import ChunkSource
 from tests.infra.resource import Resource

@@ -11,9 +11,9 @@ import pytest
 
 from mediagen.core.errors import InvalidBase64, InvalidRequest, TooLarge, UnsupportedMedia
 from mediagen.core.files import File, FileKind
-from mediagen.pipelines.intake import BodyIntake
-from mediagen.pipelines.keep import Keeping, remove
-from mediagen.pipelines.reception import Reception
+from mediagen.pipelines.saving.inline_base64 import BodyIntake
+from mediagen.pipelines.saving.placement import Keeping, remove
+from mediagen.pipelines.saving.request_upload import Reception
 from mediagen.streams.base import MIB
 from mediagen.streams.json.scanner import Rules
 from tests.infra.content import content_bytes
