@@ -32,7 +32,7 @@ from mediagen.streams.digest import crc32
 from mediagen.streams.parts import BufferBody
 from mediagen.streams.pool import BufferPool
 from mediagen.streams.sources import ChunkSource
-from mediagen.tasks.debts import Debts
+from mediagen.tasks.deferred_cleanup import Debts
 from mediagen.tasks.deletions import Deletions
 from mediagen.tasks.dispatcher import LaneDispatcher
 from mediagen.tasks.registry import Registry

@@ -10,7 +10,7 @@ import pytest
 
 from mediagen.core.errors import NotFound
 from mediagen.core.tasks import TaskStatus
-from mediagen.tasks.debts import Debts
+from mediagen.tasks.deferred_cleanup import Debts
 from mediagen.tasks.deletions import Deletions
 from tests.contracts.journal import a_task
 from tests.storage.places import local_place

@@ -14,9 +14,9 @@ import pytest
 from mediagen.core.errors import Conflict
 from mediagen.core.files import FileQuery
 from mediagen.core.tasks import Task, TaskStatus
+from mediagen.maintenance.purge import History
 from mediagen.streams.base import StoredPart
-from mediagen.tasks.history import History
-from mediagen.tasks.run import AttemptRun
+from mediagen.tasks.attempt import AttemptRun
 from mediagen.tasks.settings import TasksSettings
 from tests.contracts.journal import NOW, a_task
 from tests.core.clocks import Times

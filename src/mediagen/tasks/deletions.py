@@ -17,7 +17,7 @@ from mediagen.core.files import File
 from mediagen.core.tasks import Task
 from mediagen.pipelines.base import Ledger
 from mediagen.storage.base import Storage
-from mediagen.tasks.debts import DELETION, Debts
+from mediagen.tasks.deferred_cleanup import DELETION, Debts
 from mediagen.tasks.ports import Files
 from mediagen.tasks.registry import Registry
 

@@ -19,17 +19,17 @@ import structlog
 from mediagen.core.clock import Clock
 from mediagen.core.errors import Conflict, NotFound
 from mediagen.core.tasks import Task, TaskError, TaskStatus
+from mediagen.maintenance.purge import History
 from mediagen.pipelines.base import Ledger, Outcome, Pipeline
 from mediagen.storage.base import Storage
+from mediagen.tasks.attempt import AttemptRun, until_done
 from mediagen.tasks.cleanups import CleanUps
-from mediagen.tasks.debts import Debts
-from mediagen.tasks.history import History
+from mediagen.tasks.deferred_cleanup import Debts
+from mediagen.tasks.outcomes import cancel_of, cancelled, poisoned, timed_out, unknown_kind, verdict_of
 from mediagen.tasks.ports import Dispatcher, Files
 from mediagen.tasks.registry import Registry
 from mediagen.tasks.requests import validated
-from mediagen.tasks.run import AttemptRun, until_done
 from mediagen.tasks.settings import TasksSettings
-from mediagen.tasks.verdicts import cancel_of, cancelled, poisoned, timed_out, unknown_kind, verdict_of
 
 log = structlog.get_logger(__name__)
 

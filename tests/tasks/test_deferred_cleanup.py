@@ -12,7 +12,7 @@ import pytest
 from mediagen.core.tasks import TaskStatus
 from mediagen.storage.s3.sink import TOKEN
 from mediagen.storage.s3.storage import S3Storage
-from mediagen.tasks.debts import LOOK_SECONDS, LOOKS, Debts
+from mediagen.tasks.deferred_cleanup import LOOK_SECONDS, LOOKS, Debts
 from tests.contracts.journal import a_file, a_task
 from tests.infra.faultproxy import FaultProxyThread
 from tests.infra.faults import s3_error

@@ -14,7 +14,7 @@ from mediagen.core.progress import Progress
 from mediagen.core.tasks import Task
 from mediagen.pipelines.base import Ledger
 from mediagen.streams.base import StoredPart
-from mediagen.tasks.debts import Debts
+from mediagen.tasks.deferred_cleanup import Debts
 from mediagen.tasks.registry import Registry
 
 log = structlog.get_logger(__name__)

@@ -11,8 +11,8 @@ import pytest
 
 from mediagen.core.clock import Clock
 from mediagen.core.tasks import TaskStatus
-from mediagen.tasks import history as module
-from mediagen.tasks.history import History
+from mediagen.maintenance import purge as module
+from mediagen.maintenance.purge import History
 from tests.contracts.journal import NOW, a_task
 from tests.tasks.scripted import World, world
 

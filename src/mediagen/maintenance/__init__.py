@@ -1,0 +1,1 @@
+"""Work that keeps a long-lived server small: history that is over is deleted."""
