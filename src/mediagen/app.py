@@ -31,8 +31,8 @@ from mediagen.db.secrets import SqliteSecrets
 from mediagen.db.tasks import SqliteJournal
 from mediagen.db.transfers import SqliteLedger
 from mediagen.events.bus import MemoryBus
-from mediagen.events.courier import Courier
-from mediagen.events.secrets import SigningSecrets
+from mediagen.events.webhooks.secrets import SigningSecrets
+from mediagen.events.webhooks.sender import Courier
 from mediagen.net.download import Fetcher
 from mediagen.net.session import guarded_session, policy_of
 from mediagen.pipelines.base import Pipeline

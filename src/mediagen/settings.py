@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from mediagen.events.settings import WebhooksSettings
+from mediagen.events.webhooks.settings import WebhooksSettings
 from mediagen.net.settings import FetchSettings
 from mediagen.pipelines.settings import LimitsSettings
 from mediagen.providers.settings import BUILTIN, ProviderSettings

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import standardwebhooks
 
-from mediagen.events.signing import key_of, new_secret
+from mediagen.events.webhooks.signing import key_of, new_secret
 from tests.cli.test_commands import mediagen
 from tests.cli.test_keys import config
 from tests.e2e.api import Api

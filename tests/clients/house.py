@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mediagen.events.signing import new_secret
+from mediagen.events.webhooks.signing import new_secret
 from tests.clients.client import NAMES, Client, Outcome
 from tests.clients.files import PNG
 from tests.infra.server import Server

@@ -18,7 +18,7 @@ from mediagen.db.endings import MAX_REQUEST, MAX_RESULT
 from mediagen.db.outbox import KEPT_ATTEMPTS, SqliteOutbox
 from mediagen.db.secrets import SqliteSecrets
 from mediagen.db.tasks import SqliteJournal, snapshot_of, task_of_snapshot
-from mediagen.events.secrets import SigningSecrets
+from mediagen.events.webhooks.secrets import SigningSecrets
 from tests.contracts.journal import NOW, a_file, a_task, ended
 from tests.events.postroom import retried
 

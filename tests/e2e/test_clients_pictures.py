@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from mediagen.events.signing import new_secret
+from mediagen.events.webhooks.signing import new_secret
 from tests.clients.client import MAJORS, Client, Outcome
 from tests.clients.files import PNG
 from tests.clients.house import ADMIN, PICTURE, SECRETS, SLASHED, House, poster

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 import standardwebhooks
 
-from mediagen.events.signing import new_secret
+from mediagen.events.webhooks.signing import new_secret
 from tests.e2e.api import Api
 from tests.infra.receiver import Event, Receiver
 from tests.infra.resource import Answer, Break, Resource

@@ -17,9 +17,9 @@ from mediagen.db.connection import Database
 from mediagen.db.outbox import SqliteOutbox
 from mediagen.db.secrets import SqliteSecrets
 from mediagen.db.tasks import SqliteJournal
-from mediagen.events.courier import Courier
-from mediagen.events.secrets import SigningSecrets
-from mediagen.events.settings import WebhooksSettings
+from mediagen.events.webhooks.secrets import SigningSecrets
+from mediagen.events.webhooks.sender import Courier
+from mediagen.events.webhooks.settings import WebhooksSettings
 from mediagen.net.session import LookUp, guarded_session, system_look_up
 from mediagen.net.settings import FetchSettings
 from tests.contracts.journal import a_task, ended

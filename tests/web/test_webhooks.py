@@ -14,7 +14,7 @@ import standardwebhooks
 from openai import OpenAI
 
 from mediagen.core.errors import FetchFailed
-from mediagen.events.signing import new_secret
+from mediagen.events.webhooks.signing import new_secret
 from mediagen.pipelines.base import Outcome
 from tests.infra.receiver import Receiver
 from tests.infra.resource import Answer

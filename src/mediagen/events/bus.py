@@ -14,7 +14,7 @@ from typing import TypeAlias
 import structlog
 
 from mediagen.core.events import Event
-from mediagen.events.history import REMEMBERED, History
+from mediagen.events.event_log import REMEMBERED, History
 
 log = structlog.get_logger(__name__)
 

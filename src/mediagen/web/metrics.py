@@ -24,7 +24,7 @@ from mediagen import __version__
 from mediagen.core.deliveries import DeliveryStatus
 from mediagen.core.errors import Unavailable
 from mediagen.core.keys import Scope
-from mediagen.events.courier import Courier
+from mediagen.events.webhooks.sender import Courier
 from mediagen.pipelines.saving.placement import Keeping
 from mediagen.pipelines.saving.request_upload import Reception
 from mediagen.providers.calls.call_queue import Ending

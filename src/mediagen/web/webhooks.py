@@ -16,9 +16,9 @@ from mediagen.core.errors import Conflict, InvalidRequest, NotFound, UrlNotAllow
 from mediagen.core.keys import Scope
 from mediagen.core.redaction import redact_text
 from mediagen.core.webhooks import TASK_EVENTS, Webhook, WebhookEvent
-from mediagen.events.courier import Courier
-from mediagen.events.outbox import Outbox
-from mediagen.events.secrets import SigningSecrets
+from mediagen.events.webhooks.outbox import Outbox
+from mediagen.events.webhooks.secrets import SigningSecrets
+from mediagen.events.webhooks.sender import Courier
 from mediagen.net.policy import MAX_URL, AddressPolicy
 from mediagen.web.origins import Origins
 from mediagen.web.routing import Call, Empty, route

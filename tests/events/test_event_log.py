@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediagen.core.events import Event, EventType
-from mediagen.events.history import History
+from mediagen.events.event_log import History
 from tests.contracts.journal import a_task
 
 TASKS = [a_task(id=f"task_{number}") for number in range(3)]

@@ -9,7 +9,7 @@ import pytest
 import standardwebhooks
 from openai import InvalidWebhookSignatureError, OpenAI
 
-from mediagen.events.signing import key_of, new_secret, signed
+from mediagen.events.webhooks.signing import key_of, new_secret, signed
 
 BODY = json.dumps({"id": "evt_1", "object": "event", "type": "task.completed", "data": {"id": "task_1", "ü": "\u2028"}})
 

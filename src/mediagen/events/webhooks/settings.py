@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
-from mediagen.events.signing import MAX_SECRETS, key_of
+from mediagen.events.webhooks.signing import MAX_SECRETS, key_of
 
 
 def _secrets(value: SecretStr) -> SecretStr:

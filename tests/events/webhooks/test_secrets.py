@@ -9,8 +9,8 @@ from structlog.testing import capture_logs
 from mediagen.core.errors import Conflict
 from mediagen.db.connection import Database
 from mediagen.db.secrets import SqliteSecrets
-from mediagen.events.secrets import SigningSecrets
-from mediagen.events.signing import MAX_SECRETS, key_of, new_secret
+from mediagen.events.webhooks.secrets import SigningSecrets
+from mediagen.events.webhooks.signing import MAX_SECRETS, key_of, new_secret
 from tests.events.clock import Clock
 
 

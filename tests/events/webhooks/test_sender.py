@@ -15,9 +15,9 @@ from structlog.testing import capture_logs
 
 from mediagen.core.deliveries import DeliveryStatus
 from mediagen.core.tasks import Task
-from mediagen.events import courier as module
-from mediagen.events.courier import AT_ONCE, AT_ONCE_PER_TARGET
-from mediagen.events.settings import WebhooksSettings
+from mediagen.events.webhooks import sender as module
+from mediagen.events.webhooks.sender import AT_ONCE, AT_ONCE_PER_TARGET
+from mediagen.events.webhooks.settings import WebhooksSettings
 from tests.core.clocks import Times
 from tests.events.postroom import PostRoom, at_work, post_room
 from tests.infra.radosgw import free_ports

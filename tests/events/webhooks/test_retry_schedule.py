@@ -6,7 +6,7 @@ import pytest
 
 from mediagen.core.deliveries import DeliveryStatus
 from mediagen.core.errors import ConnectTimeout, FetchFailed, FetchRefused, FirstByteTimeout, Unavailable, UrlNotAllowed
-from mediagen.events.verdict import JITTER, MAX_RETRY_AFTER, verdict, word_of, word_of_status
+from mediagen.events.webhooks.retry_schedule import JITTER, MAX_RETRY_AFTER, verdict, word_of, word_of_status
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SCHEDULE = (0.0, 5.0, 300.0)

@@ -24,11 +24,11 @@ from mediagen.core.clock import utc_now
 from mediagen.core.deliveries import Delivery, DeliveryAttempt, DeliveryStatus, Parcel
 from mediagen.core.errors import MediagenError, NotFound, Unavailable
 from mediagen.core.events import Event, EventType
-from mediagen.events.outbox import Outbox
-from mediagen.events.secrets import SigningSecrets
-from mediagen.events.settings import WebhooksSettings
-from mediagen.events.signing import signed
-from mediagen.events.verdict import JITTER, MAX_RETRY_AFTER, verdict, word_of, word_of_status
+from mediagen.events.webhooks.outbox import Outbox
+from mediagen.events.webhooks.retry_schedule import JITTER, MAX_RETRY_AFTER, verdict, word_of, word_of_status
+from mediagen.events.webhooks.secrets import SigningSecrets
+from mediagen.events.webhooks.settings import WebhooksSettings
+from mediagen.events.webhooks.signing import signed
 from mediagen.net.post import post
 from mediagen.net.session import Session
 from mediagen.net.settings import FetchSettings

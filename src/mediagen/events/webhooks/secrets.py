@@ -13,7 +13,7 @@ import structlog
 from mediagen.core.clock import utc_now
 from mediagen.core.errors import Conflict
 from mediagen.core.webhooks import SigningSecret
-from mediagen.events.signing import MAX_SECRETS, key_of, new_secret
+from mediagen.events.webhooks.signing import MAX_SECRETS, key_of, new_secret
 
 log = structlog.get_logger(__name__)
 

@@ -1,0 +1,1 @@
+"""Webhooks: what is signed, sent, retried and recorded."""
