@@ -22,14 +22,14 @@ from mediagen.allocator import settle_heap, tune_malloc
 from mediagen.core.clock import Clock
 from mediagen.core.errors import Unavailable, first_cause
 from mediagen.core.keys import new_secret
-from mediagen.db import clock as known_time
+from mediagen.db import clock_record as known_time
 from mediagen.db.connection import Database
 from mediagen.db.files import SqliteFiles
 from mediagen.db.keys import SqliteKeys
+from mediagen.db.ledger import SqliteLedger
 from mediagen.db.outbox import SqliteOutbox
 from mediagen.db.secrets import SqliteSecrets
 from mediagen.db.tasks import SqliteJournal
-from mediagen.db.transfers import SqliteLedger
 from mediagen.events.bus import MemoryBus
 from mediagen.events.webhooks.secrets import SigningSecrets
 from mediagen.events.webhooks.sender import Courier

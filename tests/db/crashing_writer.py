@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from mediagen.db.connection import Database
+from mediagen.db.ledger import SqliteLedger
 from mediagen.db.tasks import SqliteJournal
-from mediagen.db.transfers import SqliteLedger
 from mediagen.streams.base import StoredPart
 from tests.contracts.journal import a_file, a_task, ended
 

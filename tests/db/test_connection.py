@@ -12,7 +12,7 @@ import pytest
 from mediagen.core.errors import Unavailable
 from mediagen.core.tasks import TaskQuery, TaskStatus
 from mediagen.db.connection import Database
-from mediagen.db.faults import DatabaseDamaged, DataDirInUse
+from mediagen.db.errors import DatabaseDamaged, DataDirInUse
 from mediagen.db.files import SqliteFiles
 from mediagen.db.tasks import SqliteJournal
 from tests.contracts.journal import a_task

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mediagen.db.connection import Database
-from mediagen.db.faults import SchemaTooNew
+from mediagen.db.errors import SchemaTooNew
 from mediagen.db.migrations import Migration, migrations
 from mediagen.db.tasks import SqliteJournal
 from tests.contracts.journal import a_task

@@ -14,7 +14,7 @@ from mediagen.core.errors import Conflict, InvalidRequest
 from mediagen.core.tasks import Task, TaskStatus
 from mediagen.core.webhooks import Webhook, WebhookEvent
 from mediagen.db.connection import Database
-from mediagen.db.endings import MAX_REQUEST, MAX_RESULT
+from mediagen.db.enqueue_deliveries import MAX_REQUEST, MAX_RESULT
 from mediagen.db.outbox import KEPT_ATTEMPTS, SqliteOutbox
 from mediagen.db.secrets import SqliteSecrets
 from mediagen.db.tasks import SqliteJournal, snapshot_of, task_of_snapshot

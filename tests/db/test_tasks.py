@@ -8,8 +8,8 @@ from mediagen.core.errors import Conflict
 from mediagen.core.tasks import TaskStatus
 from mediagen.db.connection import Database
 from mediagen.db.files import SqliteFiles
+from mediagen.db.ledger import SqliteLedger
 from mediagen.db.tasks import SqliteJournal
-from mediagen.db.transfers import SqliteLedger
 from mediagen.streams.base import StoredPart
 from mediagen.tasks.ports import Journal
 from tests.contracts.journal import NOW, JournalContract, a_file, a_task, ended

@@ -17,8 +17,8 @@ from mediagen.core.errors import NotFound, StorageFull, StorageUnavailable, Unav
 from mediagen.core.files import CLAIM, TYPE_FROM, File, FileKind, FileQuery
 from mediagen.db.connection import Database
 from mediagen.db.files import SqliteFiles
+from mediagen.db.ledger import SqliteLedger
 from mediagen.db.tasks import SqliteJournal
-from mediagen.db.transfers import SqliteLedger
 from mediagen.events.bus import MemoryBus
 from mediagen.pipelines.saving.placement import Keeping, Plan
 from mediagen.pipelines.saving.quota import Quota

@@ -26,8 +26,8 @@ from mediagen.core.progress import Progress
 from mediagen.core.tasks import Task
 from mediagen.db.connection import Database
 from mediagen.db.files import SqliteFiles
+from mediagen.db.ledger import SqliteLedger
 from mediagen.db.tasks import SqliteJournal
-from mediagen.db.transfers import SqliteLedger
 from mediagen.events.bus import MemoryBus
 from mediagen.pipelines.base import Outcome, Run
 from mediagen.streams.base import StoredPart

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from mediagen.cli.operating import Place, operate
 from mediagen.core.clock import Clock
-from mediagen.db import clock as known_time
+from mediagen.db import clock_record as known_time
 from mediagen.db.connection import Database
 from mediagen.settings import Settings
 from mediagen.web.schemas import ClockView

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from mediagen.cli.operating import Place, operate
 from mediagen.core.clock import Clock
-from mediagen.db.clock import last_known
+from mediagen.db.clock_record import last_known
 from mediagen.db.connection import Database
 from mediagen.db.keys import SqliteKeys
 from mediagen.settings import Settings

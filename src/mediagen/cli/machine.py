@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 from mediagen.cli.check import nearest_existing
 from mediagen.core.clock import Clock
-from mediagen.db.clock import known_time
+from mediagen.db.clock_record import known_time
 from mediagen.streams.base import GIB, MIB
 from mediagen.web.door import most_connections
 from mediagen.web.health import doubt_said

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from mediagen.app import signing_secrets
 from mediagen.cli.operating import Place, operate
 from mediagen.core.clock import Clock
-from mediagen.db.clock import last_known
+from mediagen.db.clock_record import last_known
 from mediagen.db.connection import Database
 from mediagen.settings import Settings
 from mediagen.web import webhooks as verbs

@@ -16,7 +16,7 @@ from typing import Final, Self, TypeVar
 import structlog
 
 from mediagen.core.errors import MediagenError, Unavailable
-from mediagen.db.faults import DatabaseDamaged, code_of, unavailable
+from mediagen.db.errors import DatabaseDamaged, code_of, unavailable
 from mediagen.db.integrity import QUICK_BYTES, faults_of, is_as_left, left_as
 from mediagen.db.lock import InstanceLock
 from mediagen.db.migrations import Migration, migrate, migrations

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from mediagen.db.faults import DataDirInUse
+from mediagen.db.errors import DataDirInUse
 
 _NOTE_BYTES: Final = 200
 

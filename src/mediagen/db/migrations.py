@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from mediagen.db.faults import DatabaseDamaged, SchemaTooNew
+from mediagen.db.errors import DatabaseDamaged, SchemaTooNew
 
 log = structlog.get_logger(__name__)
 

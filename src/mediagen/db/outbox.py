@@ -11,7 +11,7 @@ from typing import Any, Final
 from mediagen.core.deliveries import Delivery, DeliveryAttempt, DeliveryQuery, DeliveryStatus, Parcel
 from mediagen.core.webhooks import WebhookEvent
 from mediagen.db.connection import Database
-from mediagen.db.endings import is_disabled
+from mediagen.db.enqueue_deliveries import is_disabled
 from mediagen.db.paging import Shown, page
 from mediagen.db.rows import optional_time, time_of, time_text
 from mediagen.db.tasks import task_of_snapshot

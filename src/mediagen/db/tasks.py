@@ -14,7 +14,7 @@ from mediagen.core.files import File
 from mediagen.core.tasks import Task, TaskError, TaskQuery, TaskStatus
 from mediagen.core.webhooks import Webhook, WebhookEvent
 from mediagen.db.connection import Database
-from mediagen.db.endings import note_end
+from mediagen.db.enqueue_deliveries import note_end
 from mediagen.db.files import insert_file, used_for_another
 from mediagen.db.paging import Shown, page
 from mediagen.db.rows import json_of, json_text, optional_time, time_of, time_text

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 import aiosqlite
 
-from mediagen.db.faults import unavailable
+from mediagen.db.errors import unavailable
 
 T = TypeVar("T")
 

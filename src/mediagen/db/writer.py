@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from mediagen.core.errors import Unavailable
-from mediagen.db.faults import code_of, unavailable
+from mediagen.db.errors import code_of, unavailable
 from mediagen.db.worker import Worker
 
 log = structlog.get_logger(__name__)

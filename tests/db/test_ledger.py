@@ -4,8 +4,8 @@ import asyncio
 
 from mediagen.core.tasks import TaskStatus
 from mediagen.db.connection import Database
+from mediagen.db.ledger import SqliteLedger
 from mediagen.db.tasks import SqliteJournal
-from mediagen.db.transfers import SqliteLedger
 from mediagen.pipelines.base import Ledger
 from mediagen.streams.base import StoredPart
 from tests.contracts.journal import NOW, a_task, ended
