@@ -57,44 +57,44 @@ from mediagen.tasks.dispatcher import LaneDispatcher
 from mediagen.tasks.registry import Registry
 from mediagen.tasks.runner import STOP_SECONDS, TaskRunner
 from mediagen.tasks.service import TaskService
-from mediagen.web.auth import Authenticator
-from mediagen.web.bodies import BodyLimits
-from mediagen.web.content import Content
-from mediagen.web.crowd import Crowd
-from mediagen.web.door import Door
-from mediagen.web.feed import Hub
-from mediagen.web.fields import Bodies
-from mediagen.web.files import FileRoutes
-from mediagen.web.fragments import Fragments
-from mediagen.web.generations import Generations
-from mediagen.web.health import Check, Gauges, HealthRoutes, LoopLag
-from mediagen.web.image_answers import ImageAnswers
-from mediagen.web.images import ImageRoutes
-from mediagen.web.ingest import IngestRoutes
-from mediagen.web.keyring import Keyring
-from mediagen.web.keys import KeyRoutes
-from mediagen.web.links import Links
-from mediagen.web.media import MediaRoutes
-from mediagen.web.metrics import MetricsRoutes
-from mediagen.web.models import ModelRoutes
-from mediagen.web.notices import Notices
-from mediagen.web.older import OlderRoutes
-from mediagen.web.operator import Access, offered
-from mediagen.web.origins import Origins
-from mediagen.web.providers import ProviderRoutes
-from mediagen.web.rates import Rates
+from mediagen.web.api.views import Views
+from mediagen.web.auth.authenticator import Authenticator
+from mediagen.web.auth.keyring import Keyring
+from mediagen.web.auth.operator_file import Access, offered
+from mediagen.web.auth.signed_urls import Links
+from mediagen.web.auth.tickets import Tickets
+from mediagen.web.feed.connection_pacing import Crowd
+from mediagen.web.feed.event_stream import StreamRoutes
+from mediagen.web.feed.hub import Hub
+from mediagen.web.feed.snapshots import Snapshots
+from mediagen.web.feed.task_json import Fragments
+from mediagen.web.feed.websocket import SocketRoutes
+from mediagen.web.files.responses import Content
+from mediagen.web.files.routes import FileRoutes
+from mediagen.web.files.signed_routes import MediaRoutes
+from mediagen.web.files.uploads import UploadRoutes
+from mediagen.web.http.body import BodyLimits
+from mediagen.web.http.connection_limits import Door
+from mediagen.web.http.forwarded import Origins
+from mediagen.web.middleware.rate_limit import Rates
+from mediagen.web.middleware.request_counts import Outcomes, Traffic
+from mediagen.web.openai_compat.image_responses import ImageAnswers
+from mediagen.web.openai_compat.images import ImageRoutes
+from mediagen.web.openai_compat.legacy import OlderRoutes
+from mediagen.web.openai_compat.media_inputs import Bodies
+from mediagen.web.openai_compat.models import ModelRoutes
+from mediagen.web.openai_compat.submission import Generations
+from mediagen.web.openai_compat.video_views import VideoViews
+from mediagen.web.openai_compat.videos import VideoRoutes
+from mediagen.web.ops.health import Check, Gauges, HealthRoutes, LoopLag
+from mediagen.web.ops.keys import KeyRoutes
+from mediagen.web.ops.metrics import MetricsRoutes
+from mediagen.web.ops.providers import ProviderRoutes
 from mediagen.web.server import Server, build
-from mediagen.web.snapshots import Snapshots
-from mediagen.web.sockets import SocketRoutes
-from mediagen.web.streams import StreamRoutes
-from mediagen.web.tasks import TaskRoutes
-from mediagen.web.tickets import Tickets
-from mediagen.web.traffic import Outcomes, Traffic
-from mediagen.web.uploads import UploadRoutes
-from mediagen.web.video_views import VideoViews
-from mediagen.web.videos import VideoRoutes
-from mediagen.web.views import Views
-from mediagen.web.webhooks import WebhookRoutes, WebhookTargets
+from mediagen.web.tasks.ingest import IngestRoutes
+from mediagen.web.tasks.routes import TaskRoutes
+from mediagen.web.webhooks.payloads import Notices
+from mediagen.web.webhooks.routes import WebhookRoutes, WebhookTargets
 
 if TYPE_CHECKING:
     from mediagen.storage.s3.storage import S3Storage

@@ -14,9 +14,9 @@ import pytest
 from mediagen.core.files import File
 from mediagen.core.keys import Key, Scope
 from mediagen.db.rows import time_of, time_text
-from mediagen.web.keyring import Keyring
-from mediagen.web.links import Links
-from mediagen.web.problems import LinkExpired
+from mediagen.web.auth.keyring import Keyring
+from mediagen.web.auth.signed_urls import Links
+from mediagen.web.http.problems import LinkExpired
 from tests.core.clocks import Times
 from tests.web.conftest import House, Start
 

@@ -19,7 +19,7 @@ def server_address(named: str | None, config: Path | None = None) -> str:
     if named:
         return named
     from mediagen.settings import ConfigurationError, load  # takes time that a named address need not spend
-    from mediagen.web.operator import found
+    from mediagen.web.auth.operator_file import found
 
     try:
         settings, _ = load(config, os.environ)

@@ -14,7 +14,7 @@ from typing import Final
 
 from mediagen.providers.settings import BUILTIN
 from mediagen.settings import ConfigurationError, Settings, load, redacted
-from mediagen.web.operator import found
+from mediagen.web.auth.operator_file import found
 
 GOOD: Final = 0
 WARNINGS: Final = 1

@@ -16,10 +16,10 @@ from mediagen.db.clock_record import last_known
 from mediagen.db.connection import Database
 from mediagen.db.keys import SqliteKeys
 from mediagen.settings import Settings
-from mediagen.web import keys as verbs
-from mediagen.web.keyring import Keyring
-from mediagen.web.keys import NewKey, Rotation
-from mediagen.web.routing import validate
+from mediagen.web.api.routing import validate
+from mediagen.web.auth.keyring import Keyring
+from mediagen.web.ops import keys as verbs
+from mediagen.web.ops.keys import NewKey, Rotation
 
 
 def create(place: Place, *, name: str, owner: str | None, scopes: str | None, days: float | None, as_json: bool) -> int:

@@ -17,8 +17,8 @@ from mediagen.cli.check import nearest_existing
 from mediagen.core.clock import Clock
 from mediagen.db.clock_record import known_time
 from mediagen.streams.base import GIB, MIB
-from mediagen.web.door import most_connections
-from mediagen.web.health import doubt_said
+from mediagen.web.http.connection_limits import most_connections
+from mediagen.web.ops.health import doubt_said
 
 LITTLE_SPACE: Final = GIB
 NO_SPACE: Final = 64 * MIB

@@ -19,8 +19,8 @@ from mediagen.cli.client import CannotReach, Client, Refused
 from mediagen.core.errors import MediagenError
 from mediagen.db.connection import Database
 from mediagen.settings import ConfigurationError, Settings, load
-from mediagen.web.operator import found
-from mediagen.web.problems import status_of
+from mediagen.web.auth.operator_file import found
+from mediagen.web.http.problems import status_of
 
 OK: Final = 0
 FAILED: Final = 1

@@ -14,8 +14,8 @@ from mediagen.core.clock import Clock
 from mediagen.db.clock_record import last_known
 from mediagen.db.connection import Database
 from mediagen.settings import Settings
-from mediagen.web import webhooks as verbs
-from mediagen.web.routing import validate
+from mediagen.web.api.routing import validate
+from mediagen.web.webhooks import routes as verbs
 
 
 def rotate(place: Place, *, overlap_hours: float, as_json: bool) -> int:

@@ -11,18 +11,18 @@ from typing import Final, Self
 
 from aiohttp import web
 
-from mediagen.web.bodies import BodyLimits
-from mediagen.web.documents import DocumentRoutes
-from mediagen.web.door import Door
-from mediagen.web.edge import FRAMEWORK_LOG, AccessLog, Edge
-from mediagen.web.feed import Hub
-from mediagen.web.gate import Gate, attended
-from mediagen.web.health import HealthRoutes
-from mediagen.web.origins import Origins
-from mediagen.web.rates import Rates
-from mediagen.web.routing import Admission, register
+from mediagen.web.api.routing import Admission, register
+from mediagen.web.docs.routes import DocumentRoutes
+from mediagen.web.feed.hub import Hub
+from mediagen.web.http.body import BodyLimits
+from mediagen.web.http.connection_limits import Door
+from mediagen.web.http.connection_timeouts import Gate, attended
+from mediagen.web.http.forwarded import Origins
+from mediagen.web.middleware.errors import FRAMEWORK_LOG, AccessLog, Edge
+from mediagen.web.middleware.rate_limit import Rates
+from mediagen.web.middleware.request_counts import Traffic
+from mediagen.web.ops.health import HealthRoutes
 from mediagen.web.settings import ServerSettings
-from mediagen.web.traffic import Traffic
 
 _LINGER_SECONDS: Final = 2.0
 _BACKLOG: Final = 2048

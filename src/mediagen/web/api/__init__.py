@@ -1,0 +1,1 @@
+"""How a route is declared, and the schemas and views that the routes share."""

@@ -1,0 +1,1 @@
+"""Who calls: keys, tickets, signed URLs, the operator file."""

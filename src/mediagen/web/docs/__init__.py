@@ -1,0 +1,1 @@
+"""The API described by the server itself."""

@@ -1,0 +1,1 @@
+"""Files: upload, metadata, bytes, signed links."""

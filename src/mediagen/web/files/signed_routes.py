@@ -1,0 +1,45 @@
+"""The route of signed links: no key is needed, the link is the permission."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from mediagen.core.errors import NotFound, StorageUnavailable, Unavailable
+from mediagen.tasks.ports import Files
+from mediagen.web.api.routing import Call, Empty, route
+from mediagen.web.api.schemas import SignedLink
+from mediagen.web.auth.signed_urls import DOWNLOAD, PATH, Links
+from mediagen.web.files.responses import ABOUT, CACHE_SECONDS, CONDITIONS, IN_PART, Content
+from mediagen.web.http.problems import LinkExpired, PreconditionFailed, RangeNotSatisfiable
+
+
+class MediaRoutes:
+    """``/media``."""
+
+    def __init__(self, files: Files, content: Content, links: Links) -> None:
+        self._files = files
+        self._content = content
+        self._links = links
+
+    @route(
+        "GET|HEAD",
+        PATH,
+        "Get the bytes of a file by a signed link, the url of a file",
+        query=SignedLink,
+        fails=(LinkExpired, NotFound, PreconditionFailed, RangeNotSatisfiable, StorageUnavailable, Unavailable),
+        media_type="*/*",
+        takes=CONDITIONS,
+        gives=ABOUT,
+        also=IN_PART,
+        public=True,
+    )
+    async def get_media(self, call: Call[SignedLink, Empty]) -> web.StreamResponse:
+        """The link is checked before anything is looked up."""
+        link = call.query
+        left = self._links.check(call.id, expires=link.expires, download=link.download, signature=link.signature)
+        file = await self._files.get(call.id)
+        if file is None:
+            raise NotFound("the file of this link was deleted")
+        return await self._content.respond(
+            call.request, file, download=link.download == DOWNLOAD, cache_seconds=min(CACHE_SECONDS, left)
+        )

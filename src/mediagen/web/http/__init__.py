@@ -1,0 +1,1 @@
+"""HTTP itself, without our API: bodies, forms, ranges, conditions, connections, error shapes."""

@@ -1,0 +1,1 @@
+"""What runs round every request: errors, origins, rate limits, counts."""

@@ -1,0 +1,1 @@
+"""Images, videos and models in the shapes of OpenAI's API."""

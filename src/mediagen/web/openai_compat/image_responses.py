@@ -1,0 +1,202 @@
+"""Pictures as answers: URLs, base64, or a stream of events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+from aiohttp import web
+
+from mediagen.core.errors import MediagenError, NotFound, first_cause
+from mediagen.core.files import File
+from mediagen.core.tasks import Task, TaskStatus
+from mediagen.pipelines.previews import Preview, Previews, Watch
+from mediagen.storage.base import Storage
+from mediagen.tasks.ports import Files
+from mediagen.web.api.routing import Answer, Call
+from mediagen.web.api.views import Views
+from mediagen.web.http.forwarded import Origins
+from mediagen.web.http.json_output import text_as_json
+from mediagen.web.http.problems import openai_error
+from mediagen.web.openai_compat import base64_json as encoded
+from mediagen.web.openai_compat.image_schemas import ImageCreate, ImagesAnswer
+from mediagen.web.openai_compat.submission import Generations, failure_of
+from mediagen.web.tasks.routes import TASK_HEADER
+
+HEARTBEAT_SECONDS: Final = 10.0
+
+
+class ImageAnswers:
+    """Waits for the task of a call, and says what it made."""
+
+    def __init__(
+        self,
+        generations: Generations,
+        files: Files,
+        storage: Storage,
+        views: Views,
+        origins: Origins,
+        previews: Previews,
+        *,
+        inline_bytes: int,
+    ) -> None:
+        """``inline_bytes``: the largest picture that is answered both ways to a caller that did not say which."""
+        self._inline_bytes = inline_bytes
+        self._generations = generations
+        self._files = files
+        self._storage = storage
+        self._views = views
+        self._origins = origins
+        self._previews = previews
+
+    async def whole(self, call: Call[Any, Any], body: ImageCreate, task: Task) -> Answer | web.StreamResponse:
+        """The pictures, once they are in the store. Raises what the task failed with."""
+        task = await self._generations.ended(task, call.caller)
+        if task.status is not TaskStatus.COMPLETED:
+            raise failure_of(task)
+        files = await self._made(task)
+        document = self._document(call.request, body, task, files)
+        headers = {TASK_HEADER: task.id}
+        if any(self._in_text(body, file) for file in files):
+            return await encoded.respond(call.request, document, encoded.stored(files, self._storage), headers)
+        return Answer(ImagesAnswer(**document), headers=headers)
+
+    async def streamed(self, call: Call[Any, Any], body: ImageCreate, task: Task, event: str) -> web.StreamResponse:
+        """Heartbeats as comments, earlier states where the model has them, then each picture; an error is an event too.
+
+        ``event`` is what the names of the events begin with.
+        """
+        response = web.StreamResponse(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        response.headers[TASK_HEADER] = task.id
+        response.content_type = "text/event-stream"
+        response.charset = "utf-8"
+        with self._previews.watching(task.id) as watch:
+            await response.prepare(call.request)
+            ended = await self._watched(call, watch, response, task, body, f"{event}.partial_image")
+        try:
+            if ended.status is not TaskStatus.COMPLETED:
+                raise failure_of(ended)
+            files = await self._made(ended)
+        except MediagenError as exc:
+            await response.write(f"event: error\ndata: {text_as_json(openai_error(exc))}\n\n".encode())
+        else:
+            await self._completed(call.request, response, body, ended, files, f"{event}.completed")
+        await response.write_eof()
+        return response
+
+    async def _watched(
+        self, call: Call[Any, Any], watch: Watch, response: web.StreamResponse, task: Task, body: ImageCreate, name: str
+    ) -> Task:
+        """The task once it has ended; until then heartbeats, and what is shown of its pictures."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                ending = group.create_task(self._generations.ended(task, call.caller))
+                ending.add_done_callback(lambda _: watch.wake())
+                while True:
+                    while (preview := watch.take()) is not None:
+                        await self._partial(response, preview, task, body, name)
+                    if ending.done():
+                        return ending.result()
+                    await response.write(f": {task.id}\n\n".encode())
+                    await watch.wait(HEARTBEAT_SECONDS)
+        except* ConnectionError as gone:  # the client went away, which concerns nobody else
+            raise first_cause(gone) from None
+
+    async def _partial(
+        self, response: web.StreamResponse, preview: Preview, task: Task, body: ImageCreate, name: str
+    ) -> None:
+        try:
+            document = {
+                "type": name,
+                "b64_json": encoded.mark(0),
+                "partial_image_index": preview.number,
+                "created_at": int(task.created_at.timestamp()),
+                "size": body.size or "auto",
+                "quality": body.quality or "auto",
+                "background": body.background or "auto",
+                "output_format": body.output_format or "png",
+            }
+            await self._event(response, name, document, [encoded.Medium(preview.size, preview.open)])
+        finally:
+            preview.done()
+
+    async def _completed(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        body: ImageCreate,
+        task: Task,
+        files: Sequence[File],
+        name: str,
+    ) -> None:
+        media = encoded.stored(files, self._storage)
+        document = self._document(request, body, task, files)
+        told = ("size", "quality", "background", "output_format", "usage", "ignored", "adapted")
+        about = {name: document[name] for name in told}
+        for index, picture in enumerate(document["data"]):
+            event = {
+                **about,
+                **{name: value for name, value in picture.items() if value is not None},
+                "type": name,
+                "created_at": int(task.created_at.timestamp()),
+                "b64_json": encoded.mark(index),
+            }
+            await self._event(response, name, event, media)
+
+    async def _event(
+        self, response: web.StreamResponse, name: str, document: dict[str, Any], media: Sequence[encoded.Medium]
+    ) -> None:
+        await response.write(f"event: {name}\ndata: ".encode())
+        await encoded.write(document, media, response)
+        await response.write(b"\n\n")
+
+    def _in_text(self, body: ImageCreate, file: File) -> bool:
+        """Whether the picture is in the answer as base64: some clients read that alone, others the URL alone."""
+        if body.response_format is None:
+            return file.bytes <= self._inline_bytes
+        return body.response_format == "b64_json"
+
+    async def _made(self, task: Task) -> list[File]:
+        """The files of a completed task. Raises NotFound: one was deleted meanwhile."""
+        files = [await self._files.get(file_id) for file_id in (task.result or {}).get("files", ())]
+        if None in files:
+            raise NotFound("a picture of this task was deleted", task_id=task.id)
+        return [file for file in files if file is not None]
+
+    def _document(self, request: web.Request, body: ImageCreate, task: Task, files: Sequence[File]) -> dict[str, Any]:
+        """The answer, base64 standing as marks (``encoded``)."""
+        result = task.result or {}
+        reported = result.get("reported", {})
+        base = self._origins.base(request)
+        data = []
+        for index, file in enumerate(files):
+            view = self._views.file(file, base)
+            in_text = encoded.mark(index) if self._in_text(body, file) else None
+            picture = {"url": view.url, "file_id": file.id, "b64_json": in_text}
+            data.append({**picture, "revised_prompt": result.get("revised_prompts", {}).get(str(index))})
+        return {
+            "created": int(task.created_at.timestamp()),
+            "data": data,
+            "model": result.get("model", ""),
+            "task_id": task.id,
+            "size": _text(reported.get("size")) or _size_of(files),
+            "quality": _text(reported.get("quality")),
+            "background": _text(reported.get("background")),
+            "output_format": _text(reported.get("output_format")),
+            "usage": result.get("usage"),
+            "cost_usd": result.get("cost_usd"),
+            "metadata": task.request.get("metadata"),
+            "ignored": result.get("ignored", []),
+            "adapted": result.get("adapted", {}),
+        }
+
+
+def _text(value: object) -> str | None:
+    """What a provider reported, if it is a text as it should be."""
+    return value if isinstance(value, str) else None
+
+
+def _size_of(files: Sequence[File]) -> str | None:
+    first = files[0] if files else None
+    return f"{first.width}x{first.height}" if first is not None and first.width and first.height else None

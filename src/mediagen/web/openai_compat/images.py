@@ -1,0 +1,186 @@
+"""``/v1/images``: pictures, in the shapes that OpenAI's clients send and read."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, Final
+
+from aiohttp import web
+
+from mediagen.core.errors import (
+    ContentRefused,
+    InputUnavailable,
+    InvalidBase64,
+    OutcomeUnknown,
+    ProviderError,
+    ProviderRateLimited,
+    QueueFull,
+    StorageFull,
+    StorageUnavailable,
+    TooLarge,
+    UnknownModel,
+    UnsupportedMedia,
+    UrlNotAllowed,
+)
+from mediagen.core.tasks import Task
+from mediagen.pipelines.images import ImageSpec, asked_for
+from mediagen.providers.base import Making
+from mediagen.providers.registry import Providers
+from mediagen.web.api.routing import Answer, Call, Empty, Reply, route, validate
+from mediagen.web.api.schemas import TaskView
+from mediagen.web.api.views import Views
+from mediagen.web.http.forwarded import Origins
+from mediagen.web.http.path_aliases import DEPLOYMENT
+from mediagen.web.http.problems import BodyStalled
+from mediagen.web.openai_compat.image_responses import ImageAnswers
+from mediagen.web.openai_compat.image_schemas import ImageCreate, ImageEdit, ImagesAnswer
+from mediagen.web.openai_compat.media_inputs import Bodies, Slot, Taken
+from mediagen.web.openai_compat.submission import Generations, extras
+from mediagen.web.tasks.routes import TASK_HEADER, task_answer
+from mediagen.web.webhooks.routes import WebhookTargets
+
+_SLOTS: Final = (Slot("image", "image", most=16), Slot("images", "image", most=16), Slot("mask", "mask"))
+_FAILS: Final = (
+    UnknownModel,
+    UrlNotAllowed,
+    ContentRefused,
+    QueueFull,
+    ProviderError,
+    ProviderRateLimited,
+    OutcomeUnknown,
+    StorageUnavailable,
+)
+_LATER: Final = Reply(
+    HTTPStatus.ACCEPTED, "the task that makes them", TaskView, gives=("Location", "Retry-After", TASK_HEADER)
+)
+
+
+class ImageRoutes:
+    """``/v1/images``."""
+
+    def __init__(
+        self,
+        generations: Generations,
+        providers: Providers,
+        bodies: Bodies,
+        answers: ImageAnswers,
+        views: Views,
+        origins: Origins,
+        targets: WebhookTargets,
+    ) -> None:
+        self._generations = generations
+        self._providers = providers
+        self._bodies = bodies
+        self._answers = answers
+        self._views = views
+        self._origins = origins
+        self._targets = targets
+
+    @route(
+        "POST",
+        "/v1/images/generations",
+        "Make pictures; with Prefer: respond-async as a task",
+        body=ImageCreate,
+        answer=ImagesAnswer,
+        fails=_FAILS,
+        takes=("Idempotency-Key", "Prefer"),
+        gives=(TASK_HEADER,),
+        also=(_LATER,),
+    )
+    async def generate_images(self, call: Call[Empty, ImageCreate]) -> Answer | web.StreamResponse:
+        return await self.generated(call)
+
+    async def generated(self, call: Call[Empty, ImageCreate]) -> Answer | web.StreamResponse:
+        """The pictures, once they are in the store."""
+        body = _with_model(call, call.body)
+        task = await self._submit(call, body)
+        return await self._answer(call, body, task, "image_generation")
+
+    @route(
+        "POST",
+        "/v1/images/generations/async",
+        "Make pictures as a task",
+        body=ImageCreate,
+        answer=TaskView,
+        status=HTTPStatus.ACCEPTED,
+        fails=_FAILS,
+        takes=("Idempotency-Key",),
+        gives=("Location", "Retry-After", TASK_HEADER),
+    )
+    async def generate_images_later(self, call: Call[Empty, ImageCreate]) -> Answer:
+        """The queued task."""
+        return await self._accepted(call, await self._submit(call, _with_model(call, call.body)))
+
+    @route(
+        "POST",
+        "/v1/images/edits",
+        "Edit pictures, or make new ones after them; a form or JSON",
+        body=ImageEdit,
+        answer=ImagesAnswer,
+        fails=(
+            *_FAILS,
+            UnsupportedMedia,
+            TooLarge,
+            BodyStalled,
+            InvalidBase64,
+            InputUnavailable,
+            StorageFull,
+        ),
+        streamed=True,
+        takes=("Idempotency-Key", "Prefer"),
+        gives=(TASK_HEADER,),
+        also=(_LATER,),
+    )
+    async def edit_images(self, call: Call[Empty, ImageEdit]) -> Answer | web.StreamResponse:
+        """The edited pictures, once they are in the store."""
+        async with self._bodies.taken(call.request, call.caller, _SLOTS) as taken:
+            body = _with_model(call, validate(ImageEdit, taken.fields))
+            task = await self._submit(call, body, taken)
+        return await self._answer(call, body, task, "image_edit")
+
+    async def _submit(self, call: Call[Any, Any], body: ImageCreate, taken: Taken | None = None) -> Task:
+        """The task. Raises InvalidRequest, UnknownModel, QueueFull: what cannot be made is refused before it is one."""
+        known = body.model_dump(
+            include=set(ImageSpec.model_fields) & set(ImageCreate.model_fields), exclude_none=True, mode="json"
+        )
+        if not (body.stream and body.partial_images):
+            known.pop("partial_images", None)
+        spec = validate(ImageSpec, {**known, "extra": extras(body)})
+        announced = () if taken is None else taken.announced
+        asked_for(spec, self._providers, announced, edits=taken is not None)
+        if taken is not None:
+            spec = spec.model_copy(update={"inputs": await taken.inputs()})
+        return await self._generations.submit(
+            "image",
+            spec,
+            call.request,
+            call.caller,
+            priority=body.priority,
+            timeout_seconds=body.timeout_seconds,
+            webhook=self._targets.of(body, call.request),
+            arrivals=None if taken is None else taken.arrivals,
+        )
+
+    async def _answer(
+        self, call: Call[Any, Any], body: ImageCreate, task: Task, event: str
+    ) -> Answer | web.StreamResponse:
+        if "respond-async" in call.request.headers.get("Prefer", "").lower():
+            return await self._accepted(call, task)
+        if body.stream:
+            return await self._answers.streamed(call, body, task, event)
+        if body.response_format is None:
+            usual = self._providers.offer(body.model, Making.IMAGE).response_format
+            body = body.model_copy(update={"response_format": None if usual == "both" else usual})
+        return await self._answers.whole(call, body, task)
+
+    async def _accepted(self, call: Call[Any, Any], task: Task) -> Answer:
+        view = await self._views.task(task, self._origins.base(call.request))
+        answer = task_answer(task, view, status=HTTPStatus.ACCEPTED)
+        location = self._views.path(f"/v1/tasks/{task.id}")
+        return Answer(view, HTTPStatus.ACCEPTED, {**answer.headers, "Location": location})
+
+
+def _with_model(call: Call[Any, Any], body: ImageCreate) -> ImageCreate:
+    """The body; its model is the deployment that the path names, unless it names one itself."""
+    deployment = call.request.match_info.get(DEPLOYMENT)
+    return body if body.model or deployment is None else body.model_copy(update={"model": deployment})

@@ -1,0 +1,89 @@
+"""``/v1/models``: what can be made here, in the shape of OpenAI's list with what each model can beside it."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from pydantic import Field
+
+from mediagen.core.errors import NotFound
+from mediagen.providers.base import ImageAbilities, VideoAbilities
+from mediagen.providers.registry import Offer, Providers
+from mediagen.web.api.routing import Call, Empty, route
+from mediagen.web.api.schemas import Said
+from mediagen.web.http.path_aliases import plain
+
+_CREATED: Final = 1_767_225_600
+"""OpenAI's clients want a time: that of this release line, since vendors say none."""
+
+
+class ModelView(Said):
+    """A model."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = Field(description="the provider")
+    generative: bool = Field(description="false: drawn by rules, without a learned model")
+    images: dict[str, Any] | None = Field(description="what it takes for pictures; null: it makes none")
+    videos: dict[str, Any] | None = Field(description="what it takes for films; null: it makes none")
+
+
+class ModelList(Said):
+    object: Literal["list"] = "list"
+    data: list[ModelView]
+
+
+class ModelRoutes:
+    """``/v1/models``."""
+
+    def __init__(self, providers: Providers) -> None:
+        self._providers = providers
+
+    @route("GET", "/v1/models", "List models", answer=ModelList)
+    async def list_models(self, _call: Call[Empty, Empty]) -> ModelList:
+        return ModelList(data=[view_of(offer) for offer in self._providers.offers])
+
+    @route("GET", "/v1/models/{id}", "Get a model", answer=ModelView, fails=(NotFound,), slashes=True)
+    async def get_model(self, call: Call[Empty, Empty]) -> ModelView:
+        """By each name that calls take: also ``provider/model``."""
+        offer = self._providers.named(plain(call.id))
+        if offer is None:
+            raise NotFound(f"there is no model {call.id[:100]}", field="model")
+        return view_of(offer)
+
+
+def view_of(offer: Offer) -> ModelView:
+    """``offer`` as it is shown."""
+    model = offer.model
+    return ModelView(
+        id=offer.name,
+        created=_CREATED,
+        owned_by=offer.provider.name,
+        generative=model.generative,
+        images=None if model.images is None else _images(model.images),
+        videos=None if model.videos is None else _videos(model.videos),
+    )
+
+
+def _images(able: ImageAbilities) -> dict[str, Any]:
+    return {
+        "max_n": able.max_n,
+        "sizes": [str(size) for size in able.sizes] or None,
+        "output_formats": list(able.formats) or None,
+        "backgrounds": list(able.backgrounds) or None,
+        "max_inputs": able.max_inputs,
+        "masks": able.masks,
+        "partial_images": able.partial_images,
+    }
+
+
+def _videos(able: VideoAbilities) -> dict[str, Any]:
+    return {
+        "sizes": [str(size) for size in able.sizes] or None,
+        "seconds": list(able.seconds) or None,
+        "max_seconds": able.max_seconds,
+        "inputs": sorted(able.inputs),
+        "remix": able.remix,
+        "cancel": able.cancel,
+    }

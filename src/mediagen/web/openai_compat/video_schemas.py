@@ -1,0 +1,134 @@
+"""What is sent to and said by ``/v1/videos``, in the words of OpenAI's API."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from mediagen.core.tasks import Task, TaskStatus
+from mediagen.pipelines.metadata import Metadata
+from mediagen.web.api.schemas import Given, Order, PageSize, Priority, Said, without_empty
+from mediagen.web.webhooks.routes import Notified
+
+_PREFIX: Final = "video_"
+STATUS: Final = {
+    TaskStatus.QUEUED: "queued",
+    TaskStatus.RUNNING: "in_progress",
+    TaskStatus.COMPLETED: "completed",
+    TaskStatus.FAILED: "failed",
+    TaskStatus.CANCELLED: "failed",
+    TaskStatus.TIMED_OUT: "failed",
+}
+"""OpenAI's clients know four words; ``task_status`` says it exactly."""
+
+
+class VideoCreate(Notified):
+    """What OpenAI's clients send, and what other providers take beside it. Null is as the provider likes best."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, coerce_numbers_to_str=False)
+
+    prompt: str = Field(min_length=1, max_length=32_000)
+    model: str | None = Field(None, max_length=200, description="one of GET /v1/models; null: the first that makes one")
+    seconds: float | None = Field(None, gt=0, le=3600)
+    duration: float | None = Field(None, gt=0, le=3600, description="the same by another name")
+    size: str | None = Field(None, max_length=20, description="WIDTHxHEIGHT")
+    fps: int | None = Field(None, ge=1, le=120)
+    seed: int | None = None
+    negative_prompt: str | None = Field(None, max_length=32_000)
+    user: str | None = Field(None, max_length=512)
+    input_reference: Any = Field(
+        None,
+        description="a picture to begin with: a file of a form; in either a URL, a data: URI, base64, the id of a file "
+        'or an object {"image_url": …} or {"file_id": …}',
+    )
+    first_frame: Any = Field(None, description="the same by another name")
+    last_frame: Any = Field(None, description="a picture to end with, likewise")
+    metadata: Metadata | None = None
+    priority: Priority | None = None
+    timeout_seconds: float | None = Field(None, gt=0, description="limit of one attempt")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_empty(cls, fields: Any) -> Any:
+        return without_empty(fields, "prompt")
+
+
+class Remix(BaseModel):
+    """Another film after one that is done."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    prompt: str = Field(min_length=1, max_length=32_000)
+
+
+class VideoError(Said):
+    code: str
+    message: str
+
+
+class VideoView(Said):
+    """A film, or the job that makes it."""
+
+    id: str
+    object: Literal["video"] = "video"
+    model: str
+    status: Literal["queued", "in_progress", "completed", "failed"]
+    task_status: TaskStatus = Field(description="the exact state")
+    progress: int
+    created_at: int
+    completed_at: int | None
+    expires_at: int | None
+    seconds: str | None
+    size: str | None
+    prompt: str | None
+    remixed_from_video_id: str | None
+    error: VideoError | None
+    url: str | None = Field(description="where the film is, once it is there")
+    file_id: str | None
+    task_id: str
+    metadata: dict[str, str] | None = None
+    usage: dict[str, Any] | None = Field(None, description="what the provider says the work took, in its words")
+    cost_usd: float | None = Field(None, description="as the provider says; null: it does not")
+    ignored: list[str] = Field([], description="fields of the request that the model has no word for")
+    adapted: dict[str, dict[str, Any]] = Field(
+        {}, description="fields that the provider has other words for, and what it is asked for instead"
+    )
+
+
+class VideoPage(Said):
+    object: Literal["list"] = "list"
+    data: list[VideoView]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+
+class VideoFilter(Given):
+    limit: PageSize = 20
+    after: str | None = Field(None, pattern=r"^video_[0-9a-f]{32}$")
+    order: Order = "desc"
+
+
+class Variant(Given):
+    """What of a film is wanted."""
+
+    variant: Literal["video", "thumbnail", "spritesheet"] = Field(
+        "video", description="the film, one frame of it as WebP, or up to 25 frames in rows of five as JPEG"
+    )
+
+
+class VideoDeleted(Said):
+    id: str
+    object: Literal["video.deleted"] = "video.deleted"
+    deleted: Literal[True] = True
+
+
+def task_id_of(video_id: str) -> str:
+    """The id of the task that makes it."""
+    return f"task_{video_id.removeprefix(_PREFIX)}" if video_id.startswith(_PREFIX) else video_id
+
+
+def video_id_of(task: Task) -> str:
+    """What a film's task is called on this surface."""
+    return f"{_PREFIX}{task.id.removeprefix('task_')}"

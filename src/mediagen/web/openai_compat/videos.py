@@ -1,0 +1,320 @@
+"""``/v1/videos``: films as jobs, in the shapes that OpenAI's clients send and read; cancel and retry beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from aiohttp import web
+
+from mediagen.core.clock import utc_now
+from mediagen.core.errors import (
+    AttemptsExhausted,
+    Conflict,
+    ContentRefused,
+    DeadlineExceeded,
+    InputUnavailable,
+    InvalidBase64,
+    InvalidRequest,
+    NotFound,
+    ProviderError,
+    QueueFull,
+    StorageFull,
+    StorageUnavailable,
+    TooLarge,
+    UnknownModel,
+    UnsupportedMedia,
+    UrlNotAllowed,
+)
+from mediagen.core.tasks import Task, TaskQuery, TaskStatus
+from mediagen.core.webhooks import VIDEO_EVENTS, Webhook
+from mediagen.pipelines.variants import Variants
+from mediagen.pipelines.videos import VideoSpec, film_asked_for
+from mediagen.providers.registry import Providers
+from mediagen.tasks.deletions import Deletions
+from mediagen.tasks.service import TaskService
+from mediagen.tasks.timing import poll_after_seconds
+from mediagen.web.api.routing import Answer, Call, Empty, route, validate
+from mediagen.web.files.responses import ABOUT, CONDITIONS, IN_PART, Content
+from mediagen.web.http.forwarded import Origins
+from mediagen.web.http.problems import BodyStalled, PreconditionFailed, RangeNotSatisfiable
+from mediagen.web.openai_compat.media_inputs import Bodies, Slot, Taken
+from mediagen.web.openai_compat.submission import Generations, extras
+from mediagen.web.openai_compat.video_schemas import (
+    STATUS,
+    Remix,
+    Variant,
+    VideoCreate,
+    VideoDeleted,
+    VideoFilter,
+    VideoPage,
+    VideoView,
+    task_id_of,
+    video_id_of,
+)
+from mediagen.web.openai_compat.video_views import VideoViews
+from mediagen.web.tasks.routes import TASK_HEADER
+from mediagen.web.webhooks.routes import WebhookTargets
+
+_SLOTS: Final = (
+    Slot("input_reference", "first_frame"),
+    Slot("first_frame", "first_frame"),
+    Slot("last_frame", "last_frame"),
+)
+_POLL_HEADER: Final = "openai-poll-after-ms"
+
+
+class VideoRoutes:
+    """``/v1/videos``."""
+
+    def __init__(
+        self,
+        generations: Generations,
+        service: TaskService,
+        providers: Providers,
+        bodies: Bodies,
+        deletions: Deletions,
+        content: Content,
+        views: VideoViews,
+        origins: Origins,
+        targets: WebhookTargets,
+        variants: Variants,
+    ) -> None:
+        self._targets = targets
+        self._variants = variants
+        self._generations = generations
+        self._service = service
+        self._providers = providers
+        self._deletions = deletions
+        self._content = content
+        self._views = views
+        self._origins = origins
+        self._bodies = bodies
+
+    @route(
+        "POST",
+        "/v1/videos",
+        "Make a film",
+        body=VideoCreate,
+        answer=VideoView,
+        fails=(
+            UnknownModel,
+            UrlNotAllowed,
+            ContentRefused,
+            QueueFull,
+            ProviderError,
+            UnsupportedMedia,
+            BodyStalled,
+            TooLarge,
+            InvalidBase64,
+            InputUnavailable,
+            StorageUnavailable,
+            StorageFull,
+        ),
+        streamed=True,
+        takes=("Idempotency-Key",),
+        gives=(_POLL_HEADER, TASK_HEADER),
+    )
+    async def create_video(self, call: Call[Empty, VideoCreate]) -> Answer:
+        """The job, queued."""
+        async with self._bodies.taken(call.request, call.caller, _SLOTS) as taken:
+            task = await self.begun(call, taken.fields, taken)
+        return await self._answer(call.request, task)
+
+    async def begun(self, call: Call[Any, Any], fields: Mapping[str, Any], taken: Taken | None = None) -> Task:
+        """The task of a film with these fields. Raises InvalidRequest, and as ``TaskService.submit``."""
+        body = validate(VideoCreate, dict(fields))
+        for slot in _SLOTS:
+            if getattr(body, slot.name) is not None:  # nobody has made a file of it
+                raise InvalidRequest(f"pictures are taken by POST /v1/videos, not here: {slot.name}", field=slot.name)
+        announced = () if taken is None else taken.announced
+        if len({each.role for each in announced}) < len(announced):
+            raise InvalidRequest("give either input_reference or first_frame", field="input_reference")
+        spec = VideoSpec(
+            prompt=body.prompt,
+            model=body.model,
+            seconds=body.seconds or body.duration,
+            size=body.size,
+            fps=body.fps,
+            seed=body.seed,
+            negative_prompt=body.negative_prompt,
+            user=body.user,
+            metadata=body.metadata,
+            extra=extras(body),
+        )
+        webhook = self._targets.of(body, call.request, usual=VIDEO_EVENTS)
+        return await self._submit(call, spec, body.priority, body.timeout_seconds, webhook, taken)
+
+    @route(
+        "POST",
+        "/v1/videos/{id}/remix",
+        "Make another film after one",
+        body=Remix,
+        answer=VideoView,
+        fails=(NotFound, Conflict, UnknownModel, QueueFull, ProviderError),
+        takes=("Idempotency-Key",),
+        gives=(_POLL_HEADER, TASK_HEADER),
+    )
+    async def remix_video(self, call: Call[Empty, Remix]) -> Answer:
+        """The new job, queued."""
+        first = await self._task(call)
+        result = first.result or {}
+        if first.status is not TaskStatus.COMPLETED or "operation" not in result:
+            raise InvalidRequest("only a film that is completed can be remixed", field="id")
+        was = VideoSpec(**first.request)
+        spec = was.model_copy(
+            update={
+                "prompt": call.body.prompt,
+                "inputs": (),
+                "remix_of": result["operation"],
+                "remixed_from": video_id_of(first),
+            }
+        )
+        return await self._answer(call.request, await self._submit(call, spec, None, None, None, None))
+
+    @route("GET", "/v1/videos", "List films", query=VideoFilter, answer=VideoPage)
+    async def list_videos(self, call: Call[VideoFilter, Empty]) -> VideoPage:
+        query = call.query
+        tasks, more = await self._service.query(
+            TaskQuery(
+                kind="video",
+                limit=query.limit,
+                after=None if query.after is None else task_id_of(query.after),
+                descending=query.order == "desc",
+                owner=call.caller.sees,
+            )
+        )
+        data = [await self._view(call.request, task) for task in tasks]
+        return VideoPage(
+            data=data,
+            has_more=more,
+            first_id=data[0].id if data else None,
+            last_id=data[-1].id if data else None,
+        )
+
+    @route(
+        "GET",
+        "/v1/videos/{id}",
+        "Get a film or its job",
+        answer=VideoView,
+        fails=(NotFound,),
+        gives=(_POLL_HEADER, TASK_HEADER),
+    )
+    async def get_video(self, call: Call[Empty, Empty]) -> Answer:
+        return await self._answer(call.request, await self._task(call))
+
+    @route(
+        "GET|HEAD",
+        "/v1/videos/{id}/content",
+        "Get the bytes of a film or of a picture of it, or ranges of them",
+        query=Variant,
+        fails=(
+            NotFound,
+            UnsupportedMedia,
+            PreconditionFailed,
+            RangeNotSatisfiable,
+            StorageUnavailable,
+            StorageFull,
+            DeadlineExceeded,
+        ),
+        media_type="*/*",
+        takes=CONDITIONS,
+        gives=ABOUT,
+        also=IN_PART,
+    )
+    async def get_video_content(self, call: Call[Variant, Empty]) -> web.StreamResponse:
+        """404 until the film is there: OpenAI's clients would repeat a 409 by themselves.
+
+        A picture is made when it is first asked for, and kept with the film.
+        """
+        task = await self._task(call)
+        file = await self._views.film(task)
+        if file is None:
+            raise NotFound(f"the film is not there: its job is {STATUS[task.status]}", field="id")
+        if call.query.variant != "video":
+            file = await self._variants.of(file, call.query.variant)
+        return await self._content.respond(call.request, file, download=False)
+
+    @route(
+        "DELETE",
+        "/v1/videos/{id}",
+        "Delete a film with its job",
+        answer=VideoDeleted,
+        fails=(NotFound, StorageUnavailable),
+    )
+    async def delete_video(self, call: Call[Empty, Empty]) -> VideoDeleted:
+        """A job that runs is cancelled first."""
+        task = await self._task(call)
+        if not task.ended:
+            task = await self._service.cancel(task.id, owner=call.caller.sees)
+        await self._deletions.delete_task(task, sees=call.caller.sees)
+        return VideoDeleted(id=call.id)
+
+    @route(
+        "POST",
+        "/v1/videos/{id}/cancel",
+        "Cancel the job of a film",
+        answer=VideoView,
+        fails=(NotFound, Conflict),
+        gives=(TASK_HEADER,),
+    )
+    async def cancel_video(self, call: Call[Empty, Empty]) -> Answer:
+        task = await self._task(call)
+        return await self._answer(call.request, await self._service.cancel(task.id, owner=call.caller.sees))
+
+    @route(
+        "POST",
+        "/v1/videos/{id}/retry",
+        "Try the ended job of a film again",
+        answer=VideoView,
+        fails=(NotFound, Conflict, AttemptsExhausted, QueueFull),
+        gives=(_POLL_HEADER, TASK_HEADER),
+    )
+    async def retry_video(self, call: Call[Empty, Empty]) -> Answer:
+        task = await self._task(call)
+        return await self._answer(call.request, await self._service.retry(task.id, owner=call.caller.sees))
+
+    async def _submit(
+        self,
+        call: Call[Any, Any],
+        spec: VideoSpec,
+        priority: int | None,
+        timeout_seconds: float | None,
+        webhook: Webhook | None,
+        taken: Taken | None,
+    ) -> Task:
+        # what cannot be made is refused before it is a task, and before anything is fetched for it
+        offer, _ = film_asked_for(spec, self._providers, () if taken is None else taken.announced)
+        if taken is not None:
+            spec = spec.model_copy(update={"inputs": await taken.inputs()})
+        spec = spec.model_copy(update={"model": spec.model or offer.name})  # whoever named none sees which one it is
+        return await self._generations.submit(
+            "video",
+            spec,
+            call.request,
+            call.caller,
+            priority=priority,
+            timeout_seconds=timeout_seconds,
+            webhook=webhook,
+            arrivals=None if taken is None else taken.arrivals,
+        )
+
+    async def _task(self, call: Call[Any, Any]) -> Task:
+        """The task of the film in the path. Raises NotFound."""
+        try:
+            task = await self._service.get(task_id_of(call.id), owner=call.caller.sees)
+        except NotFound:
+            task = None
+        if task is None or task.kind != "video":
+            raise NotFound(f"there is no video {call.id[:100]}", field="id")
+        return task
+
+    async def _answer(self, request: web.Request, task: Task) -> Answer:
+        seconds = poll_after_seconds(task, utc_now())
+        headers = {TASK_HEADER: task.id}
+        if seconds is not None:
+            headers[_POLL_HEADER] = str(int(seconds * 1000))
+        return Answer(await self._view(request, task), headers=headers)
+
+    async def _view(self, request: web.Request, task: Task) -> VideoView:
+        return await self._views.view(task, self._origins.base(request))

@@ -1,0 +1,1 @@
+"""Webhook deliveries and the payloads that webhooks receive."""
