@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e import leavings
 from tests.e2e.api import Api
-from tests.e2e.test_kill_local import _has
+from tests.e2e.crashes.test_kill_local import _has
 from tests.e2e.waiting import becomes
 from tests.infra.content import content_bytes, sha256_of
 from tests.infra.resource import Resource

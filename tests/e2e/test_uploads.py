@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e import configuration, leavings
 from tests.e2e.api import Api, File, Refused
-from tests.e2e.test_kill_phases import rows_withheld
+from tests.e2e.crashes.test_kill_phases import rows_withheld
 from tests.e2e.traffic import Traffic
 from tests.e2e.waiting import becomes, logged
 from tests.infra.content import content_bytes, crc32_of, sha256_of

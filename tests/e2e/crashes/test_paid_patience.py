@@ -11,9 +11,9 @@ import pytest
 
 from tests.e2e import leavings
 from tests.e2e.api import Api
+from tests.e2e.crashes.test_kill_phases import rows_withheld
+from tests.e2e.crashes.test_paid_kills import check_what_is_there, client, ended, verdicts
 from tests.e2e.test_failures import small_disk
-from tests.e2e.test_kill_phases import rows_withheld
-from tests.e2e.test_paid_kills import check_what_is_there, client, ended, verdicts
 from tests.e2e.waiting import becomes, logged
 from tests.infra.server import Server
 from tests.infra.shop import Shop
