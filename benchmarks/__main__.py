@@ -19,7 +19,7 @@ from benchmarks.bench import Bench, Case, opened
 from benchmarks.cases import CASES
 from benchmarks.process import BenchmarkFailure
 from benchmarks.readings import MIB
-from benchmarks.verdict import Report, verdicts
+from benchmarks.report import Report, verdicts
 
 RESULTS = Path(__file__).parent / "results"
 

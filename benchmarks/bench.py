@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from benchmarks.server import Server
-from benchmarks.source import Source
-from benchmarks.store import Store
-from benchmarks.verdict import Report
+from benchmarks.report import Report
+from benchmarks.servers.mediagen import Server
+from benchmarks.servers.source import Source
+from benchmarks.servers.store import Store
 
 
 @dataclass(frozen=True, slots=True)

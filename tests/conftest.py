@@ -10,11 +10,11 @@ import pytest
 import structlog
 from blockbuster import BlockBuster, blockbuster_ctx
 
-from tests.infra.faultproxy import FaultProxyThread
 from tests.infra.leftovers import Shared, no_task_left, nothing_left
-from tests.infra.radosgw import RadosGW
 from tests.infra.s3 import Bucket, temporary_bucket
-from tests.infra.source import SourceServer
+from tests.infra.servers.fault_proxy import FaultProxyThread
+from tests.infra.servers.radosgw import RadosGW
+from tests.infra.servers.source import SourceServer
 
 # The one profile of property tests. A busy machine is no fault of the code, so how long an example takes is not judged.
 hypothesis.settings.register_profile("mediagen", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])

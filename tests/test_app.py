@@ -17,8 +17,8 @@ from mediagen.app import running
 from mediagen.core.errors import StorageRefused, Unavailable
 from mediagen.settings import Settings
 from tests.infra.resource import Break, Resource
-from tests.infra.server import Server
-from tests.infra.source import SourceServer
+from tests.infra.servers.mediagen import Server
+from tests.infra.servers.source import SourceServer
 
 HEAVY = "aiobotocore", "botocore", "aiohttp", "aiosqlite", "pydantic", "rich.progress", "structlog", "uvloop"
 

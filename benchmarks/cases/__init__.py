@@ -7,30 +7,32 @@ from typing import Final
 
 from benchmarks.bench import Case
 from benchmarks.cases import (
-    base64,
-    base64_answer,
-    buffered,
     busy,
-    cancel,
-    disk,
     download,
     edit_overhead,
     image_overhead,
-    large,
-    many,
     paid_video,
     polls,
     progress,
-    remote,
     rows,
     slow,
     slow_rounds,
     storm,
+    upload,
+    websocket,
+)
+from benchmarks.cases.transfers import (
+    base64,
+    base64_answer,
+    buffered,
+    cancel,
+    disk,
+    large,
+    many,
+    remote,
     tls,
     tls_source,
     to_s3,
-    upload,
-    websocket,
 )
 
 CASES: Final[Mapping[str, Case]] = {

@@ -8,13 +8,13 @@ import os
 from pathlib import Path
 
 from benchmarks.bench import Bench
-from benchmarks.prober import probing
+from benchmarks.load.prober import probing
+from benchmarks.peers.contenders import clean_environment
 from benchmarks.process import BenchmarkFailure, Watch
 from benchmarks.process import run as command
 from benchmarks.readings import MIB
-from benchmarks.rivals import clean_environment
-from benchmarks.server import Server
-from benchmarks.verdict import Report
+from benchmarks.report import Report
+from benchmarks.servers.mediagen import Server
 
 UPLOADS, FORMS, INGESTS, TAKEN = 2, 1, 3, 2
 P99_MS = 50.0

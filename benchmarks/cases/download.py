@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.bench import Bench
-from benchmarks.cases.to_s3 import OURS
-from benchmarks.pinger import pinging
+from benchmarks.cases.transfers.to_s3 import OURS
+from benchmarks.load.pinger import pinging
+from benchmarks.peers.contenders import clean_environment
 from benchmarks.process import BenchmarkFailure, Watch
 from benchmarks.process import run as command
 from benchmarks.readings import GIB, MIB, Contender, Reading, interleave, median_of, ratio, worst_of
-from benchmarks.rivals import clean_environment
-from benchmarks.server import BUCKET, Server
-from benchmarks.verdict import Report, side_by_side
+from benchmarks.report import Report, side_by_side
+from benchmarks.servers.mediagen import BUCKET, Server
 
 NGINX, STORE, STREAMED = "nginx", "the store itself", f"{OURS}, through us"
 IN_RANGES: Final = ", 64 ranges"

@@ -13,13 +13,13 @@ from typing import Final
 import aiohttp
 
 from benchmarks.bench import Bench
-from benchmarks.edits import PICTURES
+from benchmarks.peers.contenders import clean_environment
+from benchmarks.peers.image_decoding import PICTURES
 from benchmarks.process import BenchmarkFailure
 from benchmarks.process import run as command
 from benchmarks.readings import Reading, interleave, median
-from benchmarks.rivals import clean_environment
-from benchmarks.server import Server
-from benchmarks.verdict import Report, grid
+from benchmarks.report import Report, grid
+from benchmarks.servers.mediagen import Server
 
 ROUNDS: Final = 40
 EDITS: Final = 12
@@ -33,7 +33,7 @@ async def run(bench: Bench) -> Report:
     folder = bench.work / "pictures"
     folder.mkdir()
     rounds = bench.given_rounds or (ROUNDS // 4 if bench.quick else ROUNDS)
-    argv = [sys.executable, "-m", "benchmarks.edits", "--folder", str(folder), "--rounds", str(rounds)]
+    argv = [sys.executable, "-m", "benchmarks.peers.image_decoding", "--folder", str(folder), "--rounds", str(rounds)]
     told = json.loads((await command(argv, env=clean_environment(), timeout=600)).stdout)
     lines = []
     for name, turns in told["rounds"].items():

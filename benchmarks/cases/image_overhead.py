@@ -13,9 +13,9 @@ import aiohttp
 from benchmarks.bench import Bench
 from benchmarks.process import BenchmarkFailure, cpu_seconds
 from benchmarks.readings import Reading, Rounds, interleave, median
-from benchmarks.server import Server
-from benchmarks.vendor import PICTURE_HEAD, Vendor, write, write_text
-from benchmarks.verdict import Report, grid
+from benchmarks.report import Report, grid
+from benchmarks.servers.mediagen import Server
+from benchmarks.servers.vendor import PICTURE_HEAD, Vendor, write, write_text
 
 SIZE: Final = 1_000_000
 CALLS: Final = 100

@@ -7,11 +7,11 @@ import time
 
 from benchmarks.api import Ended
 from benchmarks.bench import Bench
+from benchmarks.peers.contenders import curl
 from benchmarks.readings import MIB, Contender, interleave, median_of, ratio, worst_of
-from benchmarks.rivals import curl
-from benchmarks.server import Server
-from benchmarks.vendor import FILM_HEAD, Vendor, write, write_text
-from benchmarks.verdict import Report, side_by_side
+from benchmarks.report import Report, side_by_side
+from benchmarks.servers.mediagen import Server
+from benchmarks.servers.vendor import FILM_HEAD, Vendor, write, write_text
 
 WAYS = {
     "openai": "openai: its own URL with Range",

@@ -11,9 +11,9 @@ import aiohttp
 from benchmarks.bench import Bench
 from benchmarks.process import BenchmarkFailure, Watch
 from benchmarks.readings import median
-from benchmarks.server import Server
-from benchmarks.vendor import FILM_HEAD, Vendor, write
-from benchmarks.verdict import Report
+from benchmarks.report import Report
+from benchmarks.servers.mediagen import Server
+from benchmarks.servers.vendor import FILM_HEAD, Vendor, write
 
 CLIENTS: Final = 8
 POLLS: Final = 4000

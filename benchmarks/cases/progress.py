@@ -9,7 +9,7 @@ from benchmarks.api import DEADLINE, ENDED, Api, Told
 from benchmarks.bench import Bench
 from benchmarks.process import BenchmarkFailure
 from benchmarks.readings import MIB
-from benchmarks.verdict import Report
+from benchmarks.report import Report
 
 SLOW_MIB, FAST_MIB = 10, 256
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 from benchmarks.bench import Bench
 from benchmarks.process import BenchmarkFailure
 from benchmarks.readings import median
-from benchmarks.server import Server
-from benchmarks.verdict import Report, grid
+from benchmarks.report import Report, grid
+from benchmarks.servers.mediagen import Server
 
 SIZES: Final = (1_000, 10_000, 100_000, 1_000_000)
 QUICK_SIZES: Final = SIZES[:3]

@@ -8,12 +8,12 @@ import resource
 from contextlib import AsyncExitStack
 
 from benchmarks.bench import Bench
-from benchmarks.prober import probing
+from benchmarks.load.prober import probing
+from benchmarks.load.slow_clients import Act, Crowd, crowded, slow_head, slow_json, slow_reader, slow_upload
 from benchmarks.process import BenchmarkFailure, Watch
 from benchmarks.readings import MIB
-from benchmarks.server import Server
-from benchmarks.slowpokes import Act, Crowd, crowded, slow_head, slow_json, slow_reader, slow_upload
-from benchmarks.verdict import Report, grid
+from benchmarks.report import Report, grid
+from benchmarks.servers.mediagen import Server
 
 EACH = 500
 MAX_MS = 1000.0

@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack
 
 from benchmarks.bench import Bench
 from benchmarks.cases.slow import kinds_of_slow, raise_open_files
+from benchmarks.load.slow_clients import crowded
 from benchmarks.process import memory_mb
-from benchmarks.slowpokes import crowded
-from benchmarks.verdict import Report, grid
+from benchmarks.report import Report, grid
 
 EACH = 600
 ROUNDS = 5

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bench import Bench
-from benchmarks.prober import probing
+from benchmarks.load.prober import probing
+from benchmarks.peers.contenders import clean_environment
 from benchmarks.process import BenchmarkFailure, Child, Watch
-from benchmarks.rivals import clean_environment
-from benchmarks.server import Server
-from benchmarks.source import free_port, until_open
-from benchmarks.verdict import Report, grid
+from benchmarks.report import Report, grid
+from benchmarks.servers.mediagen import Server
+from benchmarks.servers.source import free_port, until_open
 
 READERS = (500, 1000, 2000)
 LIVE_TASKS = 5000
@@ -130,7 +130,7 @@ async def _submitted(server: Server, url: str, count: int) -> list[str]:
 async def _bare(bench: Bench, count: int, report: Report) -> float:
     """The p99 in ms of a server that does nothing else in the same storm: what this machine does to anybody."""
     port = free_port()
-    argv = [sys.executable, "-m", "benchmarks.bare", "--port", str(port), "--bytes", str(SNAPSHOT_BYTES)]
+    argv = [sys.executable, "-m", "benchmarks.servers.bare_feed", "--port", str(port), "--bytes", str(SNAPSHOT_BYTES)]
     async with Child(argv, log=bench.work / "bare.log", env=clean_environment()) as server:
         await until_open(port, server, "the bare server")
         async with _flock(bench, port, count) as flock, probing(f"http://127.0.0.1:{port}/livez", fresh=True) as prober:
@@ -141,7 +141,7 @@ async def _bare(bench: Bench, count: int, report: Report) -> float:
 
 
 class _Flock:
-    """A process of ``benchmarks.flock``."""
+    """A process of ``benchmarks.load.crowd``."""
 
     def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
         self._process = process
@@ -164,7 +164,7 @@ class _Flock:
 
 @asynccontextmanager
 async def _flock(bench: Bench, port: int, count: int) -> AsyncIterator[_Flock]:
-    argv = [sys.executable, "-m", "benchmarks.flock", "--port", str(port), "--count", str(count)]
+    argv = [sys.executable, "-m", "benchmarks.load.crowd", "--port", str(port), "--count", str(count)]
     log = bench.work / "flock.log"
     with log.open("wb") as errors:
         process = await asyncio.create_subprocess_exec(

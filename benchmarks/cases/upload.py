@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.bench import Bench
-from benchmarks.cases.to_s3 import BUFFER_MB, OURS
-from benchmarks.pinger import pinging
+from benchmarks.cases.transfers.to_s3 import BUFFER_MB, OURS
+from benchmarks.load.pinger import pinging
+from benchmarks.peers.contenders import clean_environment
 from benchmarks.process import BenchmarkFailure, Child, Watch
 from benchmarks.process import run as command
 from benchmarks.readings import GIB, MIB, Contender, Reading, interleave, median_of, ratio, worst_of
-from benchmarks.rivals import clean_environment
-from benchmarks.server import Server
-from benchmarks.source import NGINX_MISSING, free_port, until_open
-from benchmarks.verdict import Report, side_by_side
+from benchmarks.report import Report, side_by_side
+from benchmarks.servers.mediagen import Server
+from benchmarks.servers.source import NGINX_MISSING, free_port, until_open
 
 RAW, FORM, DAV = f"{OURS}, body", f"{OURS}, form", "nginx, DAV PUT"
 

@@ -8,9 +8,9 @@ import resource
 import sys
 
 from benchmarks.bench import Bench
+from benchmarks.peers.contenders import clean_environment
 from benchmarks.process import BenchmarkFailure, Watch
-from benchmarks.rivals import clean_environment
-from benchmarks.verdict import Report
+from benchmarks.report import Report
 
 SUBSCRIBERS = 5000
 DEAD_SHARE = 0.02
@@ -27,7 +27,7 @@ async def run(bench: Bench) -> Report:
     name = await bench.source.file(FILE_MIB)
     async with bench.store() as store, bench.server(store) as server:
         task_id = await server.api.submit({"url": bench.source.url(name, "slow")})
-        argv = [sys.executable, "-m", "benchmarks.subscribers", "--port", str(server.port), "--task", task_id]
+        argv = [sys.executable, "-m", "benchmarks.load.subscribers", "--port", str(server.port), "--task", task_id]
         argv += ["--count", str(SUBSCRIBERS), "--dead", str(DEAD_SHARE), "--seconds", str(seconds)]
         log = bench.work / "subscribers.log"
         with log.open("wb") as errors:  # a pipe that nobody reads would stop them

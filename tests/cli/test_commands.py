@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.e2e.waiting import becomes
-from tests.infra.radosgw import free_ports
 from tests.infra.resource import Answer, Break, Resource
-from tests.infra.server import Server
-from tests.infra.source import SourceServer
+from tests.infra.servers.mediagen import Server
+from tests.infra.servers.radosgw import free_ports
+from tests.infra.servers.source import SourceServer
 
 NOBODY = "http://127.0.0.1:9"
 UNKNOWN = "task_" + "0" * 32

@@ -17,11 +17,11 @@ from mediagen.cli.roundtrip import clock, store_findings
 from mediagen.settings import Settings
 from mediagen.streams.base import GIB, MIB
 from tests.cli.test_commands import NOBODY, mediagen
-from tests.infra.radosgw import RadosGW
 from tests.infra.resource import Resource
 from tests.infra.s3 import Bucket
-from tests.infra.server import Server
-from tests.infra.source import SourceServer
+from tests.infra.servers.mediagen import Server
+from tests.infra.servers.radosgw import RadosGW
+from tests.infra.servers.source import SourceServer
 
 
 def _by_name(out: str) -> dict[str, dict[str, Any]]:

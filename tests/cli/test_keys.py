@@ -12,7 +12,7 @@ import pytest
 
 from tests.cli.test_commands import mediagen
 from tests.e2e.api import Api
-from tests.infra.server import Server
+from tests.infra.servers.mediagen import Server
 
 
 @pytest.fixture

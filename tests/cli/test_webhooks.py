@@ -12,8 +12,8 @@ from mediagen.events.webhooks.signing import key_of, new_secret
 from tests.cli.test_commands import mediagen
 from tests.cli.test_keys import config
 from tests.e2e.api import Api
-from tests.infra.receiver import Receiver
-from tests.infra.server import Server
+from tests.infra.servers.mediagen import Server
+from tests.infra.servers.receiver import Receiver
 
 
 async def test_the_new_secret_is_printed_once_and_signs_at_once(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 from mediagen.events.webhooks.signing import new_secret
 from tests.clients.client import NAMES, Client, Outcome
 from tests.clients.files import PNG
-from tests.infra.server import Server
-from tests.infra.vendor import Say, VendorServer
+from tests.infra.servers.mediagen import Server
+from tests.infra.servers.vendor import Say, VendorServer
 
 T = TypeVar("T")
 

@@ -1,6 +1,6 @@
 """What every provider must do; a test class gives a ``Bench``: the provider, and how its other side is made to behave.
 
-The vendors' other sides are servers on loopback that replay the documented shapes (``tests.infra.vendor``).
+The vendors' other sides are servers on loopback that replay the documented shapes (``tests.infra.servers.vendor``).
 """
 
 from __future__ import annotations

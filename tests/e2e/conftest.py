@@ -12,13 +12,13 @@ from tests.clients.client import NAMES, Client
 from tests.clients.house import ADMIN, House, held, housed
 from tests.e2e.configuration import s3
 from tests.e2e.traffic import Traffic
-from tests.infra.faultproxy import FaultProxyThread
 from tests.infra.leftovers import Shared
 from tests.infra.process import need
-from tests.infra.radosgw import RadosGW
 from tests.infra.s3 import temporary_bucket
-from tests.infra.server import Server
-from tests.infra.vendor import VendorServer
+from tests.infra.servers.fault_proxy import FaultProxyThread
+from tests.infra.servers.mediagen import Server
+from tests.infra.servers.radosgw import RadosGW
+from tests.infra.servers.vendor import VendorServer
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.e2e.api import File
 from tests.infra.s3 import Bucket
-from tests.infra.server import Server
+from tests.infra.servers.mediagen import Server
 
 
 async def only(bucket: Bucket, *files: File) -> None:

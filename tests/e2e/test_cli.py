@@ -13,8 +13,8 @@ import pytest
 
 from tests.e2e.api import Api
 from tests.infra.resource import Answer, Break, Resource
-from tests.infra.server import Server
-from tests.infra.source import SourceServer
+from tests.infra.servers.mediagen import Server
+from tests.infra.servers.source import SourceServer
 
 pytestmark = pytest.mark.e2e
 

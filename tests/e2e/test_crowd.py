@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.api import Api, Refused
 from tests.infra.process import need
-from tests.infra.server import Server, Settings
+from tests.infra.servers.mediagen import Server, Settings
 
 pytestmark = pytest.mark.e2e
 

@@ -14,11 +14,11 @@ from tests.e2e import configuration, leavings
 from tests.e2e.api import Api, Failure, Refused, Task
 from tests.infra.content import content_bytes
 from tests.infra.process import need
-from tests.infra.radosgw import free_ports
 from tests.infra.resource import Answer, Break, Resource
 from tests.infra.s3 import Bucket
-from tests.infra.server import Server
-from tests.infra.source import SourceServer
+from tests.infra.servers.mediagen import Server
+from tests.infra.servers.radosgw import free_ports
+from tests.infra.servers.source import SourceServer
 
 pytestmark = pytest.mark.e2e
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.infra.process import need
-from tests.infra.server import Server
+from tests.infra.servers.mediagen import Server
 
 pytestmark = pytest.mark.e2e
 

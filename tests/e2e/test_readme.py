@@ -12,8 +12,8 @@ import pytest
 
 from tests.infra.process import need
 from tests.infra.resource import Resource
-from tests.infra.server import Server
-from tests.infra.source import SourceServer
+from tests.infra.servers.mediagen import Server
+from tests.infra.servers.source import SourceServer
 
 pytestmark = pytest.mark.e2e
 

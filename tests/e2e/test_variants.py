@@ -14,7 +14,7 @@ from tests.e2e.api import Api
 from tests.e2e.waiting import becomes
 from tests.infra.process import need
 from tests.infra.s3 import Bucket
-from tests.infra.server import Server
+from tests.infra.servers.mediagen import Server
 
 pytestmark = pytest.mark.e2e
 

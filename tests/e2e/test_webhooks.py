@@ -15,10 +15,10 @@ import standardwebhooks
 
 from mediagen.events.webhooks.signing import new_secret
 from tests.e2e.api import Api
-from tests.infra.receiver import Event, Receiver
 from tests.infra.resource import Answer, Break, Resource
-from tests.infra.server import Server
-from tests.infra.source import SourceServer
+from tests.infra.servers.mediagen import Server
+from tests.infra.servers.receiver import Event, Receiver
+from tests.infra.servers.source import SourceServer
 
 pytestmark = pytest.mark.e2e
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from urllib.parse import parse_qs, urlsplit
 
-from tests.infra.faultproxy import Exchange, FaultProxyThread
+from tests.infra.servers.fault_proxy import Exchange, FaultProxyThread
 
 COMPLETE = r"\?(?!.*partNumber).*uploadId="
 """Pattern of the target of CompleteMultipartUpload (POST), AbortMultipartUpload (DELETE) and ListParts (GET)."""

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from tests.infra.server import Server
+from tests.infra.servers.mediagen import Server
 
 _LOOK_SECONDS = 0.01
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from tests.infra.content import content, content_bytes
 
 if TYPE_CHECKING:
-    from tests.infra.source import Request
+    from tests.infra.servers.source import Request
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 
-from tests.infra.radosgw import RadosGW, User
+from tests.infra.servers.radosgw import RadosGW, User
 
 CHUNK = 1 << 20
 

@@ -19,7 +19,7 @@ from mediagen.net.retry import RetryPolicy
 from mediagen.net.session import guarded_session
 from mediagen.net.settings import FetchSettings
 from tests.infra.process import need
-from tests.infra.source import SourceServer
+from tests.infra.servers.source import SourceServer
 
 OpenFetcher = Callable[..., AbstractAsyncContextManager[Fetcher]]
 

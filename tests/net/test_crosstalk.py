@@ -13,7 +13,7 @@ from mediagen.core.errors import FetchFailed
 from mediagen.net.download import Fetcher
 from tests.infra.content import content_bytes
 from tests.infra.resource import Resource
-from tests.infra.source import SourceServer
+from tests.infra.servers.source import SourceServer
 from tests.net.conftest import OpenFetcher
 
 DOWNLOADS = 250

@@ -25,7 +25,7 @@ from mediagen.streams.base import KIB, MIB, Source
 from mediagen.streams.formats.sniff import SNIFF_BYTES
 from tests.infra.content import content_bytes
 from tests.infra.resource import Answer, Break, Resource, busy, redirect_to
-from tests.infra.source import SourceServer
+from tests.infra.servers.source import SourceServer
 from tests.net.conftest import OpenFetcher
 
 How = Literal["fin", "rst", "stall"]

@@ -16,7 +16,7 @@ from mediagen.streams.meter import Meter
 from mediagen.streams.transfer import Moved, move_ranges
 from tests.infra.content import content_bytes
 from tests.infra.resource import Answer, Break, Resource, busy, redirect_to
-from tests.infra.source import SourceServer
+from tests.infra.servers.source import SourceServer
 from tests.net.conftest import OpenFetcher
 from tests.streams.memory_sink import MemorySink
 from tests.streams.targets import THREADS

@@ -22,7 +22,7 @@ from mediagen.net.download import Fetcher
 from mediagen.streams.base import MIB
 from tests.infra.content import content_bytes
 from tests.infra.resource import Resource
-from tests.infra.source import Request, SourceServer
+from tests.infra.servers.source import Request, SourceServer
 from tests.net.test_download import downloaded
 
 SIZE: Final = 700_000

@@ -8,8 +8,8 @@ import pytest
 from mediagen.core.errors import FetchFailed, FirstByteTimeout, UrlNotAllowed
 from mediagen.net.post import MAX_ANSWER, Receipt, post
 from mediagen.net.session import Session, guarded_session
-from tests.infra.receiver import Receiver
 from tests.infra.resource import Answer, redirect_to
+from tests.infra.servers.receiver import Receiver
 from tests.net.conftest import fetch_settings
 
 

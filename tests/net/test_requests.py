@@ -19,7 +19,7 @@ from mediagen.core.errors import (
 from mediagen.net.requests import _next_hop, get, refuse
 from mediagen.net.session import Session, guarded_session
 from tests.infra.resource import Answer, Break, Resource, busy, redirect_to
-from tests.infra.source import SourceServer
+from tests.infra.servers.source import SourceServer
 from tests.net.conftest import fetch_settings
 
 Get = Callable[[str], "asyncio.Future[int]"]

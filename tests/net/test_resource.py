@@ -13,7 +13,7 @@ from mediagen.net.content_disposition import filename_of
 from mediagen.net.download import Fetcher
 from mediagen.net.resource import clean_filename
 from tests.infra.resource import Resource
-from tests.infra.source import SourceServer
+from tests.infra.servers.source import SourceServer
 
 
 async def named(fetcher: Fetcher, source: SourceServer, path: str, disposition: str | None) -> str:

@@ -16,7 +16,7 @@ from mediagen.net.requests import get
 from mediagen.net.session import guarded_session, system_look_up
 from mediagen.net.settings import FetchSettings
 from tests.infra.resource import Answer, Resource, redirect_to
-from tests.infra.source import SourceServer
+from tests.infra.servers.source import SourceServer
 
 SETTINGS = FetchSettings(allow_cidrs=(ip_network("127.0.0.2/32"),), connect_seconds=2, first_byte_seconds=2)
 NAMES: dict[str, list[str]] = {

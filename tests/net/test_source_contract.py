@@ -12,7 +12,7 @@ import pytest
 from mediagen.streams.base import RangeSource, Source
 from tests.contracts.source import RangeSourceContract, SourceContract
 from tests.infra.resource import Resource
-from tests.infra.source import SourceServer
+from tests.infra.servers.source import SourceServer
 from tests.net.conftest import OpenFetcher
 
 

@@ -17,7 +17,7 @@ from mediagen.net.settings import FetchSettings
 from mediagen.net.trusted_origin import TrustedOrigin, trusted_dialer
 from mediagen.streams.json.media_field import chunks_of
 from tests.infra.resource import Break, Resource
-from tests.infra.source import SourceServer
+from tests.infra.servers.source import SourceServer
 
 LOOPBACK = ip_network("127.0.0.1/32")
 

@@ -29,7 +29,7 @@ from mediagen.pipelines.saving.saver import RANGES_FROM
 from mediagen.streams.base import MIB
 from tests.infra.content import content_bytes
 from tests.infra.resource import Answer, Break, Resource, busy, redirect_to
-from tests.infra.source import SourceServer
+from tests.infra.servers.source import SourceServer
 from tests.net.conftest import OpenFetcher
 from tests.pipelines.attempts import Attempt
 from tests.pipelines.conftest import Recipe

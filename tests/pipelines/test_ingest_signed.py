@@ -16,10 +16,10 @@ from mediagen.storage.settings import S3Settings
 from mediagen.streams.base import MIB
 from mediagen.streams.pool import BufferPool
 from tests.infra.content import content_bytes
-from tests.infra.radosgw import RadosGW
 from tests.infra.resource import Resource
 from tests.infra.s3 import Bucket
-from tests.infra.source import SourceServer
+from tests.infra.servers.radosgw import RadosGW
+from tests.infra.servers.source import SourceServer
 from tests.net.conftest import OpenFetcher
 from tests.pipelines.attempts import Attempt
 

@@ -16,7 +16,7 @@ from mediagen.streams.base import MIB
 from tests.infra.content import content_bytes
 from tests.infra.process import need
 from tests.infra.resource import Resource
-from tests.infra.source import Request, SourceServer
+from tests.infra.servers.source import Request, SourceServer
 from tests.net.test_odd_answers import ODD, SIZE, WHOLE, Answers, Cut, said
 from tests.pipelines.attempts import Attempt
 from tests.pipelines.conftest import Recipe

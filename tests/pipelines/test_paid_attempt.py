@@ -29,7 +29,7 @@ from mediagen.providers.calls.call_queue import PATIENCE, Ending, Turns
 from mediagen.providers.calls.circuit_breaker import FAILURES, FIRST_PAUSE, CircuitState
 from mediagen.providers.registry import Providers
 from tests.infra.content import content_bytes
-from tests.infra.vendor import Say, VendorServer
+from tests.infra.servers.vendor import Say, VendorServer
 from tests.net.conftest import OpenFetcher
 from tests.pipelines.attempts import Attempt, files_below
 from tests.providers.calls.clock import Clock

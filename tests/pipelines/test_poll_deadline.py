@@ -13,7 +13,7 @@ from mediagen.net.retry import RetryPolicy
 from mediagen.pipelines import poll_deadline as patience
 from mediagen.pipelines.paid_attempt import abandon
 from mediagen.providers.base import ImageRequest
-from tests.infra.vendor import Say, VendorServer
+from tests.infra.servers.vendor import Say, VendorServer
 from tests.pipelines.attempts import Attempt, files_below
 from tests.pipelines.test_paid_attempt import Open, studio, vendor
 from tests.providers.forms import FILM_LINK, FORMS, LINK, Form, places_of

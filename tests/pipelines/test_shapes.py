@@ -10,7 +10,7 @@ from mediagen.pipelines.saving.saver import RANGES_FROM
 from mediagen.streams.base import MIB
 from tests.infra.process import need
 from tests.infra.resource import Resource
-from tests.infra.source import SourceServer
+from tests.infra.servers.source import SourceServer
 from tests.pipelines.conftest import Recipe
 from tests.streams.formats.files import box, png
 from tests.streams.formats.made import made

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 from mediagen.core.errors import MediagenError
 from mediagen.providers.base import About, Content, ImageRequest, Link, Phase, VideoRequest
 from mediagen.streams.json.media_field import chunks_of
-from tests.infra.vendor import Say, VendorServer
+from tests.infra.servers.vendor import Say, VendorServer
 from tests.providers.vendor_servers import b64
 
 PNG: Final = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 3

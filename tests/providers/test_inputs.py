@@ -11,7 +11,7 @@ import pytest
 from mediagen.core.errors import InvalidRequest, ProviderError
 from mediagen.providers.base import ImageRequest, Input, Request, Role, VideoRequest
 from mediagen.providers.calls.request_bodies import form_body, json_body
-from tests.infra.vendor import Say, VendorServer
+from tests.infra.servers.vendor import Say, VendorServer
 from tests.providers.forms import FORMS
 from tests.providers.vendor_servers import an_input, b64, vendor
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 
 from mediagen.core.errors import InvalidRequest, MediagenError, ProviderError
-from tests.infra.vendor import Say, VendorServer
+from tests.infra.servers.vendor import Say, VendorServer
 from tests.providers.forms import FILM, FILM_LINK, FORMS, LINK, PNG, Form, StillRunning, made_by, places_of
 from tests.providers.vendor_servers import b64, vendor
 

@@ -15,7 +15,7 @@ from mediagen.providers.settings import ProviderSettings
 from mediagen.streams.base import Source
 from mediagen.streams.sources import ChunkSource
 from tests.contracts.provider import Fault
-from tests.infra.vendor import Say
+from tests.infra.servers.vendor import Say
 
 KEY = "sk-secret-1234567890"
 

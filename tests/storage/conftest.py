@@ -10,9 +10,9 @@ import pytest
 from aiobotocore.session import AioSession
 
 from mediagen.storage.s3 import storage as s3
-from tests.infra.faultproxy import FaultProxyThread
-from tests.infra.radosgw import RadosGW
 from tests.infra.s3 import Bucket, s3_client
+from tests.infra.servers.fault_proxy import FaultProxyThread
+from tests.infra.servers.radosgw import RadosGW
 from tests.storage.places import LocalPlace, S3Place, local_place, s3_place
 
 BUCKET = "storage-tests"

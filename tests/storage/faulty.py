@@ -19,9 +19,9 @@ from tests.contracts.uploads import (
     Readings,
     buffered,
 )
-from tests.infra.faultproxy import FaultProxyThread
-from tests.infra.radosgw import RadosGW
 from tests.infra.s3 import Bucket
+from tests.infra.servers.fault_proxy import FaultProxyThread
+from tests.infra.servers.radosgw import RadosGW
 from tests.storage.places import S3_PART, S3Place, s3_place
 from tests.streams.targets import THREADS
 

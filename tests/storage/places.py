@@ -14,8 +14,8 @@ from mediagen.storage.local.storage import LocalStorage
 from mediagen.storage.s3.storage import S3Storage
 from mediagen.storage.settings import S3Settings
 from mediagen.streams.base import MIB
-from tests.infra.radosgw import RadosGW
 from tests.infra.s3 import Bucket
+from tests.infra.servers.radosgw import RadosGW
 
 S3_PART = 5 * MIB
 LOCAL_PART = 8 * MIB

@@ -7,8 +7,8 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.infra.listener import Listener
-from tests.infra.wire import Body, Head, read_head, send
+from tests.infra.servers.http_messages import Body, Head, read_head, send
+from tests.infra.servers.listener import Listener
 
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 

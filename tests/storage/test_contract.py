@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.contracts.storage import StorageContract
-from tests.infra.radosgw import RadosGW
 from tests.infra.s3 import Bucket
+from tests.infra.servers.radosgw import RadosGW
 from tests.storage.places import LocalPlace, S3Place, local_place, s3_place
 
 

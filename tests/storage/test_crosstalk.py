@@ -21,11 +21,11 @@ from mediagen.streams.base import Source
 from mediagen.streams.parts import BufferBody
 from tests.contracts.uploads import ABOUT, the_bytes
 from tests.infra.content import content_bytes
-from tests.infra.radosgw import RadosGW
 from tests.infra.resource import Resource
 from tests.infra.s3 import Bucket
-from tests.infra.source import SourceServer
-from tests.infra.wire import read_head, send
+from tests.infra.servers.http_messages import read_head, send
+from tests.infra.servers.radosgw import RadosGW
+from tests.infra.servers.source import SourceServer
 from tests.storage.places import s3_place
 from tests.storage.rawstore import RawStore
 

@@ -23,8 +23,9 @@ from tests.contracts.uploads import (
     read,
     the_bytes,
 )
-from tests.infra.faultproxy import FaultProxyThread
-from tests.infra.faults import (
+from tests.infra.s3 import Bucket
+from tests.infra.servers.fault_proxy import FaultProxyThread
+from tests.infra.servers.faults import (
     CutAnswer,
     Fault,
     LostAnswer,
@@ -34,8 +35,7 @@ from tests.infra.faults import (
     WrongLength,
     slow_down,
 )
-from tests.infra.radosgw import RadosGW
-from tests.infra.s3 import Bucket
+from tests.infra.servers.radosgw import RadosGW
 from tests.storage.faulty import (
     IMPATIENT,
     PART,

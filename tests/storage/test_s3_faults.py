@@ -22,8 +22,9 @@ from tests.contracts.uploads import (
     put_parts,
     the_bytes,
 )
-from tests.infra.faultproxy import FaultProxyThread
-from tests.infra.faults import (
+from tests.infra.s3 import Bucket
+from tests.infra.servers.fault_proxy import FaultProxyThread
+from tests.infra.servers.faults import (
     BlackHole,
     CutRequest,
     Fault,
@@ -37,8 +38,7 @@ from tests.infra.faults import (
     s3_error,
     slow_down,
 )
-from tests.infra.radosgw import RadosGW
-from tests.infra.s3 import Bucket
+from tests.infra.servers.radosgw import RadosGW
 from tests.storage.faulty import (
     COMPLETE,
     CREATE,

@@ -19,8 +19,9 @@ from tests.contracts.uploads import (
     ranged,
     the_bytes,
 )
-from tests.infra.faultproxy import FaultProxyThread
-from tests.infra.faults import (
+from tests.infra.s3 import Bucket
+from tests.infra.servers.fault_proxy import FaultProxyThread
+from tests.infra.servers.faults import (
     BlackHole,
     Fault,
     Latency,
@@ -29,8 +30,7 @@ from tests.infra.faults import (
     Status,
     s3_error,
 )
-from tests.infra.radosgw import RadosGW
-from tests.infra.s3 import Bucket
+from tests.infra.servers.radosgw import RadosGW
 from tests.storage.faulty import (
     ABORT,
     COMPLETE,

@@ -22,14 +22,14 @@ from tests.contracts.uploads import (
     read,
     the_bytes,
 )
-from tests.infra.faultproxy import FaultProxyThread
-from tests.infra.faults import (
+from tests.infra.s3 import Bucket
+from tests.infra.servers.fault_proxy import FaultProxyThread
+from tests.infra.servers.faults import (
     Fault,
     s3_error,
 )
-from tests.infra.listener import Listener
-from tests.infra.radosgw import RadosGW
-from tests.infra.s3 import Bucket
+from tests.infra.servers.listener import Listener
+from tests.infra.servers.radosgw import RadosGW
 from tests.storage.faulty import (
     CREATE,
     PART,

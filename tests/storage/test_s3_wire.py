@@ -20,9 +20,9 @@ from mediagen.streams.base import MIB, Body, PartReceipt
 from mediagen.streams.digest import crc32
 from mediagen.streams.parts import BufferBody, RangeBody
 from tests.contracts.uploads import ABOUT, KEY, BytesReader, Readings, buffered, commit, put_parts, ranged, the_bytes
-from tests.infra.faultproxy import FaultProxy
-from tests.infra.radosgw import RadosGW
 from tests.infra.s3 import Bucket
+from tests.infra.servers.fault_proxy import FaultProxy
+from tests.infra.servers.radosgw import RadosGW
 from tests.storage.places import S3_PART, s3_place
 from tests.storage.rawstore import NAMESPACE, RawStore, an_answer
 

@@ -14,10 +14,10 @@ from mediagen.storage.s3.sink import TOKEN
 from mediagen.storage.s3.storage import S3Storage
 from mediagen.tasks.deferred_cleanup import LOOK_SECONDS, LOOKS, Debts
 from tests.contracts.journal import a_file, a_task
-from tests.infra.faultproxy import FaultProxyThread
-from tests.infra.faults import s3_error
-from tests.infra.radosgw import RadosGW
 from tests.infra.s3 import Bucket
+from tests.infra.servers.fault_proxy import FaultProxyThread
+from tests.infra.servers.faults import s3_error
+from tests.infra.servers.radosgw import RadosGW
 from tests.storage.places import s3_settings
 from tests.tasks.scripted import World, world
 

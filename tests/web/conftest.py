@@ -16,8 +16,8 @@ from mediagen import app
 from mediagen.app import Instance, Parts, running
 from mediagen.core.files import Checksum, File, FileKind
 from mediagen.settings import Settings
-from tests.infra.radosgw import RadosGW
 from tests.infra.s3 import Bucket
+from tests.infra.servers.radosgw import RadosGW
 from tests.web.scripted import Scripted
 
 

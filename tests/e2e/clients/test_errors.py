@@ -13,9 +13,9 @@ import pytest
 
 from tests.clients.client import Client
 from tests.clients.house import ADMIN, NEVER, PICTURE, House, poster
-from tests.infra.faultproxy import FaultProxyThread
-from tests.infra.faults import LostAnswer
-from tests.infra.vendor import Say
+from tests.infra.servers.fault_proxy import FaultProxyThread
+from tests.infra.servers.faults import LostAnswer
+from tests.infra.servers.vendor import Say
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]  # the first test waits for what all of them share
 

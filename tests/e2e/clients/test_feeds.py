@@ -13,8 +13,8 @@ import pytest
 from tests.clients.browser import Browser, Page
 from tests.clients.client import MAJORS, Client
 from tests.clients.house import ADMIN, House
-from tests.infra.faultproxy import FaultProxyThread
-from tests.infra.faults import CutAnswer
+from tests.infra.servers.fault_proxy import FaultProxyThread
+from tests.infra.servers.faults import CutAnswer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]  # the first test waits for what all of them share
 

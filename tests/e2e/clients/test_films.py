@@ -15,7 +15,7 @@ import pytest
 
 from tests.clients.client import Client
 from tests.clients.house import ADMIN, NEVER, House
-from tests.infra.vendor import Say
+from tests.infra.servers.vendor import Say
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]  # the first test waits for what all of them share
 

@@ -16,9 +16,9 @@ import pytest
 from tests.clients.client import MAJORS, Client, Outcome
 from tests.clients.files import MASK, ONE, TWO, given
 from tests.clients.house import ADMIN, NEVER, PICTURE, SLASHED, House
-from tests.infra.faultproxy import FaultProxyThread
-from tests.infra.faults import LostAnswer
-from tests.infra.vendor import Say
+from tests.infra.servers.fault_proxy import FaultProxyThread
+from tests.infra.servers.faults import LostAnswer
+from tests.infra.servers.vendor import Say
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]  # the first test waits for what all of them share
 

@@ -21,8 +21,8 @@ from mediagen.events.webhooks.signing import new_secret
 from tests.clients.client import MAJORS, Client, Outcome
 from tests.clients.files import PNG
 from tests.clients.house import ADMIN, PICTURE, SECRETS, SLASHED, House, poster
-from tests.infra.receiver import Event, Receiver
-from tests.infra.vendor import Say
+from tests.infra.servers.receiver import Event, Receiver
+from tests.infra.servers.vendor import Say
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]  # the first test waits for what all of them share
 

@@ -23,10 +23,10 @@ import pytest
 from tests.e2e import configuration, leavings
 from tests.e2e.api import Api, Refused
 from tests.e2e.traffic import Traffic
-from tests.infra.faults import BlackHole, Fault, StallAnswer, s3_error
 from tests.infra.process import need
 from tests.infra.s3 import Bucket
-from tests.infra.server import Server
+from tests.infra.servers.faults import BlackHole, Fault, StallAnswer, s3_error
+from tests.infra.servers.mediagen import Server
 
 pytestmark = pytest.mark.e2e
 

@@ -19,8 +19,8 @@ from tests.e2e.api import Api
 from tests.e2e.waiting import becomes, logged
 from tests.infra.content import crc32_of, sha256_of
 from tests.infra.resource import Break, Resource
-from tests.infra.server import Server
-from tests.infra.source import SourceServer
+from tests.infra.servers.mediagen import Server
+from tests.infra.servers.source import SourceServer
 
 pytestmark = pytest.mark.e2e
 

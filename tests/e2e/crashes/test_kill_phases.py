@@ -17,11 +17,11 @@ from tests.e2e.api import Api, Refused
 from tests.e2e.traffic import COMPLETE, Traffic
 from tests.e2e.waiting import becomes
 from tests.infra.content import content_bytes, sha256_of
-from tests.infra.faults import BlackHole, StallAnswer
 from tests.infra.resource import Break, Resource
 from tests.infra.s3 import Bucket
-from tests.infra.server import Server
-from tests.infra.source import SourceServer
+from tests.infra.servers.faults import BlackHole, StallAnswer
+from tests.infra.servers.mediagen import Server
+from tests.infra.servers.source import SourceServer
 
 pytestmark = pytest.mark.e2e
 

@@ -15,12 +15,12 @@ from tests.e2e.api import Api, File
 from tests.e2e.traffic import Traffic
 from tests.e2e.waiting import becomes
 from tests.infra.content import crc32_of, sha256_of
-from tests.infra.faultproxy import FaultProxyThread
-from tests.infra.radosgw import RadosGW
 from tests.infra.resource import Break, Resource
 from tests.infra.s3 import Bucket
-from tests.infra.server import Server
-from tests.infra.source import SourceServer
+from tests.infra.servers.fault_proxy import FaultProxyThread
+from tests.infra.servers.mediagen import Server
+from tests.infra.servers.radosgw import RadosGW
+from tests.infra.servers.source import SourceServer
 
 pytestmark = pytest.mark.e2e
 

@@ -14,8 +14,8 @@ from tests.e2e import leavings
 from tests.e2e.api import Api, Refused
 from tests.e2e.waiting import becomes
 from tests.infra.resource import Break, Resource
-from tests.infra.server import Server
-from tests.infra.source import SourceServer
+from tests.infra.servers.mediagen import Server
+from tests.infra.servers.source import SourceServer
 
 pytestmark = pytest.mark.e2e
 

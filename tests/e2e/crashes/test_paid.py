@@ -12,8 +12,8 @@ import pytest
 from tests.e2e import leavings
 from tests.e2e.api import Api
 from tests.infra.content import content_bytes
-from tests.infra.server import Server
-from tests.infra.vendor import Say, VendorServer
+from tests.infra.servers.mediagen import Server
+from tests.infra.servers.vendor import Say, VendorServer
 
 pytestmark = pytest.mark.e2e
 

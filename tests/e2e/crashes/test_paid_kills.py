@@ -22,9 +22,9 @@ from tests.e2e.traffic import Traffic
 from tests.e2e.waiting import becomes
 from tests.infra.process import need
 from tests.infra.s3 import Bucket
-from tests.infra.server import Server
-from tests.infra.shop import VENDORS, Shop, film_of, picture_of
-from tests.infra.vendor import Say, VendorServer
+from tests.infra.servers.mediagen import Server
+from tests.infra.servers.vendor import Say, VendorServer
+from tests.infra.servers.vendors import VENDORS, Shop, film_of, picture_of
 
 pytestmark = pytest.mark.e2e
 

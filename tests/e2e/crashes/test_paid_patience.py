@@ -15,9 +15,9 @@ from tests.e2e.crashes.test_kill_phases import rows_withheld
 from tests.e2e.crashes.test_paid_kills import check_what_is_there, client, ended, verdicts
 from tests.e2e.test_failures import small_disk
 from tests.e2e.waiting import becomes, logged
-from tests.infra.server import Server
-from tests.infra.shop import Shop
-from tests.infra.vendor import VendorServer
+from tests.infra.servers.mediagen import Server
+from tests.infra.servers.vendor import VendorServer
+from tests.infra.servers.vendors import Shop
 
 __all__ = ["small_disk"]
 

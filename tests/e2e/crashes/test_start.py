@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.api import Api, Refused
 from tests.e2e.waiting import becomes
-from tests.infra.server import Server
+from tests.infra.servers.mediagen import Server
 
 pytestmark = pytest.mark.e2e
 

@@ -18,11 +18,11 @@ from tests.e2e.api import Api, File, Refused, Task
 from tests.e2e.traffic import COMPLETE, Traffic
 from tests.e2e.waiting import becomes
 from tests.infra.content import sha256_of
-from tests.infra.faults import StallAnswer
 from tests.infra.resource import Break, Resource, busy
 from tests.infra.s3 import Bucket
-from tests.infra.server import Server
-from tests.infra.source import SourceServer
+from tests.infra.servers.faults import StallAnswer
+from tests.infra.servers.mediagen import Server
+from tests.infra.servers.source import SourceServer
 
 pytestmark = pytest.mark.e2e
 

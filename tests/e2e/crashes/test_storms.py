@@ -15,8 +15,8 @@ from tests.e2e.api import Api, File, Refused, Task
 from tests.infra.content import content_bytes, crc32_of
 from tests.infra.resource import Break, Resource
 from tests.infra.s3 import Bucket
-from tests.infra.server import Server
-from tests.infra.source import SourceServer
+from tests.infra.servers.mediagen import Server
+from tests.infra.servers.source import SourceServer
 
 pytestmark = pytest.mark.e2e
 

@@ -20,9 +20,9 @@ from mediagen.events.webhooks.sender import AT_ONCE, AT_ONCE_PER_TARGET
 from mediagen.events.webhooks.settings import WebhooksSettings
 from tests.core.clocks import Times
 from tests.events.postroom import PostRoom, at_work, post_room
-from tests.infra.radosgw import free_ports
-from tests.infra.receiver import Receiver, Reply
 from tests.infra.resource import Answer, redirect_to
+from tests.infra.servers.radosgw import free_ports
+from tests.infra.servers.receiver import Receiver, Reply
 
 DELIVERED, WAITING = DeliveryStatus.DELIVERED, DeliveryStatus.WAITING
 FAILED, DISABLED = DeliveryStatus.FAILED, DeliveryStatus.DISABLED

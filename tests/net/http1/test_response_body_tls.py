@@ -25,7 +25,7 @@ from mediagen.streams.streamed_body import BUFFER, PassingBody
 from tests.contracts.uploads import Readings
 from tests.infra.content import content_bytes
 from tests.infra.resource import Break, Resource
-from tests.infra.source import SourceServer
+from tests.infra.servers.source import SourceServer
 from tests.net.conftest import OpenFetcher
 
 SIZE = 5 * MIB + 123

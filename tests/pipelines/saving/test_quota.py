@@ -15,7 +15,7 @@ from mediagen.pipelines.saving.request_upload import Reception
 from mediagen.pipelines.settings import LimitsSettings
 from mediagen.streams.sources import ChunkSource
 from tests.infra.resource import Resource
-from tests.infra.source import SourceServer
+from tests.infra.servers.source import SourceServer
 from tests.pipelines.attempts import Attempt, Debts
 from tests.pipelines.conftest import Recipe
 

@@ -11,7 +11,7 @@ import pytest
 from mediagen.core.errors import ContentRefused, OutcomeUnknown, ProviderError, ProviderRateLimited
 from mediagen.providers.base import Content, ImageRequest, Link
 from mediagen.streams.json.media_field import chunks_of
-from tests.infra.vendor import Say, VendorServer
+from tests.infra.servers.vendor import Say, VendorServer
 from tests.providers.vendor_servers import b64, vendor
 
 PNG: Final = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 5

@@ -16,7 +16,7 @@ from mediagen.core.errors import (
 )
 from mediagen.providers.base import ImageRequest, Making, Operation, Phase, Size, VideoRequest
 from tests.contracts.provider import FILM, PNG, Bench, Fault, ImageRefusals, VideoRefusals, take
-from tests.infra.vendor import Say, VendorServer
+from tests.infra.servers.vendor import Say, VendorServer
 from tests.providers.vendor_servers import KEY, an_input, b64, plain_fault, vendor
 
 OK = {"status_code": 0, "status_msg": "success"}

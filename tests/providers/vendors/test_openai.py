@@ -22,7 +22,7 @@ from mediagen.core.errors import (
 from mediagen.providers.base import ImageRequest, Making, Operation, Phase, Size, VideoRequest
 from tests.contracts.provider import FILM, PNG, Bench, Fault, ImageRefusals, VideoRefusals, settled, take
 from tests.infra.process import resident_bytes
-from tests.infra.vendor import Say, VendorServer
+from tests.infra.servers.vendor import Say, VendorServer
 from tests.providers.vendor_servers import KEY, an_input, b64, opened, plain_fault, vendor
 
 

@@ -10,7 +10,7 @@ import pytest
 from mediagen.core.errors import ContentRefused, ProviderError
 from mediagen.providers.base import ImageRequest, Making, Operation, Phase, Size, VideoRequest
 from tests.contracts.provider import FILM, PNG, Bench, Fault, VideoRefusals, settled, take
-from tests.infra.vendor import Say, VendorServer
+from tests.infra.servers.vendor import Say, VendorServer
 from tests.providers.vendor_servers import an_input, b64, plain_fault, vendor
 
 MODEL = "minimax/video-01"

@@ -16,7 +16,7 @@ from mediagen.storage.s3.storage import S3Storage
 from mediagen.storage.settings import S3Settings
 from mediagen.streams.parts import BufferBody
 from tests.contracts.uploads import ABOUT, KEY, put_parts, the_bytes
-from tests.infra.wire import Head
+from tests.infra.servers.http_messages import Head
 from tests.storage.places import S3_PART
 from tests.storage.rawstore import RawStore, Seen, an_answer
 

@@ -12,10 +12,10 @@ from mediagen.core.errors import MediagenError
 from mediagen.storage.s3.unconfirmed import REMEMBERED_SECONDS, Outstanding
 from mediagen.streams.parts import BufferBody
 from tests.contracts.uploads import ABOUT, KEY, cancelled, the_bytes
-from tests.infra.faultproxy import FaultProxyThread
-from tests.infra.faults import BlackHole, Fault, LostAnswer, error_in_200, s3_error, slow_down
-from tests.infra.radosgw import RadosGW
 from tests.infra.s3 import Bucket
+from tests.infra.servers.fault_proxy import FaultProxyThread
+from tests.infra.servers.faults import BlackHole, Fault, LostAnswer, error_in_200, s3_error, slow_down
+from tests.infra.servers.radosgw import RadosGW
 from tests.storage.faulty import COMPLETE, CREATE, PART, SIZE, WHOLE, cleared, impatient, through_buffers
 from tests.storage.places import S3Place, s3_place
 

@@ -17,8 +17,8 @@ from mediagen.core.errors import ProviderError
 from mediagen.core.files import FileKind
 from mediagen.pipelines.base import Outcome
 from tests.infra.rawclient import RawClient
-from tests.infra.receiver import Receiver
-from tests.infra.vendor import Say, VendorServer
+from tests.infra.servers.receiver import Receiver
+from tests.infra.servers.vendor import Say, VendorServer
 from tests.web.conftest import House, Start
 
 ADMIN = "a-key-of-the-configuration"

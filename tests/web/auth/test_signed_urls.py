@@ -20,8 +20,8 @@ from mediagen.core.files import FileKind
 from mediagen.core.redaction import redact_text
 from mediagen.web.auth.signed_urls import Links
 from mediagen.web.http.problems import Forbidden, LinkExpired
-from tests.infra.radosgw import RadosGW
 from tests.infra.s3 import Bucket
+from tests.infra.servers.radosgw import RadosGW
 from tests.web.conftest import DATA, House, Start, in_bucket, stored
 
 NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)

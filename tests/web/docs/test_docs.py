@@ -10,7 +10,7 @@ from mediagen.web.api.routing import declarations
 from mediagen.web.http.problems import status_of
 from tests.web.middleware.test_errors import OWNERS, families
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 def test_every_route_is_documented_and_no_other() -> None:
@@ -30,7 +30,7 @@ def test_every_error_is_documented_with_its_status() -> None:
 
 
 def test_what_the_threat_model_names_is_tested() -> None:
-    tests = Path(__file__).parents[1]
+    tests = Path(__file__).parents[2]
     defined = {
         name
         for path in tests.rglob("test_*.py")

@@ -21,7 +21,7 @@ from schemathesis import Case, GenerationMode
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi import checks
 
-from tests.infra.server import Server
+from tests.infra.servers.mediagen import Server
 
 EXAMPLES = 4
 CHECKS = [

@@ -12,10 +12,10 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.infra.radosgw import RadosGW
 from tests.infra.resource import Resource
 from tests.infra.s3 import Bucket
-from tests.infra.source import SourceServer
+from tests.infra.servers.radosgw import RadosGW
+from tests.infra.servers.source import SourceServer
 from tests.streams.formats.files import gif, png
 from tests.web.conftest import House, Start, in_bucket
 

@@ -13,10 +13,10 @@ import pytest
 
 from mediagen.core.files import File
 from mediagen.web.files import byte_sources as delivery
-from tests.infra.faultproxy import Exchange, FaultProxyThread
-from tests.infra.faults import CutAnswer, StallAnswer, WithoutLength
-from tests.infra.radosgw import RadosGW
 from tests.infra.s3 import Bucket
+from tests.infra.servers.fault_proxy import Exchange, FaultProxyThread
+from tests.infra.servers.faults import CutAnswer, StallAnswer, WithoutLength
+from tests.infra.servers.radosgw import RadosGW
 from tests.web.conftest import DATA, House, Start, in_bucket, stored
 
 LARGE = bytes(range(256)) * 80_000  # 20 MB: more than all the buffers on the way

@@ -11,7 +11,7 @@ import pytest
 
 from tests.infra.content import content_bytes
 from tests.infra.resource import Resource
-from tests.infra.source import SourceServer
+from tests.infra.servers.source import SourceServer
 from tests.web.conftest import House, Start
 from tests.web.files.test_uploads import FORM, begun, form, listed, nothing_is_left, part, pieces, upload
 from tests.web.middleware.test_rate_limit import _upload

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.infra.radosgw import RadosGW
 from tests.infra.s3 import Bucket
+from tests.infra.servers.radosgw import RadosGW
 from tests.web.conftest import House, Start, in_bucket, stored
 from tests.web.files.range_oracle import Answer, Headers, Thing, judge
 

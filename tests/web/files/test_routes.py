@@ -16,8 +16,8 @@ import aiohttp
 import pytest
 
 from mediagen.core.files import File, FileKind
-from tests.infra.radosgw import RadosGW
 from tests.infra.s3 import Bucket
+from tests.infra.servers.radosgw import RadosGW
 from tests.web.conftest import DATA, House, Start, in_bucket, stored
 
 

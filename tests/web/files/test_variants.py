@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.infra.process import need
-from tests.infra.radosgw import RadosGW
 from tests.infra.s3 import Bucket
-from tests.infra.vendor import Say, VendorServer
+from tests.infra.servers.radosgw import RadosGW
+from tests.infra.servers.vendor import Say, VendorServer
 from tests.pipelines.attempts import files_below
 from tests.web.conftest import House, Start, in_bucket
 from tests.web.openai_compat.test_videos import create, done

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.infra.vendor import VendorServer
+from tests.infra.servers.vendor import VendorServer
 from tests.web.conftest import House
 from tests.web.openai_compat.test_edits import EDITS, ONE, TWO, VIDEOS, paid, uri, vendor
 

@@ -16,8 +16,8 @@ from multidict import CIMultiDict
 from mediagen.web.http.forwarded import Origins
 from mediagen.web.http.problems import Forbidden
 from mediagen.web.settings import ServerSettings
-from tests.infra.proxies import Proxy, proxied
 from tests.infra.rawclient import connected
+from tests.infra.servers.proxies import Proxy, proxied
 from tests.web.conftest import House, Start, stored
 
 PROXIES: tuple[Proxy, ...] = ("haproxy", "nginx", "apache")

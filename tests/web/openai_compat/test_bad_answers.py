@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import pytest
 
-from tests.infra.shop import VENDORS, Shop, film_of
-from tests.infra.vendor import Asked, Say, VendorServer
+from tests.infra.servers.vendor import Asked, Say, VendorServer
+from tests.infra.servers.vendors import VENDORS, Shop, film_of
 from tests.web.conftest import House, Start
 
 PICTURES: Final = ("pictures", "pictures-minimax", "pictures-gemini", "pictures-imagen")

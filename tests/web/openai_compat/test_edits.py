@@ -14,8 +14,8 @@ import aiohttp
 import pytest
 
 from tests.infra.resource import Resource
-from tests.infra.source import SourceServer
-from tests.infra.vendor import Say, VendorServer
+from tests.infra.servers.source import SourceServer
+from tests.infra.servers.vendor import Say, VendorServer
 from tests.web.conftest import House, Start
 
 EDITS = "/v1/images/edits"

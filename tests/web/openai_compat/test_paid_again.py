@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mediagen.tasks.service import REPEAT_SECONDS
-from tests.infra.vendor import Say, VendorServer
+from tests.infra.servers.vendor import Say, VendorServer
 from tests.web.conftest import House, Start
 
 FILM = b"\x00\x00\x00\x20ftypisom\x00\x00\x02\x00isomiso2avc1mp41" + bytes(20_000)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.infra.vendor import Say, VendorServer
+from tests.infra.servers.vendor import Say, VendorServer
 from tests.web.conftest import House, Start
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\0\0\0\0" + bytes(40)

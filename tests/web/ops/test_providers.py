@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.infra.content import content_bytes
-from tests.infra.vendor import Say, VendorServer
+from tests.infra.servers.vendor import Say, VendorServer
 from tests.providers.vendor_servers import KEY, b64
 from tests.web.conftest import House, Start
 from tests.web.ops.test_metrics import scrape

@@ -13,7 +13,7 @@ import pytest
 
 from tests.infra.content import content_bytes, sha256_of
 from tests.infra.resource import Resource
-from tests.infra.source import SourceServer
+from tests.infra.servers.source import SourceServer
 from tests.web.conftest import House, Start
 
 LOOPBACK = {"allow_cidrs": ["127.0.0.0/8"]}

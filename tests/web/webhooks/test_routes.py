@@ -16,8 +16,8 @@ from openai import OpenAI
 from mediagen.core.errors import FetchFailed
 from mediagen.events.webhooks.signing import new_secret
 from mediagen.pipelines.base import Outcome
-from tests.infra.receiver import Receiver
 from tests.infra.resource import Answer
+from tests.infra.servers.receiver import Receiver
 from tests.web.conftest import House, Start
 
 OPEN = {"allow_cidrs": ["127.0.0.1/32"]}

@@ -1,0 +1,1 @@
+"""Cases about bytes on their way into a store."""

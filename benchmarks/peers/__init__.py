@@ -1,0 +1,1 @@
+"""What mediagen is measured against."""
