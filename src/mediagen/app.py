@@ -33,6 +33,7 @@ from mediagen.db.tasks import SqliteJournal
 from mediagen.events.bus import MemoryBus
 from mediagen.events.webhooks.secrets import SigningSecrets
 from mediagen.events.webhooks.sender import Courier
+from mediagen.maintenance.purge import HistoryPurge
 from mediagen.net.download import Fetcher
 from mediagen.net.session import guarded_session, policy_of
 from mediagen.pipelines.base import Pipeline
@@ -58,6 +59,7 @@ from mediagen.tasks.registry import Registry
 from mediagen.tasks.runner import STOP_SECONDS, TaskRunner
 from mediagen.tasks.service import TaskService
 from mediagen.web.api.views import Views
+from mediagen.web.api.webhook_targets import WebhookTargets
 from mediagen.web.auth.authenticator import Authenticator
 from mediagen.web.auth.keyring import Keyring
 from mediagen.web.auth.operator_file import Access, offered
@@ -75,9 +77,9 @@ from mediagen.web.files.signed_routes import MediaRoutes
 from mediagen.web.files.uploads import UploadRoutes
 from mediagen.web.http.body import BodyLimits
 from mediagen.web.http.connection_limits import Door
-from mediagen.web.http.forwarded import Origins
+from mediagen.web.http.forwarded import Forwarded
 from mediagen.web.middleware.rate_limit import Rates
-from mediagen.web.middleware.request_counts import Outcomes, Traffic
+from mediagen.web.middleware.request_counts import Traffic
 from mediagen.web.openai_compat.image_responses import ImageAnswers
 from mediagen.web.openai_compat.images import ImageRoutes
 from mediagen.web.openai_compat.legacy import OlderRoutes
@@ -90,11 +92,12 @@ from mediagen.web.ops.health import Check, Gauges, HealthRoutes, LoopLag
 from mediagen.web.ops.keys import KeyRoutes
 from mediagen.web.ops.metrics import MetricsRoutes
 from mediagen.web.ops.providers import ProviderRoutes
+from mediagen.web.ops.task_counts import Outcomes
 from mediagen.web.server import Server, build
 from mediagen.web.tasks.ingest import IngestRoutes
 from mediagen.web.tasks.routes import TaskRoutes
 from mediagen.web.webhooks.payloads import Notices
-from mediagen.web.webhooks.routes import WebhookRoutes, WebhookTargets
+from mediagen.web.webhooks.routes import WebhookRoutes
 
 if TYPE_CHECKING:
     from mediagen.storage.s3.storage import S3Storage
@@ -214,7 +217,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         bus.listen(None, outcomes.told)
         await stack.enter_async_context(runner)
 
-        origins = Origins(settings.server)
+        forwarded = Forwarded(settings.server)
         links = Links(
             database.link_secret,
             ttl_seconds=settings.storage.url_ttl_seconds,
@@ -260,15 +263,22 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
         keyring, tickets = Keyring(SqliteKeys(database), now=clock.latest), Tickets()
         await keyring.load()
         stack.push_async_callback(keyring.note)
-        rates = Rates(settings.limits, origins, base_path=settings.server.base_path)
+        rates = Rates(settings.limits, forwarded, base_path=settings.server.base_path)
         admission = Authenticator(
-            keyring, tickets, origins, rates, required=needs_keys, admin_key=admin_key, operator_key=operator_key
+            keyring, tickets, forwarded, rates, required=needs_keys, admin_key=admin_key, operator_key=operator_key
         )
         await _keep_running(
-            stack, hub, lag.run(), health.run(), keyring.run(), courier.run(), known_time.watch(database, clock)
+            stack,
+            hub,
+            lag.run(),
+            health.run(),
+            keyring.run(),
+            courier.run(),
+            known_time.watch(database, clock),
+            HistoryPurge(registry, clock, days=settings.tasks.history_days).run(),
         )
         traffic = Traffic(base_path=settings.server.base_path)
-        door = Door(settings.server, origins)
+        door = Door(settings.server, forwarded)
         reception = Reception(keeping, ledger, boot=database.boot, owes=runner.debts.settle_soon)
         variants = Variants(keeping, reception, files)
         await stack.enter_async_context(variants.running())
@@ -283,41 +293,38 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             stall_seconds=settings.server.body_idle_seconds,
             shared=bool(settings.server.cors_origins),
         )
-        targets = WebhookTargets(policy_of(settings.fetch), origins)
+        targets = WebhookTargets(policy_of(settings.fetch))
         generations = Generations(service)
-        bodies = Bodies(reception, fetcher, files, origins, BodyLimits.of(settings.server))
+        bodies = Bodies(reception, fetcher, files, BodyLimits.of(settings.server))
         answers = ImageAnswers(
             generations,
             files,
             storage,
             views,
-            origins,
             previews,
             inline_bytes=settings.limits.inline_image_bytes,
         )
-        images = ImageRoutes(generations, providers, bodies, answers, views, origins, targets)
-        videos = VideoRoutes(
-            generations, service, providers, bodies, deletions, content, films, origins, targets, variants
-        )
+        images = ImageRoutes(generations, providers, bodies, answers, views, targets)
+        videos = VideoRoutes(generations, service, providers, bodies, deletions, content, films, targets, variants)
         owners = (
             health,
-            IngestRoutes(service, BodyIntake(reception), views, origins, settings.server, targets),
-            StreamRoutes(hub, service, origins),
-            TaskRoutes(service, deletions, views, origins),
-            FileRoutes(files, deletions, content, views, origins),
+            IngestRoutes(service, BodyIntake(reception), views, settings.server, targets),
+            StreamRoutes(hub, service),
+            TaskRoutes(service, deletions, views),
+            FileRoutes(files, deletions, content, views),
             MediaRoutes(files, content, links),
-            UploadRoutes(files, reception, views, origins, settings.server),
-            SocketRoutes(hub, bus, origins, Crowd(lambda: door.open)),
+            UploadRoutes(files, reception, views, settings.server),
+            SocketRoutes(hub, bus, Crowd(lambda: door.open)),
             KeyRoutes(keyring, tickets),
             WebhookRoutes(outbox, courier, secrets),
             ModelRoutes(providers),
             ProviderRoutes(providers),
             images,
             videos,
-            OlderRoutes(images, videos, service, files, views, origins),
+            OlderRoutes(images, videos, service, files, views),
             metrics,
         )
-        application = build(owners, settings.server, origins, rates, admission, traffic)
+        application = build(owners, settings.server, forwarded, rates, admission, traffic)
         server = Server(application, settings.server, door, hub, health)
         await stack.enter_async_context(server)
         stack.callback(storage.hurry, settings.server.drain_seconds / _SHARE)  # the first that is done at the end

@@ -12,7 +12,7 @@ import pytest
 from mediagen.core.clock import Clock
 from mediagen.core.tasks import TaskStatus
 from mediagen.maintenance import purge as module
-from mediagen.maintenance.purge import History
+from mediagen.maintenance.purge import HistoryPurge
 from tests.contracts.journal import NOW, a_task
 from tests.tasks.scripted import World, world
 
@@ -40,7 +40,7 @@ async def test_all_of_the_old_is_purged_in_slices_and_the_file_shrinks(
         monkeypatch.setattr(server.registry, "purge", counted)
         pages = await _pages(server)
 
-        purging = asyncio.get_running_loop().create_task(History(server.registry, Clock(), days=1).purge_forever())
+        purging = asyncio.get_running_loop().create_task(HistoryPurge(server.registry, Clock(), days=1).run())
         async with asyncio.timeout(30):
             while await _pages(server) > pages / 2:
                 await asyncio.sleep(0.01)
@@ -59,7 +59,7 @@ async def test_the_newest_history_is_kept(tmp_path: Path) -> None:
             a_task(2, status=TaskStatus.FAILED, ended_at=clock.now() - timedelta(hours=2))
         )
 
-        assert await History(server.registry, clock, days=1).purge() == 1
+        assert await HistoryPurge(server.registry, clock, days=1).purge() == 1
         assert await server.journal.get(old) is None
         assert await server.journal.get(new) is not None
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from mediagen.core.clock import Clock
 from mediagen.core.errors import Conflict
 from mediagen.core.files import FileQuery
 from mediagen.core.tasks import Task, TaskStatus
-from mediagen.maintenance.purge import History
+from mediagen.maintenance.purge import HistoryPurge
 from mediagen.streams.base import StoredPart
 from mediagen.tasks.attempt import AttemptRun
 from mediagen.tasks.settings import TasksSettings
@@ -333,10 +334,9 @@ async def test_old_history_is_purged_and_the_rest_kept(tmp_path: Path) -> None:
             )
         )
 
-    async with world(tmp_path) as later:  # purged at the start
-        async with asyncio.timeout(5):
-            while await later.journal.get(old.id) is not None:
-                await asyncio.sleep(0.01)
+    async with world(tmp_path) as later:
+        assert await HistoryPurge(later.registry, Clock(), days=1).purge() == 1
+        assert await later.journal.get(old.id) is None
         assert (await later.row(new.id)).id == new.id
 
 
@@ -346,8 +346,8 @@ async def test_a_clock_in_doubt_purges_nothing(tmp_path: Path, logs: list[Any], 
     clock = times.clock(known=times.wall - timedelta(days=days))
     async with world(tmp_path, started=False) as server:
         old = await server.journal.insert(a_task(kind="scripted", status=TaskStatus.FAILED, ended_at=NOW))
-        history = History(server.registry, clock, days=1)
-        purging = asyncio.get_running_loop().create_task(history.purge_forever())
+        history = HistoryPurge(server.registry, clock, days=1)
+        purging = asyncio.get_running_loop().create_task(history.run())
         async with asyncio.timeout(5):
             while "purge_waits_for_the_clock" not in [entry["event"] for entry in logs]:
                 await asyncio.sleep(0.01)
@@ -355,7 +355,7 @@ async def test_a_clock_in_doubt_purges_nothing(tmp_path: Path, logs: list[Any], 
         assert await server.journal.get(old) is not None
 
         clock.confirm()
-        purging = asyncio.get_running_loop().create_task(history.purge_forever())
+        purging = asyncio.get_running_loop().create_task(history.run())
         async with asyncio.timeout(5):
             while await server.journal.get(old) is not None:
                 await asyncio.sleep(0.01)

@@ -12,7 +12,7 @@ from mediagen.core.clock import Clock
 from mediagen.db import clock_record as known_time
 from mediagen.db.connection import Database
 from mediagen.settings import Settings
-from mediagen.web.api.schemas import ClockView
+from mediagen.web.ops.schemas import ClockView
 
 
 def confirm(place: Place, *, as_json: bool) -> int:

@@ -27,7 +27,7 @@ _FIRST_PAGES: Final = 64
 _MOST_PAGES: Final = 1024
 
 
-class History:
+class HistoryPurge:
     """Purges ended tasks after ``days``; 0 keeps them for ever. The file of the database then gives up its free pages.
 
     Nothing is deleted by a clock that is in doubt: what it calls old may be of today.
@@ -38,7 +38,7 @@ class History:
         self._clock = clock
         self._days = days
 
-    async def purge_forever(self) -> None:
+    async def run(self) -> None:
         """Purge now and every hour."""
         while self._days:
             try:

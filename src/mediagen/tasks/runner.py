@@ -19,7 +19,6 @@ import structlog
 from mediagen.core.clock import Clock
 from mediagen.core.errors import Conflict, NotFound
 from mediagen.core.tasks import Task, TaskError, TaskStatus
-from mediagen.maintenance.purge import History
 from mediagen.pipelines.base import Ledger, Outcome, Pipeline
 from mediagen.storage.base import Storage
 from mediagen.tasks.attempt import AttemptRun, until_done
@@ -93,7 +92,6 @@ class TaskRunner:
         self._dispatcher = dispatcher
         self._ledger = ledger
         self._settings = settings
-        self._history = History(registry, self._clock, days=settings.history_days)
         self._attempts: dict[str, Attempt] = {}
         self._clean_ups = CleanUps()
         self._idle = asyncio.Event()
@@ -178,7 +176,6 @@ class TaskRunner:
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self._dispatcher.run(self._handle))
             loops.create_task(self.debts.settle_forever())
-            loops.create_task(self._history.purge_forever())
 
     def _died(self, main: asyncio.Task[None]) -> None:
         if not main.cancelled() and (exc := main.exception()) is not None:

@@ -12,13 +12,15 @@ from typing import Final, Self
 from aiohttp import web
 
 from mediagen.web.api.routing import Admission, register
-from mediagen.web.docs.routes import DocumentRoutes
+from mediagen.web.docs.routes import DocumentRoutes, not_found_page
 from mediagen.web.feed.hub import Hub
 from mediagen.web.http.body import BodyLimits
 from mediagen.web.http.connection_limits import Door
 from mediagen.web.http.connection_timeouts import Gate, attended
-from mediagen.web.http.forwarded import Origins
-from mediagen.web.middleware.errors import FRAMEWORK_LOG, AccessLog, Edge
+from mediagen.web.http.forwarded import FORWARDED, Forwarded
+from mediagen.web.middleware.access_log import FRAMEWORK_LOG, AccessLog
+from mediagen.web.middleware.errors import ErrorMiddleware
+from mediagen.web.middleware.origin_checks import OriginChecks
 from mediagen.web.middleware.rate_limit import Rates
 from mediagen.web.middleware.request_counts import Traffic
 from mediagen.web.ops.health import HealthRoutes
@@ -35,21 +37,23 @@ backlog, there is no rest and no end to the log. One by one is also fair to thos
 def build(
     owners: Iterable[object],
     settings: ServerSettings,
-    origins: Origins,
+    forwarded: Forwarded,
     rates: Rates,
     admission: Admission,
     traffic: Traffic,
 ) -> web.Application:
     """The application with the routes of ``owners``, and those that describe them.
 
-    The ring, from the outside: the gate is told; ``traffic`` counts what the edge makes of an error; the edge;
-    ``rates``, before anything that costs; ``origins``. Then the dispatcher asks ``admission`` who it is.
+    The middlewares, from the outside: the connection's timeouts are told; ``traffic`` counts; errors become answers;
+    ``rates`` comes before anything that costs; names and pages are checked. Then the dispatcher asks ``admission``
+    who calls.
     """
     app = web.Application(client_max_size=settings.max_json_bytes)
-    app.middlewares.extend((attended, traffic.middleware))
-    Edge(origins, base_path=settings.base_path).install(app)
-    app.middlewares.extend((rates.middleware, origins.middleware))
-    app.on_response_prepare.append(rates.add_headers)
+    app[FORWARDED] = forwarded
+    errors = ErrorMiddleware(partial(not_found_page, base_path=settings.base_path), base_path=settings.base_path)
+    checks = OriginChecks(settings, forwarded)
+    app.middlewares.extend((attended, traffic.middleware, errors.middleware, rates.middleware, checks.middleware))
+    app.on_response_prepare.extend((errors.add_headers, checks.add_headers, rates.add_headers))
     owners = tuple(owners)
     documents = DocumentRoutes(map(type, owners), base_path=settings.base_path, keys_required=admission.required)
     limits = BodyLimits.of(settings)

@@ -6,7 +6,7 @@ import asyncio
 
 from mediagen.core.errors import FetchFailed
 from mediagen.core.events import Event, EventType
-from mediagen.web.api.schemas import EventView, SnapshotView
+from mediagen.web.feed.schemas import EventView, SnapshotView
 from tests.web.conftest import House, Start
 
 STEADY = {"elapsed_seconds"}

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from mediagen.web.http.connection_limits import MAX_HEAD, MOST, Door, most_connections
-from mediagen.web.http.forwarded import Origins
+from mediagen.web.http.forwarded import Forwarded
 from mediagen.web.settings import ServerSettings
 from tests.web.conftest import House, Start
 
@@ -285,7 +285,7 @@ async def test_who_is_refused_and_says_nothing_is_soon_gone(start: Start) -> Non
 
 def _door(open_files: int, **settings: object) -> Door:
     server = ServerSettings(**settings)
-    return Door(server, Origins(server), open_files=open_files)
+    return Door(server, Forwarded(server), open_files=open_files)
 
 
 @pytest.mark.parametrize(("files", "most"), [(128, 32), (1024, 480), (1_000_000, MOST), (10, 16), (-1, MOST)])

@@ -13,8 +13,9 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from mediagen.web.http.forwarded import Origins
+from mediagen.web.http.forwarded import Forwarded
 from mediagen.web.http.problems import Forbidden
+from mediagen.web.middleware.origin_checks import OriginChecks
 from mediagen.web.settings import ServerSettings
 from tests.infra.rawclient import connected
 from tests.infra.servers.proxies import Proxy, proxied
@@ -88,8 +89,12 @@ def request(*headers: tuple[str, str], peer: str = "10.0.0.1", host: str = "insi
     return made.clone(remote=peer)
 
 
-def origins(**settings: Any) -> Origins:
-    return Origins(ServerSettings(**{"host": "0.0.0.0", "trusted_proxies": ["10.0.0.0/8", "fd00::/8"]} | settings))
+def given(**settings: Any) -> ServerSettings:
+    return ServerSettings(**{"host": "0.0.0.0", "trusted_proxies": ["10.0.0.0/8", "fd00::/8"]} | settings)
+
+
+def forwarded(**settings: Any) -> Forwarded:
+    return Forwarded(given(**settings))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +117,7 @@ def origins(**settings: Any) -> Origins:
     ],
 )
 def test_the_client_is_the_last_one_that_is_no_proxy(lines: list[str], peer: str, client: str) -> None:
-    assert origins().client(request(*(("X-Forwarded-For", line) for line in lines), peer=peer)) == client
+    assert forwarded().client(request(*(("X-Forwarded-For", line) for line in lines), peer=peer)) == client
 
 
 @pytest.mark.parametrize(
@@ -129,7 +134,7 @@ def test_the_client_is_the_last_one_that_is_no_proxy(lines: list[str], peer: str
     ],
 )
 def test_name_and_scheme_are_the_last_proxys(headers: list[tuple[str, str]], peer: str, base: str) -> None:
-    assert origins().base(request(*headers, peer=peer)) == base
+    assert forwarded().base(request(*headers, peer=peer)) == base
 
 
 @pytest.mark.parametrize(
@@ -150,4 +155,4 @@ def test_the_name_that_the_proxy_was_called_is_judged(
     settings: dict[str, Any], headers: Mapping[str, str], passes: bool
 ) -> None:
     with nullcontext() if passes else pytest.raises(Forbidden):
-        origins(**settings).check_host(request(*headers.items()))
+        OriginChecks(given(**settings), forwarded(**settings)).check_host(request(*headers.items()))

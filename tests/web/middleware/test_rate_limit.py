@@ -10,7 +10,7 @@ import pytest
 
 from mediagen.core.errors import RateLimited
 from mediagen.pipelines.settings import LimitsSettings
-from mediagen.web.http.forwarded import Origins, network_of
+from mediagen.web.http.forwarded import Forwarded, network_of
 from mediagen.web.middleware.rate_limit import RATE_HEADERS, Buckets, Rates
 from mediagen.web.settings import ServerSettings
 from tests.infra.rawclient import Seen, connected
@@ -207,8 +207,8 @@ class Asked(dict[Any, Any]):
 
 def test_a_key_has_a_limit_wherever_it_is_used() -> None:
     clock = Clock()
-    origins = Origins(ServerSettings())
-    rates = Rates(LimitsSettings(requests_per_minute=2), origins, base_path="", clock=clock)
+    forwarded = Forwarded(ServerSettings())
+    rates = Rates(LimitsSettings(requests_per_minute=2), forwarded, base_path="", clock=clock)
 
     def ask(key_id: str) -> None:
         rates.check_key(Asked(), key_id)  # type: ignore[arg-type]

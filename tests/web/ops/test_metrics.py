@@ -14,7 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from mediagen.core.errors import NotFound
 from mediagen.core.events import Event, EventType
 from mediagen.core.tasks import Task, TaskError, TaskStatus
-from mediagen.web.middleware.request_counts import Outcomes, Traffic
+from mediagen.web.middleware.request_counts import Traffic
+from mediagen.web.ops.task_counts import Outcomes
 from tests.web.conftest import House, Start
 from tests.web.scripted import Scripted
 

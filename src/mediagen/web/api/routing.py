@@ -32,15 +32,17 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mediagen.core.errors import InvalidRequest, MediagenError
-from mediagen.core.keys import ANYBODY, Caller, Scope
+from mediagen.core.keys import Caller, Scope
 from mediagen.core.text import refuse_invalid
 from mediagen.web.http.body import BodyLimits, not_yet, read_json, refuse_encoded
+from mediagen.web.http.forwarded import FORWARDED, network_of
 from mediagen.web.http.json_output import as_json
 from mediagen.web.http.path_aliases import OtherSpellings
 from mediagen.web.http.problems import OPENAI_PREFIXES
 
 QueryT = TypeVar("QueryT", bound=BaseModel)
 BodyT = TypeVar("BodyT", bound=BaseModel)
+OtherT = TypeVar("OtherT", bound=BaseModel)
 SelfT = TypeVar("SelfT")
 
 _DECLARATION: Final = "__declaration__"
@@ -59,7 +61,15 @@ class Call(Generic[QueryT, BodyT]):
     request: web.Request
     query: QueryT
     body: BodyT
-    caller: Caller = ANYBODY
+    caller: Caller
+    base: str
+    """Scheme, host and port by which this caller reaches us, without a final slash: where absolute URLs begin."""
+    network: str
+    """The caller's network, as limits count callers (``http.forwarded.network_of``)."""
+
+    def with_body(self, body: OtherT) -> Call[QueryT, OtherT]:
+        """The same call with another body."""
+        return Call(self.request, self.query, body, self.caller, self.base, self.network)
 
     @property
     def id(self) -> str:
@@ -265,7 +275,9 @@ def _dispatcher(
                 body = validate(declaration.body, {} if document is None else document)
             elif declaration.body_optional:
                 body = declaration.body()
-        result = await handler(Call(request, query, body, caller))
+        forwarded = request.app[FORWARDED]
+        network = network_of(forwarded.client(request))
+        result = await handler(Call(request, query, body, caller, forwarded.base(request), network))
         if isinstance(result, web.StreamResponse):
             return result
         if isinstance(result, BaseModel):

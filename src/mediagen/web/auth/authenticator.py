@@ -5,17 +5,16 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Final
+from typing import Final, Literal, Protocol
 
 import structlog
 from aiohttp import hdrs, web
 
 from mediagen.core.errors import RateLimited, Unauthorized
 from mediagen.core.keys import ANYBODY, Caller, Scope
-from mediagen.web.api.routing import Declaration
 from mediagen.web.auth.keyring import Keyring
 from mediagen.web.auth.tickets import Tickets
-from mediagen.web.http.forwarded import Origins, network_of
+from mediagen.web.http.forwarded import Forwarded, network_of
 from mediagen.web.http.problems import Forbidden
 from mediagen.web.middleware.rate_limit import Buckets, Rates
 
@@ -37,6 +36,18 @@ _LOG: Final = structlog.get_logger("mediagen.web")
 _OPERATOR: Final = Caller(None, frozenset({Scope.ADMIN}))
 
 
+class Protected(Protocol):
+    """What a route says of who may call it."""
+
+    @property
+    def scope(self) -> Scope | None:
+        """What a caller must be allowed; None: nothing."""
+
+    @property
+    def ticket(self) -> Literal["once", "stream"] | None:
+        """Whether a ticket in the query stands in for a key: used up at once, or kept for the stream that it opened."""
+
+
 class Authenticator:
     """Lets callers in. Fits ``routing.Admission``.
 
@@ -50,7 +61,7 @@ class Authenticator:
         self,
         keyring: Keyring,
         tickets: Tickets,
-        origins: Origins,
+        forwarded: Forwarded,
         rates: Rates,
         *,
         required: bool,
@@ -59,14 +70,14 @@ class Authenticator:
     ) -> None:
         self._keyring = keyring
         self._tickets = tickets
-        self._origins = origins
+        self._forwarded = forwarded
         self._rates = rates
         self.required = required
         self._admin_key = admin_key.encode()
         self._operator_key = operator_key.encode()
         self._failures = Buckets(FAILURES_PER_MINUTE)
 
-    def admit(self, request: web.Request, declaration: Declaration) -> Caller:
+    def admit(self, request: web.Request, route: Protected) -> Caller:
         """Who calls.
 
         Raises:
@@ -74,10 +85,10 @@ class Authenticator:
             Forbidden: the key does not allow this call.
             RateLimited: too many calls with this key, or too many wrong keys from there.
         """
-        scope = declaration.scope
+        scope = route.scope
         if scope is None or not self.required:
             return ANYBODY
-        caller = self._caller(request, declaration)
+        caller = self._caller(request, route)
         if not caller.may(scope):
             challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
             raise Forbidden(f"this key lacks the scope {scope}", headers={hdrs.WWW_AUTHENTICATE: challenge})
@@ -107,19 +118,19 @@ class Authenticator:
         with self._keyring.holding(caller.key_id, lambda: ending.cut()):
             yield
 
-    def _caller(self, request: web.Request, declaration: Declaration) -> Caller:
-        ticket = request.query.get("ticket") if declaration.ticket else None
+    def _caller(self, request: web.Request, route: Protected) -> Caller:
+        ticket = request.query.get("ticket") if route.ticket else None
         text = _bearer(request)
         if text is None and ticket is None:
             raise _challenged("send your key: Authorization: Bearer mg_…", "")
         if text is None and ticket is not None:
-            caller = self._of_ticket(ticket, request, declaration)
+            caller = self._of_ticket(ticket, request, route)
         else:
             caller = self._keyring.caller(text or "")
         if caller is not None:
             return caller
         # what has no 256 random bits could be guessed: from an address that guesses it is not even looked at
-        address = self._origins.client(request)
+        address = self._forwarded.client(request)
         source = network_of(address)
         wait = self._failures.wait(source)
         if wait:
@@ -131,8 +142,8 @@ class Authenticator:
         what = "ticket" if text is None else "key"
         raise _challenged(f"this {what} opens nothing: unknown, expired or revoked", ' error="invalid_token"')
 
-    def _of_ticket(self, ticket: str, request: web.Request, declaration: Declaration) -> Caller | None:
-        if declaration.ticket == "stream":
+    def _of_ticket(self, ticket: str, request: web.Request, route: Protected) -> Caller | None:
+        if route.ticket == "stream":
             request[_TICKET] = ticket
             caller = self._tickets.take_for(request.path, ticket)
         else:

@@ -26,7 +26,7 @@ PAGE_POLICY: Final = (
 _SAME: Final = Reply(HTTPStatus.NOT_MODIFIED, "the caller has it", gives=("ETag",))
 
 
-def missing_page(path: str, base_path: str) -> web.Response:
+def not_found_page(path: str, base_path: str) -> web.Response:
     """The 404 that a browser shows: what it asked for is not here, and where the API is described."""
     page = reference.missing(path, base_path)
     headers = {"Content-Security-Policy": PAGE_POLICY}

@@ -10,12 +10,11 @@ from aiohttp import HttpVersion11, web
 
 from mediagen.core.errors import InvalidRequest, NotFound, Unavailable
 from mediagen.web.api.routing import Call, Empty, Reply, route
-from mediagen.web.api.schemas import EventView, SnapshotView, TicketQuery
 from mediagen.web.api.views import Tasks
 from mediagen.web.feed import frames
 from mediagen.web.feed.hub import Hub
+from mediagen.web.feed.schemas import EventView, SnapshotView, TicketQuery
 from mediagen.web.feed.subscriber import Reader
-from mediagen.web.http.forwarded import Origins
 
 HEARTBEAT_SECONDS = 15.0
 _SILENT_BEATS: Final = 2
@@ -27,10 +26,9 @@ _COMMENT: Final = b": still here\n\n"
 class StreamRoutes:
     """``GET /v1/tasks/{id}/events``."""
 
-    def __init__(self, hub: Hub, tasks: Tasks, origins: Origins) -> None:
+    def __init__(self, hub: Hub, tasks: Tasks) -> None:
         self._hub = hub
         self._tasks = tasks
-        self._origins = origins
 
     @route(
         "GET",
@@ -71,7 +69,7 @@ class StreamRoutes:
         reader = Reader(
             transport,
             encode=frames.chunked_event_stream if chunked else frames.event_stream,
-            base=self._origins.base(request),
+            base=call.base,
             cut=lambda _reason: None if self._hub.stopping else transport.abort(),
             ends_with=call.id,
             owner=call.caller.sees,

@@ -18,9 +18,9 @@ from mediagen.core.errors import NotFound, Unavailable
 from mediagen.core.events import EventType
 from mediagen.core.tasks import Task
 from mediagen.tasks.ports import EventBus
-from mediagen.web.api.schemas import SnapshotView
 from mediagen.web.api.views import Tasks
 from mediagen.web.feed.frames import Message
+from mediagen.web.feed.schemas import SnapshotView
 from mediagen.web.feed.task_json import Fragments
 
 MAX_SNAPSHOT: Final = 500

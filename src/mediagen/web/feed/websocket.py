@@ -13,15 +13,14 @@ from mediagen.streams.json import parser as jsontext
 from mediagen.streams.turnstile import Turnstile
 from mediagen.tasks.ports import EventBus
 from mediagen.web.api.routing import Call, Empty, route
-from mediagen.web.api.schemas import FeedError, Ping, Pong, Subscribe, TicketQuery, Unsubscribe
 from mediagen.web.auth.authenticator import ENDING
 from mediagen.web.feed import frames
 from mediagen.web.feed.connection_pacing import Crowd
 from mediagen.web.feed.frames import Message
 from mediagen.web.feed.hub import STOPPING, UNTELLABLE, Hub
 from mediagen.web.feed.masking import MaskCheck
+from mediagen.web.feed.schemas import FeedError, Ping, Pong, Subscribe, TicketQuery, Unsubscribe
 from mediagen.web.feed.subscriber import Reader
-from mediagen.web.http.forwarded import Origins
 from mediagen.web.http.json_output import as_json
 
 HEARTBEAT_SECONDS = 30.0
@@ -51,10 +50,9 @@ _INCOMING: Final[TypeAdapter[Subscribe | Unsubscribe | Ping]] = TypeAdapter(
 class SocketRoutes:
     """``GET /v1/ws``."""
 
-    def __init__(self, hub: Hub, bus: EventBus, origins: Origins, crowd: Crowd) -> None:
+    def __init__(self, hub: Hub, bus: EventBus, crowd: Crowd) -> None:
         self._hub = hub
         self._bus = bus
-        self._origins = origins
         self._crowd = crowd
         self._leaving = Turnstile()
 
@@ -87,7 +85,7 @@ class SocketRoutes:
         transport = request.transport
         if transport is None:
             return socket
-        reader = Reader(transport, encode=frames.websocket, base=self._origins.base(request), owner=call.caller.sees)
+        reader = Reader(transport, encode=frames.websocket, base=call.base, owner=call.caller.sees)
         if (ending := request.get(ENDING)) is not None:
             ending.cut = lambda: reader.lose(KEY_ENDED)
         check = MaskCheck()

@@ -12,22 +12,21 @@ from mediagen.core.files import File, FileQuery
 from mediagen.tasks.deletions import Deletions
 from mediagen.tasks.ports import Files
 from mediagen.web.api.routing import Answer, Call, Empty, route
-from mediagen.web.api.schemas import Download, FileFilter, FilePage, FileView, Linked
+from mediagen.web.api.schemas import FileView
 from mediagen.web.api.views import Views
 from mediagen.web.files.responses import ABOUT, CONDITIONS, IN_PART, Content
-from mediagen.web.http.forwarded import Origins
+from mediagen.web.files.schemas import Download, FileFilter, FilePage, Linked
 from mediagen.web.http.problems import PreconditionFailed, RangeNotSatisfiable
 
 
 class FileRoutes:
     """``/v1/files``, without what brings them in."""
 
-    def __init__(self, files: Files, deletions: Deletions, content: Content, views: Views, origins: Origins) -> None:
+    def __init__(self, files: Files, deletions: Deletions, content: Content, views: Views) -> None:
         self._files = files
         self._deletions = deletions
         self._content = content
         self._views = views
-        self._origins = origins
 
     @route("GET", "/v1/files", "List files", query=FileFilter, answer=FilePage)
     async def list_files(self, call: Call[FileFilter, Empty]) -> FilePage:
@@ -40,7 +39,7 @@ class FileRoutes:
                 owner=call.caller.sees,
             )
         )
-        base = self._origins.base(call.request)
+        base = call.base
         return FilePage(
             data=[self._views.file(file, base) for file in files],
             has_more=more,
@@ -58,7 +57,7 @@ class FileRoutes:
     )
     async def get_file(self, call: Call[Linked, Empty]) -> FileView:
         file, download = await self._file(call), call.query.download
-        view = self._views.file(file, self._origins.base(call.request), download=download)
+        view = self._views.file(file, call.base, download=download)
         if call.query.url_mode == "presigned":
             url, ends = await self._content.presigned(file, download=download)
             view = view.model_copy(update={"url": url, "url_expires_at": ends})

@@ -7,9 +7,9 @@ from aiohttp import web
 from mediagen.core.errors import NotFound, StorageUnavailable, Unavailable
 from mediagen.tasks.ports import Files
 from mediagen.web.api.routing import Call, Empty, route
-from mediagen.web.api.schemas import SignedLink
 from mediagen.web.auth.signed_urls import DOWNLOAD, PATH, Links
 from mediagen.web.files.responses import ABOUT, CACHE_SECONDS, CONDITIONS, IN_PART, Content
+from mediagen.web.files.schemas import SignedLink
 from mediagen.web.http.problems import LinkExpired, PreconditionFailed, RangeNotSatisfiable
 
 

@@ -22,7 +22,6 @@ from mediagen.web.api.views import Views
 from mediagen.web.http.body import BodyLimits
 from mediagen.web.http.body_source import Incoming, incoming
 from mediagen.web.http.forms import FIELD, Form
-from mediagen.web.http.forwarded import Origins, network_of
 from mediagen.web.http.problems import BodyStalled, EncodedBody
 from mediagen.web.settings import ServerSettings
 
@@ -53,13 +52,10 @@ class _StoredBefore(Exception):
 class UploadRoutes:
     """``POST /v1/files``."""
 
-    def __init__(
-        self, files: Files, reception: Reception, views: Views, origins: Origins, settings: ServerSettings
-    ) -> None:
+    def __init__(self, files: Files, reception: Reception, views: Views, settings: ServerSettings) -> None:
         self._files = files
         self._reception = reception
         self._views = views
-        self._origins = origins
         self._settings = settings
 
     @route(
@@ -80,7 +76,7 @@ class UploadRoutes:
         request, owner = call.request, call.caller.owner
         key = scoped(request.headers.get("Idempotency-Key"), "upload", owner)
         with (
-            self._reception.place(network_of(self._origins.client(request))),
+            self._reception.place(call.network),
             incoming(request, BodyLimits.of(self._settings)) as body,
         ):
             upload = await self._begin(request, body)
@@ -88,7 +84,7 @@ class UploadRoutes:
                 file = await self._keep(upload, owner, key)
             except _StoredBefore as earlier:
                 file = earlier.file
-        view = self._views.file(file, self._origins.base(request))
+        view = self._views.file(file, call.base)
         return Answer(view, headers={"Location": self._views.path(f"/v1/files/{file.id}")})
 
     async def _keep(self, upload: Upload, owner: str | None, key: str | None) -> File:

@@ -16,7 +16,7 @@ import structlog
 
 from mediagen.core.errors import InvalidRequest, MediagenError, RateLimited, Unavailable
 from mediagen.streams.base import KIB
-from mediagen.web.http.forwarded import Origins, network_of
+from mediagen.web.http.forwarded import Forwarded, network_of
 from mediagen.web.settings import ServerSettings
 
 Refused: TypeAlias = Literal["full", "address", "head"]
@@ -76,7 +76,7 @@ ANSWERS: Final[dict[Refused, bytes]] = {why: _answer(*said) for why, said in PRO
 class Door:
     """Counts connections, and refuses those that are too many."""
 
-    def __init__(self, settings: ServerSettings, origins: Origins, *, open_files: int | None = None) -> None:
+    def __init__(self, settings: ServerSettings, forwarded: Forwarded, *, open_files: int | None = None) -> None:
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0] if open_files is None else open_files
         bearable = most_connections(files)
         self.most: int = bearable if settings.max_connections == "auto" else settings.max_connections
@@ -91,7 +91,7 @@ class Door:
         self.open = 0
         self.refused: Counter[Refused] = Counter()
         self.cut: Counter[Cut] = Counter()
-        self._origins = origins
+        self._forwarded = forwarded
         self._each: Counter[str] = Counter()
         self._turned_away = 0
         self._most_turned_away = max(16, self.most // 8)
@@ -101,7 +101,7 @@ class Door:
         network = network_of(address)
         if self.open >= self.most:
             return "full"
-        if self._each[network] >= self.most_each and not self._origins.trusts(address):
+        if self._each[network] >= self.most_each and not self._forwarded.trusts(address):
             return "address"
         self.open += 1
         self._each[network] += 1

@@ -18,7 +18,8 @@ from aiohttp import web
 
 from mediagen.core.errors import RateLimited
 from mediagen.pipelines.settings import LimitsSettings
-from mediagen.web.http.forwarded import HEALTH_PATHS, Origins, network_of
+from mediagen.web.http.forwarded import Forwarded, network_of
+from mediagen.web.middleware.probes import HEALTH_PATHS
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Clock: TypeAlias = Callable[[], float]
@@ -102,9 +103,9 @@ class Rates:
     """
 
     def __init__(
-        self, settings: LimitsSettings, origins: Origins, *, base_path: str, clock: Clock = time.monotonic
+        self, settings: LimitsSettings, forwarded: Forwarded, *, base_path: str, clock: Clock = time.monotonic
     ) -> None:
-        self._origins = origins
+        self._forwarded = forwarded
         self._uncounted = frozenset(base_path + path for path in HEALTH_PATHS)
         self._networks = Buckets(settings.requests_per_minute_per_ip, clock=clock)
         self._keys = Buckets(settings.requests_per_minute, clock=clock)
@@ -113,7 +114,7 @@ class Rates:
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Count a request for its caller's network, before anything that costs more. Raises RateLimited."""
         if self._networks.per_minute and request.path not in self._uncounted:
-            self._count(request, self._networks, network_of(self._origins.client(request)), "this address")
+            self._count(request, self._networks, network_of(self._forwarded.client(request)), "this address")
         return await handler(request)
 
     def check_key(self, request: web.Request, key_id: str) -> None:

@@ -9,14 +9,12 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
 from aiohttp import web
 
-from mediagen.core.errors import MediagenError
-from mediagen.core.events import Event, EventType
-from mediagen.web.http.forwarded import WATCHED_PATHS
+from mediagen.web.middleware.probes import WATCHED_PATHS
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -81,32 +79,5 @@ class Traffic:
         return UNMATCHED if resource is None else resource.canonical.removeprefix(self._base_path)
 
 
-class Outcomes:
-    """Counts ended tasks by kind, status and error code; listens to the bus."""
-
-    def __init__(self, kinds: Collection[str]) -> None:
-        self._kinds = frozenset(kinds)
-        self._codes = frozenset(_codes(MediagenError))
-        self.ended: Counter[tuple[str, str, str]] = Counter()
-
-    def told(self, event: Event) -> None:
-        """A listener of ``EventBus.listen``."""
-        task = event.task
-        if event.type is not EventType.STATUS or not task.ended:
-            return
-        code = "none" if task.error is None else task.error.code
-        self.ended[
-            task.kind if task.kind in self._kinds else OTHER,
-            str(task.status),
-            code if code in self._codes or task.error is None else OTHER,
-        ] += 1
-
-
 def _is_feed(response: web.StreamResponse) -> bool:
     return isinstance(response, web.WebSocketResponse) or response.content_type == "text/event-stream"
-
-
-def _codes(error: type[MediagenError]) -> Iterator[str]:
-    yield error.code
-    for child in error.__subclasses__():
-        yield from _codes(child)

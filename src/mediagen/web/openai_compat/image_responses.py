@@ -16,7 +16,6 @@ from mediagen.storage.base import Storage
 from mediagen.tasks.ports import Files
 from mediagen.web.api.routing import Answer, Call
 from mediagen.web.api.views import Views
-from mediagen.web.http.forwarded import Origins
 from mediagen.web.http.json_output import text_as_json
 from mediagen.web.http.problems import openai_error
 from mediagen.web.openai_compat import base64_json as encoded
@@ -36,7 +35,6 @@ class ImageAnswers:
         files: Files,
         storage: Storage,
         views: Views,
-        origins: Origins,
         previews: Previews,
         *,
         inline_bytes: int,
@@ -47,7 +45,6 @@ class ImageAnswers:
         self._files = files
         self._storage = storage
         self._views = views
-        self._origins = origins
         self._previews = previews
 
     async def whole(self, call: Call[Any, Any], body: ImageCreate, task: Task) -> Answer | web.StreamResponse:
@@ -56,7 +53,7 @@ class ImageAnswers:
         if task.status is not TaskStatus.COMPLETED:
             raise failure_of(task)
         files = await self._made(task)
-        document = self._document(call.request, body, task, files)
+        document = self._document(call.base, body, task, files)
         headers = {TASK_HEADER: task.id}
         if any(self._in_text(body, file) for file in files):
             return await encoded.respond(call.request, document, encoded.stored(files, self._storage), headers)
@@ -81,7 +78,7 @@ class ImageAnswers:
         except MediagenError as exc:
             await response.write(f"event: error\ndata: {text_as_json(openai_error(exc))}\n\n".encode())
         else:
-            await self._completed(call.request, response, body, ended, files, f"{event}.completed")
+            await self._completed(call.base, response, body, ended, files, f"{event}.completed")
         await response.write_eof()
         return response
 
@@ -123,7 +120,7 @@ class ImageAnswers:
 
     async def _completed(
         self,
-        request: web.Request,
+        base: str,
         response: web.StreamResponse,
         body: ImageCreate,
         task: Task,
@@ -131,7 +128,7 @@ class ImageAnswers:
         name: str,
     ) -> None:
         media = encoded.stored(files, self._storage)
-        document = self._document(request, body, task, files)
+        document = self._document(base, body, task, files)
         told = ("size", "quality", "background", "output_format", "usage", "ignored", "adapted")
         about = {name: document[name] for name in told}
         for index, picture in enumerate(document["data"]):
@@ -164,11 +161,10 @@ class ImageAnswers:
             raise NotFound("a picture of this task was deleted", task_id=task.id)
         return [file for file in files if file is not None]
 
-    def _document(self, request: web.Request, body: ImageCreate, task: Task, files: Sequence[File]) -> dict[str, Any]:
+    def _document(self, base: str, body: ImageCreate, task: Task, files: Sequence[File]) -> dict[str, Any]:
         """The answer, base64 standing as marks (``encoded``)."""
         result = task.result or {}
         reported = result.get("reported", {})
-        base = self._origins.base(request)
         data = []
         for index, file in enumerate(files):
             view = self._views.file(file, base)

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from mediagen.pipelines.metadata import Metadata
 from mediagen.web.api.schemas import Priority, Said, without_empty
-from mediagen.web.webhooks.routes import Notified
+from mediagen.web.api.webhook_targets import Notified
 
 
 class ImageCreate(Notified):

@@ -29,7 +29,7 @@ from mediagen.providers.registry import Providers
 from mediagen.web.api.routing import Answer, Call, Empty, Reply, route, validate
 from mediagen.web.api.schemas import TaskView
 from mediagen.web.api.views import Views
-from mediagen.web.http.forwarded import Origins
+from mediagen.web.api.webhook_targets import WebhookTargets
 from mediagen.web.http.path_aliases import DEPLOYMENT
 from mediagen.web.http.problems import BodyStalled
 from mediagen.web.openai_compat.image_responses import ImageAnswers
@@ -37,7 +37,6 @@ from mediagen.web.openai_compat.image_schemas import ImageCreate, ImageEdit, Ima
 from mediagen.web.openai_compat.media_inputs import Bodies, Slot, Taken
 from mediagen.web.openai_compat.submission import Generations, extras
 from mediagen.web.tasks.routes import TASK_HEADER, task_answer
-from mediagen.web.webhooks.routes import WebhookTargets
 
 _SLOTS: Final = (Slot("image", "image", most=16), Slot("images", "image", most=16), Slot("mask", "mask"))
 _FAILS: Final = (
@@ -65,7 +64,6 @@ class ImageRoutes:
         bodies: Bodies,
         answers: ImageAnswers,
         views: Views,
-        origins: Origins,
         targets: WebhookTargets,
     ) -> None:
         self._generations = generations
@@ -73,7 +71,6 @@ class ImageRoutes:
         self._bodies = bodies
         self._answers = answers
         self._views = views
-        self._origins = origins
         self._targets = targets
 
     @route(
@@ -133,7 +130,7 @@ class ImageRoutes:
     )
     async def edit_images(self, call: Call[Empty, ImageEdit]) -> Answer | web.StreamResponse:
         """The edited pictures, once they are in the store."""
-        async with self._bodies.taken(call.request, call.caller, _SLOTS) as taken:
+        async with self._bodies.taken(call, _SLOTS) as taken:
             body = _with_model(call, validate(ImageEdit, taken.fields))
             task = await self._submit(call, body, taken)
         return await self._answer(call, body, task, "image_edit")
@@ -157,7 +154,7 @@ class ImageRoutes:
             call.caller,
             priority=body.priority,
             timeout_seconds=body.timeout_seconds,
-            webhook=self._targets.of(body, call.request),
+            webhook=self._targets.of(body, call.base),
             arrivals=None if taken is None else taken.arrivals,
         )
 
@@ -174,7 +171,7 @@ class ImageRoutes:
         return await self._answers.whole(call, body, task)
 
     async def _accepted(self, call: Call[Any, Any], task: Task) -> Answer:
-        view = await self._views.task(task, self._origins.base(call.request))
+        view = await self._views.task(task, call.base)
         answer = task_answer(task, view, status=HTTPStatus.ACCEPTED)
         location = self._views.path(f"/v1/tasks/{task.id}")
         return Answer(view, HTTPStatus.ACCEPTED, {**answer.headers, "Location": location})

@@ -28,7 +28,6 @@ from mediagen.tasks.service import TaskService
 from mediagen.web.api.routing import Answer, Call, Empty, route, validate
 from mediagen.web.api.schemas import Said
 from mediagen.web.api.views import Views
-from mediagen.web.http.forwarded import Origins
 from mediagen.web.openai_compat.image_schemas import ImageCreate, ImagesAnswer
 from mediagen.web.openai_compat.images import ImageRoutes
 from mediagen.web.openai_compat.videos import VideoRoutes
@@ -125,14 +124,12 @@ class OlderRoutes:
         service: TaskService,
         files: Files,
         views: Views,
-        origins: Origins,
     ) -> None:
         self._images = images
         self._videos = videos
         self._service = service
         self._files = files
         self._views = views
-        self._origins = origins
 
     @route(
         "POST",
@@ -146,7 +143,7 @@ class OlderRoutes:
     )
     async def older_images(self, call: Call[Empty, AnyFields]) -> Answer | web.StreamResponse:
         body = validate(ImageCreate, in_our_spelling(call.body))
-        return await self._images.generated(Call(call.request, call.query, body, call.caller))
+        return await self._images.generated(call.with_body(body))
 
     @route(
         "POST",
@@ -171,7 +168,7 @@ class OlderRoutes:
             task_id=task.id,
             status=_STATUS[task.status],
             created_at=task.created_at,
-            check_status_url=f"{self._origins.base(call.request)}{where}",
+            check_status_url=f"{call.base}{where}",
         )
         return Answer(begun, headers={"Location": where, TASK_HEADER: task.id})
 
@@ -220,7 +217,7 @@ class OlderRoutes:
         file = None if file_id is None else await self._files.get(file_id)
         percent = task.progress.percent if task.progress is not None else None
         done = task.status is TaskStatus.COMPLETED
-        url = None if file is None else self._views.file(file, self._origins.base(call.request)).url
+        url = None if file is None else self._views.file(file, call.base).url
         return OlderTask(
             task_id=task.id,
             status=_STATUS[task.status],

@@ -17,7 +17,6 @@ from aiohttp import web
 
 from mediagen.core.errors import InvalidRequest, TooLarge, UnsupportedMedia
 from mediagen.core.files import File
-from mediagen.core.keys import Caller
 from mediagen.net.download import Fetcher
 from mediagen.pipelines.inputs import MAX_INPUTS, Arrivals, InputRef, Inputs, Shelf, is_name
 from mediagen.pipelines.saving.request_upload import Reception
@@ -25,11 +24,11 @@ from mediagen.providers.base import Input, Role
 from mediagen.streams.base import KIB, Source
 from mediagen.streams.json.media_fields import EmbeddedFields
 from mediagen.streams.json.scanner import Pointer, Rules
+from mediagen.web.api.routing import Call
 from mediagen.web.files.uploads import form_name
 from mediagen.web.http.body import BodyLimits, json_chunks, require_json
 from mediagen.web.http.body_source import Incoming, incoming
 from mediagen.web.http.forms import parts_of
-from mediagen.web.http.forwarded import Origins, network_of
 from mediagen.web.http.multipart import Part
 
 _MAX_FIELDS: Final = 100
@@ -94,17 +93,14 @@ class Taken:
 class Bodies:
     """Reads bodies with media in them."""
 
-    def __init__(
-        self, reception: Reception, fetcher: Fetcher, shelf: Shelf, origins: Origins, limits: BodyLimits
-    ) -> None:
+    def __init__(self, reception: Reception, fetcher: Fetcher, shelf: Shelf, limits: BodyLimits) -> None:
         self._reception = reception
         self._fetcher = fetcher
         self._shelf = shelf
-        self._origins = origins
         self._limits = limits
 
     @asynccontextmanager
-    async def taken(self, request: web.Request, caller: Caller, slots: Sequence[Slot]) -> AsyncIterator[Taken]:
+    async def taken(self, call: Call[Any, Any], slots: Sequence[Slot]) -> AsyncIterator[Taken]:
         """The body; media that came in it are in the store. Unless the block claims them they are removed after it.
 
         Raises:
@@ -115,11 +111,11 @@ class Bodies:
             self._reception,
             self._fetcher,
             self._shelf,
-            owner=caller.owner,
-            sees=caller.sees,
-            network=network_of(self._origins.client(request)),
+            owner=call.caller.owner,
+            sees=call.caller.sees,
+            network=call.network,
         ) as arrivals:
-            yield Taken(await self._read(request, slots, arrivals), slots, arrivals)
+            yield Taken(await self._read(call.request, slots, arrivals), slots, arrivals)
 
     async def _read(self, request: web.Request, slots: Sequence[Slot], arrivals: Arrivals) -> dict[str, Any]:
         """The fields; media stand in them as files, their names as text."""

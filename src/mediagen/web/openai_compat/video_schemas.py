@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from mediagen.core.tasks import Task, TaskStatus
 from mediagen.pipelines.metadata import Metadata
 from mediagen.web.api.schemas import Given, Order, PageSize, Priority, Said, without_empty
-from mediagen.web.webhooks.routes import Notified
+from mediagen.web.api.webhook_targets import Notified
 
 _PREFIX: Final = "video_"
 STATUS: Final = {

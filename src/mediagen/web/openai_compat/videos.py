@@ -35,8 +35,8 @@ from mediagen.tasks.deletions import Deletions
 from mediagen.tasks.service import TaskService
 from mediagen.tasks.timing import poll_after_seconds
 from mediagen.web.api.routing import Answer, Call, Empty, route, validate
+from mediagen.web.api.webhook_targets import WebhookTargets
 from mediagen.web.files.responses import ABOUT, CONDITIONS, IN_PART, Content
-from mediagen.web.http.forwarded import Origins
 from mediagen.web.http.problems import BodyStalled, PreconditionFailed, RangeNotSatisfiable
 from mediagen.web.openai_compat.media_inputs import Bodies, Slot, Taken
 from mediagen.web.openai_compat.submission import Generations, extras
@@ -54,7 +54,6 @@ from mediagen.web.openai_compat.video_schemas import (
 )
 from mediagen.web.openai_compat.video_views import VideoViews
 from mediagen.web.tasks.routes import TASK_HEADER
-from mediagen.web.webhooks.routes import WebhookTargets
 
 _SLOTS: Final = (
     Slot("input_reference", "first_frame"),
@@ -76,7 +75,6 @@ class VideoRoutes:
         deletions: Deletions,
         content: Content,
         views: VideoViews,
-        origins: Origins,
         targets: WebhookTargets,
         variants: Variants,
     ) -> None:
@@ -88,7 +86,6 @@ class VideoRoutes:
         self._deletions = deletions
         self._content = content
         self._views = views
-        self._origins = origins
         self._bodies = bodies
 
     @route(
@@ -117,9 +114,9 @@ class VideoRoutes:
     )
     async def create_video(self, call: Call[Empty, VideoCreate]) -> Answer:
         """The job, queued."""
-        async with self._bodies.taken(call.request, call.caller, _SLOTS) as taken:
+        async with self._bodies.taken(call, _SLOTS) as taken:
             task = await self.begun(call, taken.fields, taken)
-        return await self._answer(call.request, task)
+        return await self._answer(call, task)
 
     async def begun(self, call: Call[Any, Any], fields: Mapping[str, Any], taken: Taken | None = None) -> Task:
         """The task of a film with these fields. Raises InvalidRequest, and as ``TaskService.submit``."""
@@ -142,7 +139,7 @@ class VideoRoutes:
             metadata=body.metadata,
             extra=extras(body),
         )
-        webhook = self._targets.of(body, call.request, usual=VIDEO_EVENTS)
+        webhook = self._targets.of(body, call.base, usual=VIDEO_EVENTS)
         return await self._submit(call, spec, body.priority, body.timeout_seconds, webhook, taken)
 
     @route(
@@ -170,7 +167,7 @@ class VideoRoutes:
                 "remixed_from": video_id_of(first),
             }
         )
-        return await self._answer(call.request, await self._submit(call, spec, None, None, None, None))
+        return await self._answer(call, await self._submit(call, spec, None, None, None, None))
 
     @route("GET", "/v1/videos", "List films", query=VideoFilter, answer=VideoPage)
     async def list_videos(self, call: Call[VideoFilter, Empty]) -> VideoPage:
@@ -184,7 +181,7 @@ class VideoRoutes:
                 owner=call.caller.sees,
             )
         )
-        data = [await self._view(call.request, task) for task in tasks]
+        data = [await self._views.view(task, call.base) for task in tasks]
         return VideoPage(
             data=data,
             has_more=more,
@@ -201,7 +198,7 @@ class VideoRoutes:
         gives=(_POLL_HEADER, TASK_HEADER),
     )
     async def get_video(self, call: Call[Empty, Empty]) -> Answer:
-        return await self._answer(call.request, await self._task(call))
+        return await self._answer(call, await self._task(call))
 
     @route(
         "GET|HEAD",
@@ -260,7 +257,7 @@ class VideoRoutes:
     )
     async def cancel_video(self, call: Call[Empty, Empty]) -> Answer:
         task = await self._task(call)
-        return await self._answer(call.request, await self._service.cancel(task.id, owner=call.caller.sees))
+        return await self._answer(call, await self._service.cancel(task.id, owner=call.caller.sees))
 
     @route(
         "POST",
@@ -272,7 +269,7 @@ class VideoRoutes:
     )
     async def retry_video(self, call: Call[Empty, Empty]) -> Answer:
         task = await self._task(call)
-        return await self._answer(call.request, await self._service.retry(task.id, owner=call.caller.sees))
+        return await self._answer(call, await self._service.retry(task.id, owner=call.caller.sees))
 
     async def _submit(
         self,
@@ -309,12 +306,9 @@ class VideoRoutes:
             raise NotFound(f"there is no video {call.id[:100]}", field="id")
         return task
 
-    async def _answer(self, request: web.Request, task: Task) -> Answer:
+    async def _answer(self, call: Call[Any, Any], task: Task) -> Answer:
         seconds = poll_after_seconds(task, utc_now())
         headers = {TASK_HEADER: task.id}
         if seconds is not None:
             headers[_POLL_HEADER] = str(int(seconds * 1000))
-        return Answer(await self._view(request, task), headers=headers)
-
-    async def _view(self, request: web.Request, task: Task) -> VideoView:
-        return await self._views.view(task, self._origins.base(request))
+        return Answer(await self._views.view(task, call.base), headers=headers)

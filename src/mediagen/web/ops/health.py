@@ -18,7 +18,7 @@ from mediagen.core.clock import Clock
 from mediagen.core.errors import MediagenError
 from mediagen.core.keys import Scope
 from mediagen.web.api.routing import Answer, Call, Empty, Reply, route
-from mediagen.web.api.schemas import CheckView, ClockView, Health, LagView, Live, Readiness
+from mediagen.web.ops.schemas import CheckView, ClockView, Health, LagView, Live, Readiness
 
 CHECK_SECONDS = 5.0
 """How long a check may take, and how long its outcome counts."""

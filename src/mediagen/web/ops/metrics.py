@@ -34,8 +34,9 @@ from mediagen.tasks.dispatcher import LaneDispatcher
 from mediagen.web.api.routing import Call, Empty, route
 from mediagen.web.feed.hub import Hub
 from mediagen.web.http.connection_limits import Door
-from mediagen.web.middleware.request_counts import BOUNDS, Outcomes, Traffic
+from mediagen.web.middleware.request_counts import BOUNDS, Traffic
 from mediagen.web.ops.health import HealthRoutes, LoopLag
+from mediagen.web.ops.task_counts import Outcomes
 
 PREFIX: Final = "mediagen"
 _STORED_SECONDS: Final = 0.5

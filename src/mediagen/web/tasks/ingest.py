@@ -5,7 +5,6 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from aiohttp import web
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from mediagen.core.errors import InvalidBase64, QueueFull, StorageFull, StorageUnavailable, TooLarge, UrlNotAllowed
@@ -19,13 +18,12 @@ from mediagen.tasks.service import TaskService
 from mediagen.web.api.routing import Answer, Call, Empty, route, validate
 from mediagen.web.api.schemas import Priority, TaskView, without_empty
 from mediagen.web.api.views import Views
+from mediagen.web.api.webhook_targets import Notified, WebhookTargets
 from mediagen.web.http.body import BodyLimits, json_chunks, require_json
 from mediagen.web.http.body_source import incoming
-from mediagen.web.http.forwarded import Origins, network_of
 from mediagen.web.http.problems import BodyStalled
 from mediagen.web.settings import ServerSettings
 from mediagen.web.tasks.routes import TASK_HEADER, task_answer
-from mediagen.web.webhooks.routes import Notified, WebhookTargets
 
 
 class IngestRequest(Notified):
@@ -91,14 +89,12 @@ class IngestRoutes:
         service: TaskService,
         intake: BodyIntake,
         views: Views,
-        origins: Origins,
         settings: ServerSettings,
         targets: WebhookTargets,
     ) -> None:
         self._service = service
         self._intake = intake
         self._views = views
-        self._origins = origins
         self._settings = settings
         self._targets = targets
 
@@ -127,18 +123,18 @@ class IngestRoutes:
                     json_chunks(body),
                     task_id=task_id,
                     rules=rules,
-                    network=network_of(self._origins.client(request)),
+                    network=call.network,
                     owner=call.caller.owner,
                 ) as received:
                     wanted = validate(IngestRequest, received.document)
-                    webhook = self._targets.of(wanted, request)
+                    webhook = self._targets.of(wanted, call.base)
                     if received.file is None:
                         task = await self._submit(wanted, call.caller.owner, key, webhook)
                     else:
                         task = await self._record(wanted, received, received.file, task_id, key, webhook)
         except _DoneBefore as earlier:
             task = earlier.task
-        return await self._answer(request, task)
+        return await self._answer(call, task)
 
     async def _submit(self, wanted: IngestRequest, owner: str | None, key: str | None, webhook: Webhook | None) -> Task:
         return await self._service.submit(
@@ -180,7 +176,7 @@ class IngestRoutes:
             raise _DoneBefore(task)
         return task
 
-    async def _answer(self, request: web.Request, task: Task) -> Answer:
-        view = await self._views.task(task, self._origins.base(request))
+    async def _answer(self, call: Call[Any, Any], task: Task) -> Answer:
+        view = await self._views.task(task, call.base)
         answer = task_answer(task, view)
         return Answer(view, headers={**answer.headers, "Location": self._views.path(f"/v1/tasks/{task.id}")})

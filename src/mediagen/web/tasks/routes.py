@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
-from aiohttp import web
-
 from mediagen.core.errors import (
     AttemptsExhausted,
     Conflict,
@@ -24,8 +22,9 @@ from mediagen.tasks.deletions import Deletions
 from mediagen.tasks.service import TaskService, Verb
 from mediagen.tasks.timing import poll_after_seconds
 from mediagen.web.api.routing import Answer, Call, Empty, route
-from mediagen.web.api.schemas import (
-    MAX_BULK,
+from mediagen.web.api.schemas import MAX_BULK, TaskView
+from mediagen.web.api.views import Views
+from mediagen.web.tasks.schemas import (
     BulkAnswer,
     BulkItem,
     Deleted,
@@ -36,10 +35,7 @@ from mediagen.web.api.schemas import (
     Selection,
     TaskFilter,
     TaskPage,
-    TaskView,
 )
-from mediagen.web.api.views import Views
-from mediagen.web.http.forwarded import Origins
 
 TASK_HEADER: Final = "x-mediagen-task"
 """The id of the task, in every answer that makes or shows one: a client finds it without knowing the answer's shape."""
@@ -50,11 +46,10 @@ _AT_ONCE: Final = 100
 class TaskRoutes:
     """``/v1/tasks``."""
 
-    def __init__(self, service: TaskService, deletions: Deletions, views: Views, origins: Origins) -> None:
+    def __init__(self, service: TaskService, deletions: Deletions, views: Views) -> None:
         self._service = service
         self._deletions = deletions
         self._views = views
-        self._origins = origins
 
     @route("GET", "/v1/tasks", "List tasks", query=TaskFilter, answer=TaskPage)
     async def list_tasks(self, call: Call[TaskFilter, Empty]) -> TaskPage:
@@ -68,7 +63,7 @@ class TaskRoutes:
                 owner=call.caller.sees,
             )
         )
-        data = await self._views.tasks(tasks, self._origins.base(call.request))
+        data = await self._views.tasks(tasks, call.base)
         return TaskPage(
             data=data,
             has_more=more,
@@ -80,11 +75,11 @@ class TaskRoutes:
         "GET", "/v1/tasks/{id}", "Get a task", answer=TaskView, fails=(NotFound,), gives=("Retry-After", TASK_HEADER)
     )
     async def get_task(self, call: Call[Empty, Empty]) -> Answer:
-        return await self._answer(call.request, await self._service.get(call.id, owner=call.caller.sees))
+        return await self._answer(call, await self._service.get(call.id, owner=call.caller.sees))
 
     @route("POST", "/v1/tasks/{id}/cancel", "Cancel a task", answer=TaskView, fails=(NotFound, Conflict))
     async def cancel_task(self, call: Call[Empty, Empty]) -> Answer:
-        return await self._answer(call.request, await self._service.cancel(call.id, owner=call.caller.sees))
+        return await self._answer(call, await self._service.cancel(call.id, owner=call.caller.sees))
 
     @route(
         "POST",
@@ -97,7 +92,7 @@ class TaskRoutes:
     )
     async def retry_task(self, call: Call[Empty, Edited]) -> Answer:
         edits = call.body.model_extra or None
-        return await self._answer(call.request, await self._service.retry(call.id, edits, owner=call.caller.sees))
+        return await self._answer(call, await self._service.retry(call.id, edits, owner=call.caller.sees))
 
     @route(
         "PATCH",
@@ -109,7 +104,7 @@ class TaskRoutes:
     )
     async def set_priority(self, call: Call[Empty, NewPriority]) -> Answer:
         task = await self._service.set_priority(call.id, call.body.priority, owner=call.caller.sees)
-        return await self._answer(call.request, task)
+        return await self._answer(call, task)
 
     @route(
         "DELETE",
@@ -146,7 +141,7 @@ class TaskRoutes:
         self, call: Call[Empty, Selection], verb: Verb, act: Callable[[str], Awaitable[Task]]
     ) -> BulkAnswer:
         """Each task with its own outcome; one that cannot be done does not stop the others, a full queue does."""
-        wanted, base = call.body, self._origins.base(call.request)
+        wanted, base = call.body, call.base
         if wanted.ids is not None:
             return _answered([item async for item, _ in self._each(wanted.ids, act, base)], has_more=False)
         if wanted.status is None:
@@ -180,8 +175,8 @@ class TaskRoutes:
             for done in await asyncio.gather(*map(one, ids[start : start + _AT_ONCE])):
                 yield done
 
-    async def _answer(self, request: web.Request, task: Task) -> Answer:
-        return task_answer(task, await self._views.task(task, self._origins.base(request)))
+    async def _answer(self, call: Call[Any, Any], task: Task) -> Answer:
+        return task_answer(task, await self._views.task(task, call.base))
 
 
 def _answered(items: list[BulkItem], *, has_more: bool) -> BulkAnswer:

@@ -1,0 +1,46 @@
+"""Requests and answers of ``/v1/files`` and of signed links."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mediagen.core.files import FileKind
+from mediagen.web.api.schemas import FileView, Given, Order, Page, PageSize
+
+
+class FilePage(Page):
+    data: list[FileView]
+
+
+class FileFilter(Given):
+    kind: FileKind | None = None
+    limit: PageSize = 20
+    after: str | None = Field(None, pattern=r"^file_[0-9a-f]{32}$")
+    order: Order = "desc"
+
+
+class Download(Given):
+    """How the content is wanted."""
+
+    download: bool = Field(False, description="as an attachment whatever it is")
+
+
+class Linked(Given):
+    """How the content is wanted by those who are given the ``url``."""
+
+    download: bool = Field(False, description="url gives an attachment whatever it is, unless it is a CDN's")
+    url_mode: Literal["link", "presigned"] = Field(
+        "link", description="presigned: url is the bucket's own, for those who must not reach this server"
+    )
+
+
+class SignedLink(BaseModel):
+    """The words of a link of ours. What others have added to it counts for nothing."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    expires: str = Field("", description="the second in which the link ends (Unix time)")
+    download: str = Field("", description="`true`: as an attachment whatever it is")
+    signature: str = Field("", description="of all that the link says")
