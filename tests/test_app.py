@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mediagen.app import running
+from mediagen.app.instance import running
 from mediagen.core.errors import StorageRefused, Unavailable
 from mediagen.settings import Settings
 from tests.infra.resource import Break, Resource
@@ -60,7 +60,7 @@ async def test_a_local_store_does_not_import_the_s3_library(tmp_path: Path) -> N
     code = f"""
 import asyncio, sys
 from pathlib import Path
-from mediagen.app import running
+from mediagen.app.instance import running
 from mediagen.settings import Settings
 async def main():
     async with running(Settings(data_dir=Path({str(tmp_path / "data")!r}), server=dict(port=0))):

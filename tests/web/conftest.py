@@ -12,8 +12,9 @@ from typing import Any, TypeAlias
 import aiohttp
 import pytest
 
-from mediagen import app
-from mediagen.app import Instance, Parts, running
+from mediagen.app import tasks as wiring
+from mediagen.app.instance import Instance, running
+from mediagen.app.tasks import Ingredients
 from mediagen.core.files import Checksum, File, FileKind
 from mediagen.settings import Settings
 from tests.infra.s3 import Bucket
@@ -104,14 +105,14 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             stack = await houses.enter_async_context(AsyncExitStack())
             made: list[Scripted] = []
 
-            def recipes(parts: Parts) -> list[Scripted]:
-                made.append(Scripted(parts.keeping.storage))
+            def recipes(made_of: Ingredients) -> list[Scripted]:
+                made.append(Scripted(made_of.stores.keeping.storage))
                 return made
 
             settings = Settings(
                 data_dir=tmp_path / "data", **{**tables, "server": {"port": 0, **tables.get("server", {})}}
             )
-            instance = await stack.enter_async_context(running(settings, app.recipes if real else recipes))
+            instance = await stack.enter_async_context(running(settings, wiring.recipes if real else recipes))
             return House(instance, made, client, stack.aclose)
 
         yield started

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from mediagen import log
-from mediagen.app import DATABASE_FILE, MEDIA_DIRECTORY
+from mediagen.app.stores import DATABASE_FILE, MEDIA_DIRECTORY
 from mediagen.cli import machine
 from mediagen.cli.machine import Finding
 from mediagen.cli.roundtrip import store_findings

@@ -14,7 +14,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from mediagen import log
-from mediagen.app import DATABASE_FILE
+from mediagen.app.stores import DATABASE_FILE
 from mediagen.cli.client import CannotReach, Client, Refused
 from mediagen.core.errors import MediagenError
 from mediagen.db.connection import Database

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from mediagen.app import open_storage
+from mediagen.app.stores import open_storage
 from mediagen.cli.machine import Finding
 from mediagen.core.errors import MediagenError, StorageFull, StorageUnavailable
 from mediagen.core.files import new_id

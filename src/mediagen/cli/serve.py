@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mediagen import __version__, log
-from mediagen import app as house
+from mediagen import __version__, log, process
+from mediagen.app.instance import Instance
+from mediagen.app.stores import MEDIA_DIRECTORY
 from mediagen.core.errors import MediagenError
 from mediagen.settings import ConfigurationError, Settings, load
 
@@ -36,7 +37,7 @@ def serve(config: Path | None, *, host: str | None, port: int | None, data_dir: 
     log.configure(settings.log.level, settings.log.format)
     try:
         with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
-            return runner.run(house.serve(settings, lambda instance: _banner(settings, used, instance)))
+            return runner.run(process.serve(settings, lambda instance: _banner(settings, used, instance)))
     except (OSError, MediagenError) as exc:
         print(f"mediagen: cannot start: {exc}", file=sys.stderr)
         return CANNOT_START
@@ -50,9 +51,9 @@ def _loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop]
     return uvloop.new_event_loop
 
 
-def _banner(settings: Settings, used: Path | None, instance: house.Instance) -> None:
+def _banner(settings: Settings, used: Path | None, instance: Instance) -> None:
     store = settings.storage
-    where = f"bucket {store.s3.bucket}" if store.backend == "s3" else f"{settings.data_dir / house.MEDIA_DIRECTORY}"
+    where = f"bucket {store.s3.bucket}" if store.backend == "s3" else f"{settings.data_dir / MEDIA_DIRECTORY}"
     lines = (
         f"mediagen {__version__}",
         f"  API     {instance.url}/v1",

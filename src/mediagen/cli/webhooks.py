@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from mediagen.app import signing_secrets
+from mediagen.app.telling import signing_secrets
 from mediagen.cli.operating import Place, operate
 from mediagen.core.clock import Clock
 from mediagen.db.clock_record import last_known

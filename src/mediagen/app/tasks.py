@@ -1,0 +1,115 @@
+"""What runs tasks: the registry and its bus, the pipelines, the runner, and the verbs over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import structlog
+
+from mediagen.app.stores import Stores
+from mediagen.db.tasks import SqliteJournal
+from mediagen.events.bus import MemoryBus
+from mediagen.pipelines.base import Pipeline
+from mediagen.pipelines.images import ImagePipeline
+from mediagen.pipelines.ingest import IngestPipeline
+from mediagen.pipelines.inputs import Inputs
+from mediagen.pipelines.previews import Previews
+from mediagen.pipelines.saving.placement import plans_in
+from mediagen.pipelines.saving.saver import Bringer
+from mediagen.pipelines.videos import VideoPipeline
+from mediagen.settings import Settings
+from mediagen.storage.base import Storage
+from mediagen.tasks.deletions import Deletions
+from mediagen.tasks.dispatcher import LaneDispatcher
+from mediagen.tasks.registry import Registry
+from mediagen.tasks.runner import STOP_SECONDS, TaskRunner
+from mediagen.tasks.service import TaskService
+from mediagen.web.ops.task_counts import Outcomes
+
+STOP_SHARE: Final = 8
+"""Each step of the stop may take this part of ``server.drain_seconds``; half is for answers on their way."""
+
+_LOG: Final = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """The tasks that run, and what may be done with them."""
+
+    bus: MemoryBus
+    dispatcher: LaneDispatcher
+    registry: Registry
+    runner: TaskRunner
+    service: TaskService
+    deletions: Deletions
+    previews: Previews
+    ended: Outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class Ingredients:
+    """What pipelines are made of."""
+
+    stores: Stores
+    inputs: Inputs
+    previews: Previews
+
+
+Recipes: TypeAlias = Callable[[Ingredients], Iterable[Pipeline]]
+
+
+def recipes(made_of: Ingredients) -> Iterable[Pipeline]:
+    """The pipelines of this server, one for each kind of task."""
+    stores = made_of.stores
+    pool = stores.keeping.pool
+    yield IngestPipeline(Bringer(stores.fetcher, stores.keeping, pool))
+    results = Bringer(stores.fetcher, stores.keeping, pool.results)
+    yield ImagePipeline(stores.providers, results, made_of.inputs, made_of.previews)
+    yield VideoPipeline(stores.providers, results, made_of.inputs)
+
+
+async def start_tasks(settings: Settings, stores: Stores, recipes: Recipes, stack: AsyncExitStack) -> Tasks:
+    """Remove what dead runs left behind, then take up the tasks that wait, until ``stack`` is left."""
+    journal = SqliteJournal(stores.database, first_delivery_seconds=settings.webhooks.schedule_seconds[0])
+    previews = Previews(settings.data_dir, max_bytes=settings.limits.image_bytes)
+    await _sweep(journal, stores.storage)
+    bus = MemoryBus(stores.database.boot)
+    dispatcher = LaneDispatcher(settings.tasks.lanes)
+    registry = Registry(journal, bus, dispatcher, now=stores.clock.now)
+    stores.clock.on_step(registry.clock_stepped)
+    runner = TaskRunner(
+        registry,
+        dispatcher,
+        stores.ledger,
+        stores.files,
+        recipes(Ingredients(stores, Inputs(stores.files, stores.storage), previews)),
+        settings.tasks,
+        storage=stores.storage,
+        boot=stores.database.boot,
+        stop_seconds=min(STOP_SECONDS, settings.server.drain_seconds / STOP_SHARE),
+        clock=stores.clock,
+    )
+    ended = Outcomes(runner.pipelines)
+    bus.listen(None, ended.told)
+    await stack.enter_async_context(runner)
+    return Tasks(
+        bus=bus,
+        dispatcher=dispatcher,
+        registry=registry,
+        runner=runner,
+        service=TaskService(registry, runner, dispatcher, settings.tasks),
+        deletions=Deletions(registry, runner.debts, stores.ledger, stores.files, stores.storage),
+        previews=previews,
+        ended=ended,
+    )
+
+
+async def _sweep(journal: SqliteJournal, storage: Storage) -> None:
+    """Remove what dead runs left in the store, before anything runs; what live tasks go on from stays."""
+    plans = [plan for task in await journal.live() for plan in plans_in(task.checkpoint)]
+    removed = await storage.sweep([plan.upload or {"key": plan.key, "token": plan.token} for plan in plans])
+    if removed:
+        _LOG.info("store_swept", removed=removed)
