@@ -14,8 +14,8 @@ from mediagen.core.files import File
 from mediagen.net.download import Fetcher
 from mediagen.pipelines.base import Outcome
 from mediagen.pipelines.ingest import IngestPipeline, IngestSpec
-from mediagen.pipelines.saving.placement import Keeping
-from mediagen.pipelines.saving.saver import Bringer
+from mediagen.pipelines.saving.placement import StoreContext
+from mediagen.pipelines.saving.saver import Saver
 from mediagen.pipelines.settings import LimitsSettings
 from mediagen.storage.local.storage import LocalStorage
 from mediagen.streams.base import MIB
@@ -31,7 +31,7 @@ class Recipe:
     """An ingest recipe and what it works with."""
 
     fetcher: Fetcher
-    keeping: Keeping
+    store: StoreContext
     folder: Path
 
     async def run(self, url: str, attempt: Attempt | None = None, **spec: Any) -> File:
@@ -46,11 +46,11 @@ class Recipe:
 
     @property
     def pipeline(self) -> IngestPipeline:
-        return IngestPipeline(Bringer(self.fetcher, self.keeping, self.keeping.pool))
+        return IngestPipeline(Saver(self.fetcher, self.store, self.store.pool))
 
     def limited(self, **limits: int) -> Recipe:
         """The same with other limits."""
-        return replace(self, keeping=replace(self.keeping, limits=LimitsSettings(**limits)))
+        return replace(self, store=replace(self.store, limits=LimitsSettings(**limits)))
 
     def bytes_of(self, file: File) -> bytes:
         return (self.folder / file.key).read_bytes()
@@ -67,15 +67,15 @@ def hashing() -> Iterator[ThreadPoolExecutor]:
 
 
 @pytest.fixture
-async def keeping(tmp_path: Path, hashing: ThreadPoolExecutor) -> AsyncIterator[Keeping]:
+async def store(tmp_path: Path, hashing: ThreadPoolExecutor) -> AsyncIterator[StoreContext]:
     pool = BufferPool(16 * MIB)
     async with LocalStorage(tmp_path / "store") as storage:
-        yield Keeping(storage, pool, hashing, LimitsSettings(), "always")
+        yield StoreContext(storage, pool, hashing, LimitsSettings(), "always")
         await storage.finishing.wait()
     assert pool.lent == 0
 
 
 @pytest.fixture
-async def recipe(open_fetcher: OpenFetcher, keeping: Keeping, tmp_path: Path) -> AsyncIterator[Recipe]:
+async def recipe(open_fetcher: OpenFetcher, store: StoreContext, tmp_path: Path) -> AsyncIterator[Recipe]:
     async with open_fetcher() as fetcher:
-        yield Recipe(fetcher, keeping, tmp_path / "store")
+        yield Recipe(fetcher, store, tmp_path / "store")

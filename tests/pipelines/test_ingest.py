@@ -323,7 +323,7 @@ async def test_a_failure_has_its_own_class_and_leaves_nothing(
 
 
 async def test_a_full_disk_is_said_and_leaves_nothing_open(recipe: Recipe, source: SourceServer) -> None:
-    recipe.keeping.storage._reserve = 1 << 62  # type: ignore[attr-defined]  # of the local store
+    recipe.store.storage._reserve = 1 << 62  # type: ignore[attr-defined]  # of the local store
 
     for size in (SIZE, LARGE):
         with pytest.raises(StorageFull):
@@ -336,7 +336,7 @@ async def test_the_whole_download_has_a_limit(open_fetcher: OpenFetcher, recipe:
 
     async with open_fetcher(total_seconds=0.2) as fetcher:
         with pytest.raises(DeadlineExceeded, match=r"0\.2 s"):
-            await Recipe(fetcher, recipe.keeping, recipe.folder).run(url)
+            await Recipe(fetcher, recipe.store, recipe.folder).run(url)
     assert recipe.files == []
 
 

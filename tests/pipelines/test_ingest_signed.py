@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pydantic import SecretStr
 
 from mediagen.pipelines.ingest import IngestPipeline, IngestSpec
-from mediagen.pipelines.saving.placement import Keeping
-from mediagen.pipelines.saving.saver import Bringer
+from mediagen.pipelines.saving.placement import StoreContext
+from mediagen.pipelines.saving.saver import Saver
 from mediagen.pipelines.settings import LimitsSettings
 from mediagen.storage.s3.storage import S3Storage
 from mediagen.storage.settings import S3Settings
@@ -39,8 +39,8 @@ async def test_signed_payloads_are_buffered(
     url = source.add("/film", Resource(size=SIZE, seed=3))
 
     async with open_fetcher() as fetcher, S3Storage(settings) as storage:
-        keeping = Keeping(storage, BufferPool(64 * MIB), hashing, LimitsSettings(), "always")
-        outcome = await IngestPipeline(Bringer(fetcher, keeping, keeping.pool)).run(IngestSpec(url=url), Attempt())
+        store = StoreContext(storage, BufferPool(64 * MIB), hashing, LimitsSettings(), "always")
+        outcome = await IngestPipeline(Saver(fetcher, store, store.pool)).run(IngestSpec(url=url), Attempt())
 
     (file,) = outcome.files
     wanted = hashlib.sha256(content_bytes(SIZE, 3)).hexdigest()

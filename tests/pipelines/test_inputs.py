@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mediagen.core.files import File, FileKind
-from mediagen.pipelines.inputs import InputRef, Inputs
-from mediagen.pipelines.saving.placement import Keeping
+from mediagen.pipelines.inputs import InputLoader, InputRef
+from mediagen.pipelines.saving.placement import StoreContext
 from tests.contracts.journal import a_file
 
 
@@ -18,10 +18,10 @@ class OneFile:
         return self._file if file_id == self._file.id and owner in (None, self._file.owner) else None
 
 
-async def test_an_input_says_whose_request_it_is(keeping: Keeping) -> None:
+async def test_an_input_says_whose_request_it_is(store: StoreContext) -> None:
     picture = a_file(owner="me", kind=FileKind.IMAGE, media_type="image/png")
     ref = InputRef(role="image", file_id=picture.id)
-    inputs = Inputs(OneFile(picture), keeping.storage)
+    inputs = InputLoader(OneFile(picture), store.storage)
 
     for owner in ("me", None):
         (found,) = await inputs.of([ref], owner=owner)

@@ -20,10 +20,10 @@ from mediagen.core.errors import (
 )
 from mediagen.core.files import File
 from mediagen.pipelines.images import ImagePipeline, ImageSpec
-from mediagen.pipelines.inputs import Inputs
+from mediagen.pipelines.inputs import InputLoader
 from mediagen.pipelines.previews import Previews
-from mediagen.pipelines.saving.placement import Keeping
-from mediagen.pipelines.saving.saver import Bringer
+from mediagen.pipelines.saving.placement import StoreContext
+from mediagen.pipelines.saving.saver import Saver
 from mediagen.pipelines.videos import VideoPipeline, VideoSpec
 from mediagen.providers.calls.call_queue import PATIENCE, Ending, Turns
 from mediagen.providers.calls.circuit_breaker import FAILURES, FIRST_PAUSE, CircuitState
@@ -61,8 +61,8 @@ class Studio:
     """The recipes of pictures and films with one vendor."""
 
     providers: Providers
-    bringer: Bringer
-    inputs: Inputs
+    saver: Saver
+    inputs: InputLoader
     previews: Previews
 
     @property
@@ -74,13 +74,13 @@ class Studio:
         return self.turns.circuit.state
 
     async def picture(self, attempt: Attempt | None = None, **spec: Any) -> dict[str, Any]:
-        pipeline = ImagePipeline(self.providers, self.bringer, self.inputs, self.previews)
+        pipeline = ImagePipeline(self.providers, self.saver, self.inputs, self.previews)
         outcome = await pipeline.run(ImageSpec(**{"prompt": "a fox", "model": "m", **spec}), attempt or Attempt())
         outcome.release()
         return outcome.result
 
     async def film(self, attempt: Attempt | None = None, **spec: Any) -> dict[str, Any]:
-        pipeline = VideoPipeline(self.providers, self.bringer, self.inputs)
+        pipeline = VideoPipeline(self.providers, self.saver, self.inputs)
         outcome = await pipeline.run(VideoSpec(**{"prompt": "waves", "model": "m", **spec}), attempt or Attempt())
         outcome.release()
         return outcome.result
@@ -95,15 +95,13 @@ Open: TypeAlias = Callable[..., AbstractAsyncContextManager[Studio]]
 
 
 @pytest.fixture
-def studio(open_fetcher: OpenFetcher, keeping: Keeping, vendor: VendorServer, tmp_path: Path) -> Open:
+def studio(open_fetcher: OpenFetcher, store: StoreContext, vendor: VendorServer, tmp_path: Path) -> Open:
     @asynccontextmanager
     async def opening(**settings: Any) -> AsyncIterator[Studio]:
         given = {"type": "openai", "engine": "generic", "models": ["m"], **settings}
         async with opened(vendor.url, **given) as providers, open_fetcher() as fetcher:
-            inputs = Inputs(NoFiles(), keeping.storage)
-            studio = Studio(
-                providers, Bringer(fetcher, keeping, keeping.pool), inputs, Previews(tmp_path, max_bytes=1 << 20)
-            )
+            inputs = InputLoader(NoFiles(), store.storage)
+            studio = Studio(providers, Saver(fetcher, store, store.pool), inputs, Previews(tmp_path, max_bytes=1 << 20))
             yield studio
             assert all(turns.limiter.in_flight == turns.waiting == 0 for turns in providers.turns.values())
 
@@ -316,7 +314,7 @@ async def test_a_crash_after_it_was_turned_away_asks_again_and_one_during_the_ca
 
 
 async def test_a_wait_that_is_cancelled_leaves_nothing(
-    studio: Open, vendor: VendorServer, keeping: Keeping, tmp_path: Any
+    studio: Open, vendor: VendorServer, store: StoreContext, tmp_path: Any
 ) -> None:
     vendor.on("POST", PICTURES, PICTURE)
     vendor.crowd("POST", PICTURES, 1, SLOW_DOWN, seconds=0.3)
@@ -329,7 +327,7 @@ async def test_a_wait_that_is_cancelled_leaves_nothing(
         group.create_task(here.picture(third))
         await third.reaches(lambda attempt: bool(attempt.readings))
 
-        assert keeping.quota.reserved == 0
+        assert store.quota.reserved == 0
         waiting.cancel()
 
     assert ([reading.phase for reading in second.readings], second.saved) == (["waiting"], [])

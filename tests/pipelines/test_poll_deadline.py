@@ -10,7 +10,7 @@ import pytest
 
 from mediagen.core.errors import FetchRefused, ProviderError, StatusMissing
 from mediagen.net.retry import RetryPolicy
-from mediagen.pipelines import poll_deadline as patience
+from mediagen.pipelines import poll_deadline as deadline
 from mediagen.pipelines.paid_attempt import abandon
 from mediagen.providers.base import ImageRequest
 from tests.infra.servers.vendor import Say, VendorServer
@@ -47,7 +47,7 @@ ODD: Final = {
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same pauses, a hundred times shorter."""
     for name in ("_FAILURES", "_ODD"):
-        monkeypatch.setattr(patience, name, RetryPolicy(attempts=8, base=0.005, cap=0.05))
+        monkeypatch.setattr(deadline, name, RetryPolicy(attempts=8, base=0.005, cap=0.05))
 
 
 def script(vendor: VendorServer, form: Form, number: int | None = None, odd: list[Say] | None = None) -> None:
@@ -143,7 +143,7 @@ async def test_a_job_that_stays_unknown_fails_before_its_time_and_is_left_alone(
         with pytest.raises(ProviderError) as raised:
             await made(here, form, attempt)
         last = attempt.saved[-1]
-        await abandon(last, here.providers, here.bringer)
+        await abandon(last, here.providers, here.saver)
 
     assert raised.value.retryable is again
     assert last["over"] is True
@@ -219,7 +219,7 @@ async def test_drafts_alone_are_no_picture(studio: Open, vendor: VendorServer, d
     async with studio(**GEMINI) as here:
         with pytest.raises(ProviderError, match="could not finish"):
             await here.picture(model="gemini-x")
-        assert here.bringer._keep.quota.reserved == 0
+        assert here.saver._store.quota.reserved == 0
 
 
 async def test_an_earlier_state_that_shows_late_is_not_kept(studio: Open, vendor: VendorServer, tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ async def test_a_state_that_cannot_be_read_costs_no_picture(studio: Open, vendor
     vendor.on("POST", ".*", Say(text, media_type="text/event-stream"))
 
     async with studio(engine="openai", models=["gpt-image-1.5"]) as here:
-        with here.previews.watching("task_1"):
+        with here.previews.watch("task_1"):
             result = await here.picture(model="gpt-image-1.5", partial_images=1)
 
     assert len(result["files"]) == 1

@@ -20,11 +20,11 @@ from mediagen.db.files import SqliteFiles
 from mediagen.db.ledger import SqliteLedger
 from mediagen.db.tasks import SqliteJournal
 from mediagen.events.bus import MemoryBus
-from mediagen.pipelines.saving.placement import Keeping, Plan
+from mediagen.pipelines.saving.placement import Placement, StoreContext
 from mediagen.pipelines.saving.quota import Quota
-from mediagen.pipelines.saving.request_upload import Reception
+from mediagen.pipelines.saving.request_upload import RequestUploads
 from mediagen.pipelines.settings import LimitsSettings
-from mediagen.pipelines.variants import Pace, Variants
+from mediagen.pipelines.variants import VariantLimits, Variants
 from mediagen.storage.base import Storage
 from mediagen.storage.s3.storage import S3Storage
 from mediagen.streams.base import MIB
@@ -51,19 +51,19 @@ class Archive:
     """Films in a store, with rows in a database."""
 
     place: LocalPlace | S3Place
-    keeping: Keeping
-    reception: Reception
+    store: StoreContext
+    uploads: RequestUploads
     files: SqliteFiles
     ledger: SqliteLedger
     deletions: Deletions
 
     @property
     def storage(self) -> Storage:
-        return self.keeping.storage
+        return self.store.storage
 
     async def keep(self, data: bytes, media_type: str = "video/mp4", **changes: Any) -> File:
-        plan = replace(
-            Plan.make(data[:4096], declared=media_type, filename="../film of mine.mp4", wanted=None),
+        placement = replace(
+            Placement.make(data[:4096], declared=media_type, filename="../film of mine.mp4", wanted=None),
             media_type=media_type,
             kind=FileKind.VIDEO,
         )
@@ -71,11 +71,11 @@ class Archive:
         async def once() -> AsyncIterator[bytes]:
             yield data
 
-        async with self.reception.keep(plan, ChunkSource(once()), owner="anna") as file:
+        async with self.uploads.save(placement, ChunkSource(once()), owner="anna") as file:
             return await self.files.insert(replace(file, **changes))
 
-    def variants(self, **pace: Any) -> Variants:
-        return Variants(self.keeping, self.reception, self.files, Pace(**pace))
+    def variants(self, **limits: Any) -> Variants:
+        return Variants(self.store, self.uploads, self.files, VariantLimits(**limits))
 
     async def again(self, file: File) -> File:
         found = await self.files.get(file.id)
@@ -121,11 +121,11 @@ async def _archive(place: LocalPlace | S3Place, folder: Path) -> AsyncIterator[A
     with ThreadPoolExecutor(1) as threads:
         async with Database(folder / "mediagen.db") as database:
             files, ledger = SqliteFiles(database), SqliteLedger(database)
-            keeping = Keeping(place.storage, BufferPool(16 * MIB), threads, LimitsSettings(), "always")
+            store = StoreContext(place.storage, BufferPool(16 * MIB), threads, LimitsSettings(), "always")
             registry = Registry(SqliteJournal(database), MemoryBus(1), LaneDispatcher({}))
             debts = Debts(registry, ledger, files, {}, None, boot=1)
             deletions = Deletions(registry, debts, ledger, files, place.storage)
-            yield Archive(place, keeping, Reception(keeping, ledger, boot=1), files, ledger, deletions)
+            yield Archive(place, store, RequestUploads(store, ledger, boot=1), files, ledger, deletions)
 
 
 @pytest.mark.parametrize("name", ["plain.mp4", "index_last.mp4"])
@@ -290,8 +290,8 @@ async def test_a_stop_in_the_middle_leaves_nothing(archive: Archive, film: Films
 async def test_a_picture_counts_in_the_store(archive: Archive, film: Films) -> None:
     stored = await archive.keep(film("plain.mp4"))
     full = Quota(stored.bytes + 10, archive.files.stored_bytes)
-    keeping = replace(archive.keeping, quota=full)
-    made = Variants(keeping, Reception(keeping, archive.ledger, boot=1), archive.files)
+    store = replace(archive.store, quota=full)
+    made = Variants(store, RequestUploads(store, archive.ledger, boot=1), archive.files)
     async with made.running():
         with pytest.raises(StorageFull):
             await made.of(stored, "thumbnail")

@@ -106,7 +106,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             made: list[Scripted] = []
 
             def recipes(made_of: Ingredients) -> list[Scripted]:
-                made.append(Scripted(made_of.stores.keeping.storage))
+                made.append(Scripted(made_of.stores.store.storage))
                 return made
 
             settings = Settings(

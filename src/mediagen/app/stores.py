@@ -15,7 +15,7 @@ from mediagen.db.files import SqliteFiles
 from mediagen.db.ledger import SqliteLedger
 from mediagen.net.download import Fetcher
 from mediagen.net.session import Session, guarded_session
-from mediagen.pipelines.saving.placement import Keeping
+from mediagen.pipelines.saving.placement import StoreContext
 from mediagen.pipelines.saving.quota import Quota
 from mediagen.providers.registry import Providers, open_providers
 from mediagen.settings import Settings
@@ -46,7 +46,7 @@ class Stores:
     session: Session
     fetcher: Fetcher
     providers: Providers
-    keeping: Keeping
+    store: StoreContext
     senders: ThreadPoolExecutor
 
 
@@ -64,7 +64,7 @@ async def open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
         open_providers(settings.providers, settings.fetch, folder=settings.data_dir, decode=settings.limits.decoding)
     )
     buffers = BufferPool(settings.storage.buffer_bytes, reserved=settings.storage.buffer_bytes // 4)
-    keeping = Keeping(
+    store = StoreContext(
         storage,
         buffers,
         _threads(stack, _BYTE_THREADS, "bytes"),
@@ -81,7 +81,7 @@ async def open_stores(settings: Settings, stack: AsyncExitStack) -> Stores:
         session=session,
         fetcher=Fetcher(session, settings.fetch),
         providers=providers,
-        keeping=keeping,
+        store=store,
         senders=_threads(stack, _SEND_THREADS, "send"),
     )
 

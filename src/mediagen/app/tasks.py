@@ -15,10 +15,10 @@ from mediagen.events.bus import MemoryBus
 from mediagen.pipelines.base import Pipeline
 from mediagen.pipelines.images import ImagePipeline
 from mediagen.pipelines.ingest import IngestPipeline
-from mediagen.pipelines.inputs import Inputs
+from mediagen.pipelines.inputs import InputLoader
 from mediagen.pipelines.previews import Previews
-from mediagen.pipelines.saving.placement import plans_in
-from mediagen.pipelines.saving.saver import Bringer
+from mediagen.pipelines.saving.placement import placements_in
+from mediagen.pipelines.saving.saver import Saver
 from mediagen.pipelines.videos import VideoPipeline
 from mediagen.settings import Settings
 from mediagen.storage.base import Storage
@@ -54,7 +54,7 @@ class Ingredients:
     """What pipelines are made of."""
 
     stores: Stores
-    inputs: Inputs
+    inputs: InputLoader
     previews: Previews
 
 
@@ -64,9 +64,9 @@ Recipes: TypeAlias = Callable[[Ingredients], Iterable[Pipeline]]
 def recipes(made_of: Ingredients) -> Iterable[Pipeline]:
     """The pipelines of this server, one for each kind of task."""
     stores = made_of.stores
-    pool = stores.keeping.pool
-    yield IngestPipeline(Bringer(stores.fetcher, stores.keeping, pool))
-    results = Bringer(stores.fetcher, stores.keeping, pool.results)
+    pool = stores.store.pool
+    yield IngestPipeline(Saver(stores.fetcher, stores.store, pool))
+    results = Saver(stores.fetcher, stores.store, pool.results)
     yield ImagePipeline(stores.providers, results, made_of.inputs, made_of.previews)
     yield VideoPipeline(stores.providers, results, made_of.inputs)
 
@@ -85,7 +85,7 @@ async def start_tasks(settings: Settings, stores: Stores, recipes: Recipes, stac
         dispatcher,
         stores.ledger,
         stores.files,
-        recipes(Ingredients(stores, Inputs(stores.files, stores.storage), previews)),
+        recipes(Ingredients(stores, InputLoader(stores.files, stores.storage), previews)),
         settings.tasks,
         storage=stores.storage,
         boot=stores.database.boot,
@@ -109,7 +109,9 @@ async def start_tasks(settings: Settings, stores: Stores, recipes: Recipes, stac
 
 async def _sweep(journal: SqliteJournal, storage: Storage) -> None:
     """Remove what dead runs left in the store, before anything runs; what live tasks go on from stays."""
-    plans = [plan for task in await journal.live() for plan in plans_in(task.checkpoint)]
-    removed = await storage.sweep([plan.upload or {"key": plan.key, "token": plan.token} for plan in plans])
+    placements = [placement for task in await journal.live() for placement in placements_in(task.checkpoint)]
+    removed = await storage.sweep(
+        [placement.upload or {"key": placement.key, "token": placement.token} for placement in placements]
+    )
     if removed:
         _LOG.info("store_swept", removed=removed)

@@ -13,7 +13,7 @@ from mediagen.core.errors import Unavailable
 from mediagen.db import clock_record
 from mediagen.net.session import policy_of
 from mediagen.pipelines.saving.inline_base64 import BodyIntake
-from mediagen.pipelines.saving.request_upload import Reception
+from mediagen.pipelines.saving.request_upload import RequestUploads
 from mediagen.pipelines.variants import Variants
 from mediagen.settings import Settings
 from mediagen.web.api.webhook_targets import WebhookTargets
@@ -26,12 +26,12 @@ from mediagen.web.files.signed_routes import MediaRoutes
 from mediagen.web.files.uploads import UploadRoutes
 from mediagen.web.http.body import BodyLimits
 from mediagen.web.middleware.request_counts import Traffic
-from mediagen.web.openai_compat.image_responses import ImageAnswers
+from mediagen.web.openai_compat.image_responses import ImageResponses
 from mediagen.web.openai_compat.images import ImageRoutes
-from mediagen.web.openai_compat.legacy import OlderRoutes
-from mediagen.web.openai_compat.media_inputs import Bodies
+from mediagen.web.openai_compat.legacy import LegacyRoutes
+from mediagen.web.openai_compat.media_inputs import BodyParser
 from mediagen.web.openai_compat.models import ModelRoutes
-from mediagen.web.openai_compat.submission import Generations
+from mediagen.web.openai_compat.submission import TaskSubmitter
 from mediagen.web.openai_compat.videos import VideoRoutes
 from mediagen.web.ops.health import Check, Gauges, HealthRoutes, LoopLag
 from mediagen.web.ops.keys import KeyRoutes
@@ -93,8 +93,10 @@ async def listen(
     Raises:
         OSError: the address cannot be listened on.
     """
-    reception = Reception(stores.keeping, stores.ledger, boot=stores.database.boot, owes=tasks.runner.debts.settle_soon)
-    variants = Variants(stores.keeping, reception, stores.files)
+    uploads = RequestUploads(
+        stores.store, stores.ledger, boot=stores.database.boot, owes=tasks.runner.debts.settle_soon
+    )
+    variants = Variants(stores.store, uploads, stores.files)
     await stack.enter_async_context(variants.running())
     content = Content(
         stores.storage,
@@ -106,12 +108,12 @@ async def listen(
     )
     owners = (
         watching.health,
-        *_task_routes(settings, stores, tasks, telling, admission, reception),
-        *_file_routes(settings, stores, tasks, telling, content, reception),
-        *_generation_routes(settings, stores, tasks, telling, content, reception, variants),
+        *_task_routes(settings, stores, tasks, telling, admission, uploads),
+        *_file_routes(settings, stores, tasks, telling, content, uploads),
+        *_generation_routes(settings, stores, tasks, telling, content, uploads, variants),
         KeyRoutes(admission.keyring, admission.tickets),
         ProviderRoutes(stores.providers),
-        _metrics(stores, tasks, admission, telling, watching, reception),
+        _metrics(stores, tasks, admission, telling, watching, uploads),
     )
     application = build(
         owners, settings.server, admission.forwarded, admission.rates, admission.authenticator, watching.traffic
@@ -123,11 +125,11 @@ async def listen(
 
 
 def _task_routes(
-    settings: Settings, stores: Stores, tasks: Tasks, telling: Telling, admission: Admission, reception: Reception
+    settings: Settings, stores: Stores, tasks: Tasks, telling: Telling, admission: Admission, uploads: RequestUploads
 ) -> tuple[object, ...]:
     targets = WebhookTargets(policy_of(settings.fetch))
     return (
-        IngestRoutes(tasks.service, BodyIntake(reception), telling.views, settings.server, targets),
+        IngestRoutes(tasks.service, BodyIntake(uploads), telling.views, settings.server, targets),
         TaskRoutes(tasks.service, tasks.deletions, telling.views),
         StreamRoutes(telling.hub, tasks.service),
         SocketRoutes(telling.hub, tasks.bus, Crowd(lambda: admission.door.open)),
@@ -136,12 +138,12 @@ def _task_routes(
 
 
 def _file_routes(
-    settings: Settings, stores: Stores, tasks: Tasks, telling: Telling, content: Content, reception: Reception
+    settings: Settings, stores: Stores, tasks: Tasks, telling: Telling, content: Content, uploads: RequestUploads
 ) -> tuple[object, ...]:
     return (
         FileRoutes(stores.files, tasks.deletions, content, telling.views),
         MediaRoutes(stores.files, content, telling.links),
-        UploadRoutes(stores.files, reception, telling.views, settings.server),
+        UploadRoutes(stores.files, uploads, telling.views, settings.server),
     )
 
 
@@ -151,23 +153,23 @@ def _generation_routes(
     tasks: Tasks,
     telling: Telling,
     content: Content,
-    reception: Reception,
+    uploads: RequestUploads,
     variants: Variants,
 ) -> tuple[object, ...]:
-    generations = Generations(tasks.service)
-    bodies = Bodies(reception, stores.fetcher, stores.files, BodyLimits.of(settings.server))
+    submitter = TaskSubmitter(tasks.service)
+    bodies = BodyParser(uploads, stores.fetcher, stores.files, BodyLimits.of(settings.server))
     targets = WebhookTargets(policy_of(settings.fetch))
-    answers = ImageAnswers(
-        generations,
+    answers = ImageResponses(
+        submitter,
         stores.files,
         stores.storage,
         telling.views,
         tasks.previews,
         inline_bytes=settings.limits.inline_image_bytes,
     )
-    images = ImageRoutes(generations, stores.providers, bodies, answers, telling.views, targets)
+    images = ImageRoutes(submitter, stores.providers, bodies, answers, telling.views, targets)
     videos = VideoRoutes(
-        generations,
+        submitter,
         tasks.service,
         stores.providers,
         bodies,
@@ -177,7 +179,7 @@ def _generation_routes(
         targets,
         variants,
     )
-    older = OlderRoutes(images, videos, tasks.service, stores.files, telling.views)
+    older = LegacyRoutes(images, videos, tasks.service, stores.files, telling.views)
     return ModelRoutes(stores.providers), images, videos, older
 
 
@@ -187,7 +189,7 @@ def _metrics(
     admission: Admission,
     telling: Telling,
     watching: Watching,
-    reception: Reception,
+    uploads: RequestUploads,
 ) -> MetricsRoutes:
     return MetricsRoutes(
         watching.traffic,
@@ -196,8 +198,8 @@ def _metrics(
         watching.lag,
         tasks.dispatcher,
         telling.hub,
-        stores.keeping,
-        reception,
+        stores.store,
+        uploads,
         admission.door,
         telling.courier,
         stores.providers,

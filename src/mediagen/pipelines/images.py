@@ -10,11 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from mediagen.core.errors import InvalidRequest, ProviderError
 from mediagen.pipelines.base import Outcome, Run
-from mediagen.pipelines.inputs import MAX_INPUTS, InputRef, Inputs
+from mediagen.pipelines.inputs import MAX_INPUTS, InputLoader, InputRef
 from mediagen.pipelines.metadata import Metadata
-from mediagen.pipelines.paid_attempt import IMAGE, Paid, abandon, described
+from mediagen.pipelines.paid_attempt import IMAGE, PaidAttempt, abandon, describe_result
 from mediagen.pipelines.previews import Previews
-from mediagen.pipelines.saving.saver import Bringer
+from mediagen.pipelines.saving.saver import Saver
 from mediagen.providers.base import About, ImageRequest, Input, MakesImages, Making, RunsOperations, Size, Told
 from mediagen.providers.registry import Offer, Providers
 
@@ -52,59 +52,61 @@ class ImagePipeline:
     lane = "image"
     spec = ImageSpec
 
-    def __init__(self, providers: Providers, bringer: Bringer, inputs: Inputs, previews: Previews) -> None:
+    def __init__(self, providers: Providers, saver: Saver, inputs: InputLoader, previews: Previews) -> None:
         self._providers = providers
-        self._bringer = bringer
+        self._saver = saver
         self._inputs = inputs
         self._previews = previews
 
     async def run(self, spec: ImageSpec, run: Run, /) -> Outcome:
         inputs = await self._inputs.of(spec.inputs, owner=run.owner)
-        offer, request = asked_for(spec, self._providers, inputs)
-        paid = Paid(run, self._providers, self._bringer, generative=offer.model.generative, previews=self._previews)
+        offer, request = build_image_request(spec, self._providers, inputs)
+        paid = PaidAttempt(
+            run, self._providers, self._saver, generative=offer.model.generative, previews=self._previews
+        )
         if offer.model.images is not None and offer.model.images.by_operation:
             outcome, about = await self._by_operation(offer, request, paid)
         else:
             outcome, about = await self._at_once(offer, request, paid)
         revised = {str(index): text for index, text in about.revised_prompts.items()}
-        told = told_of(spec, offer, request)
+        told = report_options(spec, offer, request)
         said = {
             "model": offer.name,
             "provider": offer.provider.name,
-            **described(about, told),
+            **describe_result(about, told),
             "revised_prompts": revised,
         }
         return Outcome({**outcome.result, **said}, outcome.files, outcome.release)
 
     async def abandon(self, checkpoint: Mapping[str, Any], /) -> None:
-        await abandon(checkpoint, self._providers, self._bringer)
+        await abandon(checkpoint, self._providers, self._saver)
 
     async def discard(self, outcome: Outcome, /) -> None:
-        await self._bringer.discard(outcome)
+        await self._saver.discard(outcome)
 
-    async def _at_once(self, offer: Offer, request: ImageRequest, paid: Paid) -> tuple[Outcome, About]:
+    async def _at_once(self, offer: Offer, request: ImageRequest, paid: PaidAttempt) -> tuple[Outcome, About]:
         provider = offer.provider
         if not isinstance(provider, MakesImages):
             raise ProviderError(f"{provider.name} makes no pictures", provider=provider.name)
-        return await paid.made(provider, offer.provider.name, request, IMAGE)
+        return await paid.generate(provider, offer.provider.name, request, IMAGE)
 
-    async def _by_operation(self, offer: Offer, request: ImageRequest, paid: Paid) -> tuple[Outcome, About]:
+    async def _by_operation(self, offer: Offer, request: ImageRequest, paid: PaidAttempt) -> tuple[Outcome, About]:
         provider = offer.provider
         if not isinstance(provider, RunsOperations):
             raise ProviderError(f"{provider.name} makes no pictures", provider=provider.name)
-        operation = paid.operation or await paid.begun(provider, offer.provider.name, request)
-        status = await paid.until_made(provider, operation)
-        return await paid.fetched(provider, status, IMAGE)
+        operation = paid.operation or await paid.submit(provider, offer.provider.name, request)
+        status = await paid.poll_until_completed(provider, operation)
+        return await paid.fetch(provider, status, IMAGE)
 
 
-def told_of(spec: ImageSpec, offer: Offer, request: ImageRequest) -> Told:
+def report_options(spec: ImageSpec, offer: Offer, request: ImageRequest) -> Told:
     """What became of the wishes of a spec."""
     told = offer.provider.told(request)
     unseen = ("partial_images",) if spec.partial_images and request.partial_images is None else ()
     return replace(told, ignored=(*told.ignored, *unseen))
 
 
-def asked_for(
+def build_image_request(
     spec: ImageSpec, providers: Providers, inputs: tuple[Input, ...] = (), *, edits: bool = False
 ) -> tuple[Offer, ImageRequest]:
     """Who makes it, and the request in the provider's words. ``edits``: there must be a picture among the inputs.

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 from mediagen.core.files import FileKind
 from mediagen.net.policy import check_text
 from mediagen.pipelines.base import Outcome, Run
-from mediagen.pipelines.saving.saver import Bringer, Wanted
+from mediagen.pipelines.saving.saver import SaveOptions, Saver
 from mediagen.streams.json.scanner import parse_pointer
 
 
@@ -45,14 +45,14 @@ class IngestPipeline:
     lane = "ingest"
     spec = IngestSpec
 
-    def __init__(self, bringer: Bringer) -> None:
-        self._bringer = bringer
+    def __init__(self, saver: Saver) -> None:
+        self._saver = saver
 
     async def run(self, spec: IngestSpec, run: Run, /) -> Outcome:
-        return await self._bringer.from_url(spec.url, Wanted(spec.kind, spec.filename, spec.field), run)
+        return await self._saver.save_url(spec.url, SaveOptions(spec.kind, spec.filename, spec.field), run)
 
     async def abandon(self, checkpoint: Mapping[str, Any], /) -> None:
-        await self._bringer.remove(checkpoint)
+        await self._saver.remove(checkpoint)
 
     async def discard(self, outcome: Outcome, /) -> None:
-        await self._bringer.discard(outcome)
+        await self._saver.discard(outcome)

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 from mediagen.core.errors import FetchFailed, InputUnavailable, InvalidRequest, UnsupportedMedia
 from mediagen.core.files import File, FileKind, new_id
 from mediagen.net.download import Fetcher
-from mediagen.pipelines.saving.request_upload import Reception
+from mediagen.pipelines.saving.request_upload import RequestUploads
 from mediagen.providers.base import Input, Role
 from mediagen.storage.base import Storage
 from mediagen.streams.base import Source, View
@@ -51,7 +51,7 @@ class Shelf(Protocol):
         """The file, or None, also when it is another owner's; ``owner`` None: whosever it is."""
 
 
-class Inputs:
+class InputLoader:
     """Looks up the inputs of tasks."""
 
     def __init__(self, shelf: Shelf, storage: Storage) -> None:
@@ -90,14 +90,21 @@ class Inputs:
         )
 
 
-class Arrivals:
+class RequestInputs:
     """The inputs of one request. What is stored here and was not ``claimed`` is removed when the block is left.
 
     Every call raises TooLarge, UnsupportedMedia, StorageUnavailable, StorageFull and their kin.
     """
 
     def __init__(
-        self, reception: Reception, fetcher: Fetcher, shelf: Shelf, *, owner: str | None, sees: str | None, network: str
+        self,
+        uploads: RequestUploads,
+        fetcher: Fetcher,
+        shelf: Shelf,
+        *,
+        owner: str | None,
+        sees: str | None,
+        network: str,
     ) -> None:
         self.task_id = new_id("task")
         """Of the task that is to be made: the files name it."""
@@ -105,7 +112,7 @@ class Arrivals:
         """Files that are new, without rows yet."""
         self._claimed = False
         self._count = 0
-        self._reception = reception
+        self._uploads = uploads
         self._fetcher = fetcher
         self._shelf = shelf
         self._owner = owner
@@ -113,7 +120,7 @@ class Arrivals:
         self._network = network
         self._stack = AsyncExitStack()
 
-    async def __aenter__(self) -> Arrivals:
+    async def __aenter__(self) -> RequestInputs:
         return self
 
     async def __aexit__(
@@ -134,9 +141,9 @@ class Arrivals:
         """What comes in the request itself. Raises what the source raises as well."""
         self._counted()
         if not self.stored:
-            self._stack.enter_context(self._reception.place(self._network))
+            self._stack.enter_context(self._uploads.place(self._network))
         file = await self._stack.enter_async_context(
-            self._reception.receive(
+            self._uploads.receive(
                 source,
                 filename=filename,
                 declared=declared,

@@ -34,9 +34,9 @@ from mediagen.core.errors import (
 from mediagen.core.files import FileKind
 from mediagen.core.progress import Progress
 from mediagen.pipelines.base import Outcome, Run
-from mediagen.pipelines.poll_deadline import NOT_YET, Patience
+from mediagen.pipelines.poll_deadline import NOT_YET, PollDeadline
 from mediagen.pipelines.previews import Previews
-from mediagen.pipelines.saving.saver import Bringer, Wanted
+from mediagen.pipelines.saving.saver import SaveOptions, Saver
 from mediagen.pipelines.saving.wait_for_space import RETRY_SECONDS, may_have_room
 from mediagen.providers.base import (
     About,
@@ -76,14 +76,14 @@ _MAKING_PERCENT: Final = 90
 """Of a hundred, what is done when the provider is done; the rest is bringing it here."""
 
 
-class Paid:
+class PaidAttempt:
     """One attempt. ``generative`` False: it costs nothing and may be done again as often as need be."""
 
     def __init__(
         self,
         run: Run,
         providers: Providers,
-        bringer: Bringer,
+        saver: Saver,
         *,
         generative: bool,
         previews: Previews | None = None,
@@ -91,7 +91,7 @@ class Paid:
         self._previews = previews
         self._run = run
         self._providers = providers
-        self._bringer = bringer.waiting_for_room() if generative else bringer
+        self._saver = saver.waiting_for_room() if generative else saver
         self._generative = generative
         self._saved: dict[str, Any] = dict(run.resume)
         self._outcomes: list[Outcome] = []
@@ -102,7 +102,7 @@ class Paid:
         saved = self._saved.get("operation")
         return None if saved is None else Operation.from_checkpoint(saved)
 
-    async def begun(self, runner: RunsOperations, name: str, request: Request) -> Operation:
+    async def submit(self, runner: RunsOperations, name: str, request: Request) -> Operation:
         """The job of a paid call to the provider of that name, saved before anything else is waited for.
 
         Raises:
@@ -116,13 +116,15 @@ class Paid:
 
         return await self._asked(name, call)
 
-    async def made(self, maker: MakesImages, name: str, request: ImageRequest, wanted: Wanted) -> tuple[Outcome, About]:
-        """The results of a paid call that gives them at once, stored. Raises as ``begun``."""
+    async def generate(
+        self, maker: MakesImages, name: str, request: ImageRequest, wanted: SaveOptions
+    ) -> tuple[Outcome, About]:
+        """The results of a paid call that gives them at once, stored. Raises as ``submit``."""
 
         async def call() -> tuple[Outcome, About]:
             async with maker.generate(request) as answer:
                 try:
-                    outcome = await self.brought(answer, wanted)
+                    outcome = await self.save_results(answer, wanted)
                 except MediagenError as exc:
                     self._spent(name, answer.about.usage, exc)
                     raise
@@ -172,24 +174,24 @@ class Paid:
         if exc is not None:
             exc.context.update(usage=dict(usage.reported), cost_usd=usage.cost_usd)
 
-    async def until_made(self, runner: RunsOperations, operation: Operation) -> Status:
+    async def poll_until_completed(self, runner: RunsOperations, operation: Operation) -> Status:
         """The last reading of a job that has completed. Raises what it failed with.
 
         A job that is lost sight of is not stopped: it may be made all the same. Another attempt looks for it again.
         """
-        looks, patience = 0, self._patience(operation)
+        looks, deadline = 0, self._poll_deadline(operation)
         while True:
             try:
                 status = await runner.poll(operation)
             except ProviderError as exc:
                 try:
-                    await patience.wait(exc)
+                    await deadline.wait(exc)
                 except ProviderError:
                     lost = {"operation": operation.as_checkpoint(), "over": True}
                     await self._save(**lost, next=lost)
                     raise
                 continue
-            patience.answered()
+            deadline.reset()
             if status.operation != operation:
                 operation = status.operation
                 await self._save(operation=operation.as_checkpoint())
@@ -211,24 +213,24 @@ class Paid:
             await asyncio.sleep(status.poll_after or min(_LAST_POLL, _FIRST_POLL * 1.4**looks))
             looks += 1
 
-    def _patience(self, operation: Operation) -> Patience:
-        return Patience(self._run, self._providers.unsettled_seconds(operation.provider))
+    def _poll_deadline(self, operation: Operation) -> PollDeadline:
+        return PollDeadline(self._run, self._providers.unsettled_seconds(operation.provider))
 
-    async def fetched(self, runner: RunsOperations, status: Status, wanted: Wanted) -> tuple[Outcome, About]:
+    async def fetch(self, runner: RunsOperations, status: Status, wanted: SaveOptions) -> tuple[Outcome, About]:
         """The results of a completed job, stored; asked for again when their links have expired, or nothing came.
 
         What the work took stands in the last reading of the job, or comes with its results.
         """
         if self._saved.get("kept"):  # an earlier run stored some of several: they are stored anew, all in one go
             await self._drop_kept()
-        expired, patience = 0, self._patience(status.operation)
+        expired, deadline = 0, self._poll_deadline(status.operation)
         while True:
             try:
                 async with runner.fetch(status.operation) as answer:
-                    outcome, about = await self.brought(answer, wanted), answer.about
+                    outcome, about = await self.save_results(answer, wanted), answer.about
             except FetchRefused as exc:
                 if exc.context.get("status") in NOT_YET:
-                    await patience.wait(exc)
+                    await deadline.wait(exc)
                     await self._drop_kept()
                     continue
                 expired += 1
@@ -241,7 +243,7 @@ class Paid:
                 log.warning("upload_waits_for_room", reason=exc.detail)
                 await asyncio.sleep(RETRY_SECONDS)
             except ProviderError as exc:
-                await patience.wait(exc)
+                await deadline.wait(exc)
             else:
                 if status.usage is None:
                     self._spent(status.operation.provider, about.usage)
@@ -249,7 +251,7 @@ class Paid:
                 return outcome, about
             await self._drop_kept()
 
-    async def brought(self, answer: Answer, wanted: Wanted) -> Outcome:
+    async def save_results(self, answer: Answer, wanted: SaveOptions) -> Outcome:
         """The results of an answer, stored in their order. What was stored before one failed is removed."""
         indexes: list[int] = []
         try:
@@ -258,7 +260,7 @@ class Paid:
                     await self._show(made)
                     continue
                 indexes.append(made.index)
-                self._outcomes.append(await self._bring(made, wanted))
+                self._outcomes.append(await self._save_result(made, wanted))
                 # saved with the plan of the next one; until then the last plan says as much
                 self._saved["kept"] = [*self._saved.get("kept", ()), self._saved.pop("transfer", {})]
             await self._drop_withdrawn(indexes, answer.about.withdrawn)
@@ -282,7 +284,7 @@ class Paid:
         """Remove what came and turned out to be no result."""
         for position in reversed(range(len(indexes))):
             if indexes[position] in withdrawn:
-                await self._bringer.discard(self._outcomes[position])
+                await self._saver.discard(self._outcomes[position])
                 self._outcomes.pop(position).release()
                 del self._saved["kept"][position]
 
@@ -297,14 +299,14 @@ class Paid:
 
         return Outcome({"files": [file.id for file in files]}, files, release)
 
-    async def _bring(self, made: Made, wanted: Wanted) -> Outcome:
+    async def _save_result(self, made: Made, wanted: SaveOptions) -> Outcome:
         run = _Within(self._run, self._saved)
         try:
             if isinstance(made, Link):
-                bringer = self._bringer.trusting(made.trusted)
-                outcome = await bringer.from_url(made.url, wanted, run)
+                saver = self._saver.trusting(made.trusted)
+                outcome = await saver.save_url(made.url, wanted, run)
             else:
-                outcome = await self._bringer.from_source(made.source, wanted, run, declared=made.media_type)
+                outcome = await self._saver.save_source(made.source, wanted, run, declared=made.media_type)
         except (InvalidRequest, TooLarge) as exc:  # nothing that the caller sent
             raise ProviderError(f"what the provider made cannot be kept: {exc.detail}", cause=exc.code) from None
         if not all(file.bytes for file in outcome.files):
@@ -318,7 +320,7 @@ class Paid:
 
     async def _drop_kept(self) -> None:
         """Remove what an earlier run stored: it is made, or fetched, again."""
-        await self._bringer.remove(self._saved)
+        await self._saver.remove(self._saved)
         kept = self._saved.pop("kept", None)
         if self._saved.pop("transfer", None) is not None or kept:
             await self._run.checkpoint(dict(self._saved))
@@ -366,9 +368,9 @@ class _Within:
         return await self._run.parts()
 
 
-async def abandon(checkpoint: Mapping[str, Any], providers: Providers, bringer: Bringer) -> None:
+async def abandon(checkpoint: Mapping[str, Any], providers: Providers, saver: Saver) -> None:
     """Remove what such an attempt left, here and at the provider. Raises what may be worth another try."""
-    await bringer.remove(checkpoint)
+    await saver.remove(checkpoint)
     saved = checkpoint.get("operation")
     if saved is None or checkpoint.get("over"):
         return
@@ -385,7 +387,7 @@ async def abandon(checkpoint: Mapping[str, Any], providers: Providers, bringer: 
         log.info("operation_cancelled", provider=operation.provider, stops=stops)
 
 
-def described(about: About, told: Told) -> dict[str, Any]:
+def describe_result(about: About, told: Told) -> dict[str, Any]:
     """What a task's result says of an answer, and of what became of the wishes of its request."""
     said: dict[str, Any] = {
         "reported": dict(about.reported),
@@ -398,5 +400,5 @@ def described(about: About, told: Told) -> dict[str, Any]:
     return said
 
 
-VIDEO: Final = Wanted(FileKind.VIDEO)
-IMAGE: Final = Wanted(FileKind.IMAGE)
+VIDEO: Final = SaveOptions(FileKind.VIDEO)
+IMAGE: Final = SaveOptions(FileKind.IMAGE)

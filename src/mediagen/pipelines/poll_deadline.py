@@ -32,7 +32,7 @@ NOT_YET: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPSt
 """How providers answer about what they will know in a moment."""
 
 
-class Patience:
+class PollDeadline:
     """Of one attempt with one job."""
 
     def __init__(self, run: Run, unsettled: float) -> None:
@@ -43,7 +43,7 @@ class Patience:
         self._since = 0.0
         self._most = 0.0
 
-    def answered(self) -> None:
+    def reset(self) -> None:
         """The provider said something of use."""
         self._failures = 0
 

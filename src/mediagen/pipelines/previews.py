@@ -50,7 +50,7 @@ class Preview:
             self._file.close()
 
 
-class Watch:
+class PreviewWatcher:
     """What one watcher is shown."""
 
     def __init__(self) -> None:
@@ -85,12 +85,12 @@ class Previews:
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
-        self._watches: dict[str, list[Watch]] = {}
+        self._watches: dict[str, list[PreviewWatcher]] = {}
 
     @contextmanager
-    def watching(self, task_id: str) -> Iterator[Watch]:
+    def watch(self, task_id: str) -> Iterator[PreviewWatcher]:
         """The states of that task's pictures from now on."""
-        watch = Watch()
+        watch = PreviewWatcher()
         watches = self._watches.setdefault(task_id, [])
         watches.append(watch)
         try:

@@ -25,17 +25,17 @@ from mediagen.media import thumbnails as stills
 from mediagen.media.thumbnails import Picture
 from mediagen.media.video import Film
 from mediagen.media.vips import VipsPool
-from mediagen.pipelines.saving.placement import Keeping, Plan
-from mediagen.pipelines.saving.request_upload import Reception
+from mediagen.pipelines.saving.placement import Placement, StoreContext
+from mediagen.pipelines.saving.request_upload import RequestUploads
 from mediagen.streams.formats.sniff import extension_of
 from mediagen.streams.sources import ChunkSource
 
 log = structlog.get_logger(__name__)
 
-Name: TypeAlias = Literal["thumbnail", "spritesheet"]
+VariantName: TypeAlias = Literal["thumbnail", "spritesheet"]
 _Key: TypeAlias = tuple[str, str]
 
-_MAKERS: Final[Mapping[Name, Callable[[Film, VipsPool], Awaitable[Picture]]]] = {
+_MAKERS: Final[Mapping[VariantName, Callable[[Film, VipsPool], Awaitable[Picture]]]] = {
     "thumbnail": stills.thumbnail,
     "spritesheet": stills.spritesheet,
 }
@@ -54,7 +54,7 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class VariantLimits:
     """How much is done at once: so many pictures are made, so many wait, and so long a caller does."""
 
     at_once: int = 2
@@ -66,14 +66,16 @@ class Pace:
 class Variants:
     """Makes and finds the pictures of films. Works inside ``running``."""
 
-    def __init__(self, keeping: Keeping, reception: Reception, files: Rows, pace: Pace | None = None) -> None:
-        self._storage = keeping.storage
-        self._max_pixels = keeping.limits.pixels
-        self._reception = reception
+    def __init__(
+        self, store: StoreContext, uploads: RequestUploads, files: Rows, limits: VariantLimits | None = None
+    ) -> None:
+        self._storage = store.storage
+        self._max_pixels = store.limits.pixels
+        self._uploads = uploads
         self._files = files
-        self._pace = pace or Pace()
-        self._slots = asyncio.Semaphore(self._pace.at_once)
-        self._pool = VipsPool(self._pace.at_once)
+        self._limits = limits or VariantLimits()
+        self._slots = asyncio.Semaphore(self._limits.at_once)
+        self._pool = VipsPool(self._limits.at_once)
         self._group: asyncio.TaskGroup | None = None
         self._works: set[asyncio.Task[None]] = set()
         self._making: dict[_Key, asyncio.Future[File]] = {}
@@ -94,7 +96,7 @@ class Variants:
         finally:
             self._pool.close()
 
-    async def of(self, film: File, name: Name) -> File:
+    async def of(self, film: File, name: VariantName) -> File:
         """The picture of a film, made if there is none yet.
 
         Raises:
@@ -110,19 +112,19 @@ class Variants:
         self._raise_remembered(key)
         making = self._making.get(key) or self._start(key, name)
         try:
-            async with asyncio.timeout(self._pace.seconds):
+            async with asyncio.timeout(self._limits.seconds):
                 return await asyncio.shield(making)
         except TimeoutError:
-            raise Unavailable(f"the {name} is still being made", retry_after=self._pace.retry_after) from None
+            raise Unavailable(f"the {name} is still being made", retry_after=self._limits.retry_after) from None
 
     def _raise_remembered(self, key: _Key) -> None:
         since, failure = self._failed.get(key, (0.0, None))
         if failure is not None and time.monotonic() - since < _REMEMBERED_SECONDS:
             raise type(failure)(failure.detail, **failure.context)
 
-    def _start(self, key: _Key, name: Name) -> asyncio.Future[File]:
-        if self._group is None or len(self._making) >= self._pace.at_once + self._pace.waiting:
-            raise Unavailable("too many pictures of films wait to be made", retry_after=self._pace.retry_after)
+    def _start(self, key: _Key, name: VariantName) -> asyncio.Future[File]:
+        if self._group is None or len(self._making) >= self._limits.at_once + self._limits.waiting:
+            raise Unavailable("too many pictures of films wait to be made", retry_after=self._limits.retry_after)
         making = self._making[key] = asyncio.get_running_loop().create_future()
         making.add_done_callback(lambda done: done.exception())  # whoever asked may have gone
         work = self._group.create_task(self._carry_out(key, name, making))
@@ -130,7 +132,7 @@ class Variants:
         work.add_done_callback(partial(self._ended, key, making))
         return making
 
-    async def _carry_out(self, key: _Key, name: Name, making: asyncio.Future[File]) -> None:
+    async def _carry_out(self, key: _Key, name: VariantName, making: asyncio.Future[File]) -> None:
         try:
             async with self._slots:
                 making.set_result(await self._made(key[0], name))
@@ -150,9 +152,9 @@ class Variants:
         self._works.discard(work)
         del self._making[key]
         if not making.done():
-            making.set_exception(Unavailable("the server stops", retry_after=self._pace.retry_after))
+            making.set_exception(Unavailable("the server stops", retry_after=self._limits.retry_after))
 
-    async def _made(self, film_id: str, name: Name) -> File:
+    async def _made(self, film_id: str, name: VariantName) -> File:
         film = await self._files.get(film_id)
         if film is None:
             raise NotFound("the film was deleted")
@@ -164,10 +166,10 @@ class Variants:
         opens = partial(self._storage.open_source, film.key)
         looked = await Film.look(opens, size=film.bytes, media_type=film.media_type, max_pixels=self._max_pixels)
         picture = await _MAKERS[name](looked, self._pool)
-        plan = _plan(film, name, picture)
+        placement = _place_variant(film, name, picture)
         source = ChunkSource(_once(picture.data), size=len(picture.data))
         try:
-            async with self._reception.keep(plan, source, owner=film.owner) as file:
+            async with self._uploads.save(placement, source, owner=film.owner) as file:
                 return await self._files.insert(
                     replace(file, variant_of=film.id, variant=name, width=picture.width, height=picture.height)
                 )
@@ -175,10 +177,10 @@ class Variants:
             raise NotFound("the film was deleted meanwhile") from None
 
 
-def _plan(film: File, name: Name, picture: Picture) -> Plan:
+def _place_variant(film: File, name: VariantName, picture: Picture) -> Placement:
     """Where the picture will be: under a name of its own, so that what a crash left is never taken for another one."""
     file_id, extension = new_id("file"), extension_of(picture.media_type)
-    return Plan(
+    return Placement(
         file_id=file_id,
         key=f"{FOLDER}/{file_id}{extension}",
         filename=f"{PurePosixPath(film.filename).stem}-{name}{extension}",

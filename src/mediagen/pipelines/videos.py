@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from mediagen.core.errors import InvalidRequest, ProviderError
 from mediagen.pipelines.base import Outcome, Run
 from mediagen.pipelines.images import MAX_PROMPT
-from mediagen.pipelines.inputs import MAX_INPUTS, InputRef, Inputs
+from mediagen.pipelines.inputs import MAX_INPUTS, InputLoader, InputRef
 from mediagen.pipelines.metadata import Metadata
-from mediagen.pipelines.paid_attempt import VIDEO, Paid, abandon, described
-from mediagen.pipelines.saving.saver import Bringer
+from mediagen.pipelines.paid_attempt import VIDEO, PaidAttempt, abandon, describe_result
+from mediagen.pipelines.saving.saver import Saver
 from mediagen.providers.base import Input, Making, RunsOperations, Size, VideoRequest
 from mediagen.providers.registry import Offer, Providers
 
@@ -49,39 +49,41 @@ class VideoPipeline:
     lane = "video"
     spec = VideoSpec
 
-    def __init__(self, providers: Providers, bringer: Bringer, inputs: Inputs) -> None:
+    def __init__(self, providers: Providers, saver: Saver, inputs: InputLoader) -> None:
         self._providers = providers
-        self._bringer = bringer
+        self._saver = saver
         self._inputs = inputs
 
     async def run(self, spec: VideoSpec, run: Run, /) -> Outcome:
         inputs = await self._inputs.of(spec.inputs, owner=run.owner)
-        offer, request = film_asked_for(spec, self._providers, inputs)
-        paid = Paid(run, self._providers, self._bringer, generative=offer.model.generative)
+        offer, request = build_video_request(spec, self._providers, inputs)
+        paid = PaidAttempt(run, self._providers, self._saver, generative=offer.model.generative)
         operation = paid.operation
         runner: object = offer.provider if operation is None else self._providers.operations_of(operation.provider)
         if not isinstance(runner, RunsOperations):
             raise ProviderError(f"{offer.provider.name} makes no films", provider=offer.provider.name)
         if operation is None:
-            operation = await paid.begun(runner, offer.provider.name, request)
-        status = await paid.until_made(runner, operation)
-        outcome, about = await paid.fetched(runner, status, VIDEO)
+            operation = await paid.submit(runner, offer.provider.name, request)
+        status = await paid.poll_until_completed(runner, operation)
+        outcome, about = await paid.fetch(runner, status, VIDEO)
         if len(outcome.files) != 1:
-            await self._bringer.discard(outcome)
+            await self._saver.discard(outcome)
             outcome.release()
             raise ProviderError(f"the provider gave {len(outcome.files)} films instead of one")
         said = {"model": offer.name, "provider": operation.provider, "operation": status.operation.id}
-        result = {"file": outcome.files[0].id, **said, **described(about, offer.provider.told(request))}
+        result = {"file": outcome.files[0].id, **said, **describe_result(about, offer.provider.told(request))}
         return Outcome(result, outcome.files, outcome.release)
 
     async def abandon(self, checkpoint: Mapping[str, Any], /) -> None:
-        await abandon(checkpoint, self._providers, self._bringer)
+        await abandon(checkpoint, self._providers, self._saver)
 
     async def discard(self, outcome: Outcome, /) -> None:
-        await self._bringer.discard(outcome)
+        await self._saver.discard(outcome)
 
 
-def film_asked_for(spec: VideoSpec, providers: Providers, inputs: tuple[Input, ...] = ()) -> tuple[Offer, VideoRequest]:
+def build_video_request(
+    spec: VideoSpec, providers: Providers, inputs: tuple[Input, ...] = ()
+) -> tuple[Offer, VideoRequest]:
     """Who makes it, and the request in the provider's words.
 
     Raises:

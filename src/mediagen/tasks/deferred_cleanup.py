@@ -26,7 +26,7 @@ import structlog
 from mediagen.core.errors import MediagenError, NotFound
 from mediagen.core.tasks import Task, TaskStatus
 from mediagen.pipelines.base import Ledger, Pipeline
-from mediagen.pipelines.saving.placement import doubted
+from mediagen.pipelines.saving.placement import late_write_cleanups
 from mediagen.storage.base import Storage
 from mediagen.tasks.ports import Files
 from mediagen.tasks.registry import Registry
@@ -93,11 +93,11 @@ class Debts:
         """
         if self._storage is None or not self._storage.acts_late:
             return False
-        earlier = {debt["file_id"] for debt in doubted(self._storage, task.checkpoint, earlier=True)}
-        at_work = {debt["file_id"] for debt in doubted(self._storage, instead or {}, earlier=True)}
+        earlier = {debt["file_id"] for debt in late_write_cleanups(self._storage, task.checkpoint, earlier=True)}
+        at_work = {debt["file_id"] for debt in late_write_cleanups(self._storage, instead or {}, earlier=True)}
         owes = False
         until = {"task_id": task.id, "attempt": task.attempt} if becomes else {}
-        for debt in doubted(self._storage, left, earlier=True):
+        for debt in late_write_cleanups(self._storage, left, earlier=True):
             file_id = debt["file_id"]
             if file_id in at_work or not (file_id in earlier or self._storage.in_doubt(debt["look"]["key"])):
                 continue
@@ -169,7 +169,9 @@ class Debts:
                     return True
                 if not await self._is_row(state):
                     await self._remove(state)
-            owing = [] if self._storage is None else doubted(self._storage, state["checkpoint"], earlier=True)
+            owing = (
+                [] if self._storage is None else late_write_cleanups(self._storage, state["checkpoint"], earlier=True)
+            )
             await self._settled(debt_id, owing)
         except Exception as exc:  # whatever a pipeline or a store raises: it stays owed
             failures = self._failures[debt_id] = self._failures.get(debt_id, 0) + 1

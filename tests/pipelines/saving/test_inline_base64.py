@@ -12,8 +12,8 @@ import pytest
 from mediagen.core.errors import InvalidBase64, InvalidRequest, TooLarge, UnsupportedMedia
 from mediagen.core.files import File, FileKind
 from mediagen.pipelines.saving.inline_base64 import BodyIntake
-from mediagen.pipelines.saving.placement import Keeping, remove
-from mediagen.pipelines.saving.request_upload import Reception
+from mediagen.pipelines.saving.placement import StoreContext, remove
+from mediagen.pipelines.saving.request_upload import RequestUploads
 from mediagen.streams.base import MIB
 from mediagen.streams.json.scanner import Rules
 from tests.infra.content import content_bytes
@@ -41,8 +41,8 @@ def debts() -> Debts:
 
 
 @pytest.fixture
-def intake(keeping: Keeping, debts: Debts) -> BodyIntake:
-    return BodyIntake(Reception(keeping, debts, boot=7))
+def intake(store: StoreContext, debts: Debts) -> BodyIntake:
+    return BodyIntake(RequestUploads(store, debts, boot=7))
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ async def test_a_body_that_breaks_off_leaves_nothing(intake: BodyIntake, debts: 
 
 @pytest.mark.parametrize("turns", [0, 1, 5, 20, 60, 120])
 async def test_a_stop_at_any_moment_leaves_what_is_written_down(
-    intake: BodyIntake, keeping: Keeping, debts: Debts, folder: Path, turns: int
+    intake: BodyIntake, store: StoreContext, debts: Debts, folder: Path, turns: int
 ) -> None:
     """The row may be on its way to the database: only the next start can tell whether the file is to go."""
 
@@ -138,5 +138,5 @@ async def test_a_stop_at_any_moment_leaves_what_is_written_down(
 
     assert running.cancelled()
     for _, debt in await debts.owed_aborts(10):
-        await remove(keeping.storage, debt["checkpoint"])
+        await remove(store.storage, debt["checkpoint"])
     assert files_below(folder) == []

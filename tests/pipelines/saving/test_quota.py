@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from mediagen.core.errors import RateLimited, StorageFull, Unavailable
-from mediagen.pipelines.saving.placement import Keeping
+from mediagen.pipelines.saving.placement import StoreContext
 from mediagen.pipelines.saving.quota import STEP, Quota
-from mediagen.pipelines.saving.request_upload import Reception
+from mediagen.pipelines.saving.request_upload import RequestUploads
 from mediagen.pipelines.settings import LimitsSettings
 from mediagen.streams.sources import ChunkSource
 from tests.infra.resource import Resource
@@ -116,8 +116,8 @@ async def test_without_a_limit_nothing_is_asked() -> None:
 # -- the recipes
 
 
-def within(keeping: Keeping, limit: int, rows: Rows) -> Keeping:
-    return replace(keeping, quota=Quota(limit, rows.stored))
+def within(store: StoreContext, limit: int, rows: Rows) -> StoreContext:
+    return replace(store, quota=Quota(limit, rows.stored))
 
 
 @pytest.mark.parametrize(
@@ -127,81 +127,81 @@ async def test_a_download_that_is_too_large_is_refused_at_once(
     recipe: Recipe, source: SourceServer, resource: Resource
 ) -> None:
     url = source.add("/film", resource)
-    small = replace(recipe, keeping=within(recipe.keeping, 20 * MIB - 1, Rows()))
+    small = replace(recipe, store=within(recipe.store, 20 * MIB - 1, Rows()))
 
     with pytest.raises(StorageFull):
         await small.run(url)
 
     assert small.files == []
-    assert small.keeping.quota.reserved == 0
+    assert small.store.quota.reserved == 0
 
 
 async def test_a_download_of_unknown_size_stops_where_the_room_ends(recipe: Recipe, source: SourceServer) -> None:
     url = source.add("/film", Resource(size=12 * MIB, framing="chunked", ranges="no"))
-    small = replace(recipe, keeping=within(recipe.keeping, 10 * MIB, Rows()))
+    small = replace(recipe, store=within(recipe.store, 10 * MIB, Rows()))
 
     with pytest.raises(StorageFull):
         await small.run(url)
 
     assert small.files == []
-    assert small.keeping.quota.reserved == 0
+    assert small.store.quota.reserved == 0
 
 
 async def test_an_outcome_keeps_its_room_until_it_is_a_row(recipe: Recipe, source: SourceServer) -> None:
     url, rows = source.add("/film", Resource(size=2 * MIB)), Rows()
-    exact = replace(recipe, keeping=within(recipe.keeping, 2 * MIB, rows))
+    exact = replace(recipe, store=within(recipe.store, 2 * MIB, rows))
 
     outcome = await exact.outcome(url, Attempt())
 
-    assert exact.keeping.quota.reserved == 2 * MIB
+    assert exact.store.quota.reserved == 2 * MIB
     with pytest.raises(StorageFull):
-        await exact.keeping.quota.reserve(1)
+        await exact.store.quota.reserve(1)
     rows.bytes = 2 * MIB
     outcome.release()
-    assert exact.keeping.quota.reserved == 0
+    assert exact.store.quota.reserved == 0
 
 
 @pytest.mark.parametrize("announced", [True, False])
-async def test_an_upload_holds_its_room_until_it_is_a_row(keeping: Keeping, announced: bool) -> None:
+async def test_an_upload_holds_its_room_until_it_is_a_row(store: StoreContext, announced: bool) -> None:
     rows = Rows()
-    full = within(keeping, 1000, rows)
-    reception = Reception(full, Debts(), boot=1)
+    full = within(store, 1000, rows)
+    uploads = RequestUploads(full, Debts(), boot=1)
     source = ChunkSource(pieces(700), size=700 if announced else None)
 
-    async with reception.receive(source, filename="a", declared=None) as file:
+    async with uploads.receive(source, filename="a", declared=None) as file:
         assert full.quota.reserved >= 700
         rows.bytes = file.bytes
 
     assert full.quota.reserved == 0
     with pytest.raises(StorageFull):
-        async with reception.receive(ChunkSource(pieces(301), size=301), filename="b", declared=None):
+        async with uploads.receive(ChunkSource(pieces(301), size=301), filename="b", declared=None):
             raise AssertionError("it was taken")
     assert full.quota.reserved == 0
 
 
-async def test_an_announced_upload_is_refused_before_a_byte_is_read(keeping: Keeping) -> None:
+async def test_an_announced_upload_is_refused_before_a_byte_is_read(store: StoreContext) -> None:
     asked: list[int] = []
 
     async def unread() -> AsyncIterator[bytes]:
         asked.append(1)
         yield bytes(11)
 
-    reception = Reception(within(keeping, 10, Rows()), Debts(), boot=1)
+    uploads = RequestUploads(within(store, 10, Rows()), Debts(), boot=1)
 
     with pytest.raises(StorageFull):
-        async with reception.receive(ChunkSource(unread(), size=11), filename="a", declared=None):
+        async with uploads.receive(ChunkSource(unread(), size=11), filename="a", declared=None):
             raise AssertionError("it was taken")
 
     assert asked == []
 
 
-def _take_a_place(reception: Reception, network: str) -> None:
-    with reception.place(network):
+def _take_a_place(uploads: RequestUploads, network: str) -> None:
+    with uploads.place(network):
         pass
 
 
-async def test_uploads_have_places_and_no_network_has_them_all(keeping: Keeping) -> None:
-    few = Reception(replace(keeping, limits=LimitsSettings(uploads_at_once=3)), Debts(), boot=1)
+async def test_uploads_have_places_and_no_network_has_them_all(store: StoreContext) -> None:
+    few = RequestUploads(replace(store, limits=LimitsSettings(uploads_at_once=3)), Debts(), boot=1)
 
     with few.place("a"), few.place("a"):
         with pytest.raises(RateLimited) as enough:
@@ -209,9 +209,9 @@ async def test_uploads_have_places_and_no_network_has_them_all(keeping: Keeping)
         with few.place("b"):
             with pytest.raises(Unavailable) as all_taken:
                 _take_a_place(few, "c")
-            assert few.uploads == 3
+            assert few.active == 3
 
     assert enough.value.retry_after
     assert all_taken.value.retry_after
-    assert few.uploads == 0
+    assert few.active == 0
     _take_a_place(few, "a")

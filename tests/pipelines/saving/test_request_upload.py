@@ -11,8 +11,8 @@ import pytest
 
 from mediagen.core.errors import StorageUnavailable, TooLarge, Unavailable
 from mediagen.core.files import FileKind
-from mediagen.pipelines.saving.placement import Keeping, remove
-from mediagen.pipelines.saving.request_upload import NO_BOOT, Reception
+from mediagen.pipelines.saving.placement import StoreContext, remove
+from mediagen.pipelines.saving.request_upload import NO_BOOT, RequestUploads
 from mediagen.streams.base import MIB
 from mediagen.streams.sources import ChunkSource
 from tests.infra.content import content_bytes
@@ -28,8 +28,8 @@ def debts() -> Debts:
 
 
 @pytest.fixture
-def reception(keeping: Keeping, debts: Debts) -> Reception:
-    return Reception(keeping, debts, boot=7)
+def uploads(store: StoreContext, debts: Debts) -> RequestUploads:
+    return RequestUploads(store, debts, boot=7)
 
 
 @pytest.fixture
@@ -52,9 +52,9 @@ def source(data: bytes, *, announced: bool = False, end: Exception | None = None
 @pytest.mark.parametrize("announced", [True, False])
 @pytest.mark.parametrize("data", [b"", b"x", png(), WHOLE], ids=range(4))
 async def test_what_comes_is_kept(
-    reception: Reception, debts: Debts, folder: Path, data: bytes, announced: bool
+    uploads: RequestUploads, debts: Debts, folder: Path, data: bytes, announced: bool
 ) -> None:
-    async with reception.receive(
+    async with uploads.receive(
         source(data, announced=announced), filename="../a b.bin", declared=None, owner="me"
     ) as file:
         ((_, debt),) = await debts.owed_aborts(9)  # a crash now would leave what is written down
@@ -67,12 +67,12 @@ async def test_what_comes_is_kept(
 
 
 async def test_an_announced_size_over_the_limit_of_its_kind_is_refused_before_anything_is_owed(
-    reception: Reception, debts: Debts, folder: Path
+    uploads: RequestUploads, debts: Debts, folder: Path
 ) -> None:
     large = ChunkSource(arriving(png()), size=50 * MIB + 1)  # more than an image may have
 
     with pytest.raises(TooLarge, match="announced"):
-        async with reception.receive(large, filename="", declared=None):
+        async with uploads.receive(large, filename="", declared=None):
             raise AssertionError("received")
 
     assert (debts.count, files_below(folder)) == (0, [])
@@ -80,20 +80,20 @@ async def test_an_announced_size_over_the_limit_of_its_kind_is_refused_before_an
 
 @pytest.mark.parametrize("error", [ConnectionResetError(), Unavailable("no disk")])
 async def test_what_breaks_off_leaves_nothing(
-    reception: Reception, debts: Debts, folder: Path, error: Exception
+    uploads: RequestUploads, debts: Debts, folder: Path, error: Exception
 ) -> None:
     with pytest.raises(type(error)):
-        async with reception.receive(source(WHOLE, end=error), filename="", declared=None):
+        async with uploads.receive(source(WHOLE, end=error), filename="", declared=None):
             raise AssertionError("received")
 
     assert (debts.owed, files_below(folder)) == ({}, [])
 
 
 async def test_a_row_that_cannot_be_written_takes_the_object_with_it(
-    reception: Reception, debts: Debts, folder: Path
+    uploads: RequestUploads, debts: Debts, folder: Path
 ) -> None:
     async def refused() -> None:
-        async with reception.receive(source(WHOLE), filename="", declared=None) as file:
+        async with uploads.receive(source(WHOLE), filename="", declared=None) as file:
             assert files_below(folder) == [file.key]
             raise Unavailable("full")
 
@@ -104,12 +104,12 @@ async def test_a_row_that_cannot_be_written_takes_the_object_with_it(
 
 
 async def test_what_cannot_be_removed_at_once_is_owed_to_whoever_comes_next(
-    reception: Reception, keeping: Keeping, debts: Debts, folder: Path
+    uploads: RequestUploads, store: StoreContext, debts: Debts, folder: Path
 ) -> None:
     """The cause is raised, not the failure of the removal; and this start may settle the debt, not only the next."""
 
     async def refused() -> None:
-        async with reception.receive(source(WHOLE), filename="", declared=None) as file:
+        async with uploads.receive(source(WHOLE), filename="", declared=None) as file:
             os.rename(folder / file.key, folder / "kept")
             os.mkdir(folder / file.key)
             raise Unavailable("full")
@@ -121,8 +121,8 @@ async def test_what_cannot_be_removed_at_once_is_owed_to_whoever_comes_next(
     key = debt["checkpoint"]["key"]
     assert debt["boot"] == NO_BOOT
     with pytest.raises(StorageUnavailable):
-        await remove(keeping.storage, debt["checkpoint"])
+        await remove(store.storage, debt["checkpoint"])
     os.rmdir(folder / key)
     os.rename(folder / "kept", folder / key)
-    await remove(keeping.storage, debt["checkpoint"])
+    await remove(store.storage, debt["checkpoint"])
     assert files_below(folder) == []

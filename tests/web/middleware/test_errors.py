@@ -46,7 +46,7 @@ OWNERS: tuple[type, ...] = (
     providers.ProviderRoutes,
     images.ImageRoutes,
     videos.VideoRoutes,
-    older.OlderRoutes,
+    older.LegacyRoutes,
     metrics.MetricsRoutes,
     documents.DocumentRoutes,
 )

@@ -10,8 +10,8 @@ from typing import Any, Final
 from mediagen.core.errors import UnsupportedMedia
 from mediagen.core.files import File, FileKind
 from mediagen.net.resource import clean_filename
-from mediagen.pipelines.saving.placement import Plan
-from mediagen.pipelines.saving.request_upload import Reception
+from mediagen.pipelines.saving.placement import Placement
+from mediagen.pipelines.saving.request_upload import RequestUploads
 from mediagen.streams.formats.sniff import SNIFF_BYTES
 from mediagen.streams.json.media_field import EmbeddedMedia
 from mediagen.streams.json.scanner import Pointer, Rules
@@ -43,8 +43,8 @@ class Received:
 class BodyIntake:
     """Reads bodies of requests, keeps the media in them."""
 
-    def __init__(self, reception: Reception) -> None:
-        self._reception = reception
+    def __init__(self, uploads: RequestUploads) -> None:
+        self._uploads = uploads
 
     @asynccontextmanager
     async def receive(
@@ -61,7 +61,7 @@ class BodyIntake:
         Args:
             task_id: the id that the task will have.
             rules: what the body may have beside its media.
-            network: whose upload it is (``Reception.place``).
+            network: whose upload it is (``RequestUploads.place``).
 
         Raises:
             InvalidRequest, InvalidBase64, TooLarge, StorageUnavailable, Unavailable, RateLimited: and nothing was kept.
@@ -72,7 +72,7 @@ class BodyIntake:
         if not media.found:
             yield Received(media.document, None)
             return
-        plan = Plan.make(head, declared=media.media_type, filename="", wanted=None)
-        with self._reception.place(network):
-            async with self._reception.keep(plan, source, task_id=task_id, owner=owner) as file:
+        placement = Placement.make(head, declared=media.media_type, filename="", wanted=None)
+        with self._uploads.place(network):
+            async with self._uploads.save(placement, source, task_id=task_id, owner=owner) as file:
                 yield Received(media.document, file)

@@ -33,7 +33,7 @@ _FOLDERS: Final[Mapping[FileKind, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Keeping:
+class StoreContext:
     """What a recipe keeps files with."""
 
     storage: Storage
@@ -46,7 +46,7 @@ class Keeping:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Placement:
     """Where a file will be. Made before the first byte is stored and saved with the task, so that a crash finds it.
 
     The key is made of our own id, never of a name that somebody gave.
@@ -65,7 +65,7 @@ class Plan:
     """What the source said of itself, to tell whether it is still the same."""
 
     @classmethod
-    def make(cls, head: bytes, *, declared: str | None, filename: str, wanted: FileKind | None) -> Plan:
+    def make(cls, head: bytes, *, declared: str | None, filename: str, wanted: FileKind | None) -> Placement:
         """The plan for a file with these first bytes.
 
         Raises:
@@ -92,7 +92,7 @@ class Plan:
         return self.media_type if self.proven else PLAIN_BYTES
 
     @property
-    def leavings(self) -> dict[str, Any]:
+    def cleanup_state(self) -> dict[str, Any]:
         """The state by which the store removes what was begun of it."""
         return dict(self.upload or {"key": self.key, "token": self.token})
 
@@ -114,10 +114,10 @@ class Plan:
         }
 
     @classmethod
-    def from_checkpoint(cls, saved: Mapping[str, Any]) -> Plan:
+    def from_checkpoint(cls, saved: Mapping[str, Any]) -> Placement:
         return cls(**{**saved, "kind": FileKind(saved["kind"])})
 
-    def with_upload(self, state: Mapping[str, Any]) -> Plan:
+    def with_upload(self, state: Mapping[str, Any]) -> Placement:
         return replace(self, upload=state)
 
     def probe(self) -> Probe:
@@ -146,21 +146,23 @@ class Plan:
         )
 
 
-def plans_in(checkpoint: Mapping[str, Any]) -> list[Plan]:
+def placements_in(checkpoint: Mapping[str, Any]) -> list[Placement]:
     """The plans that a checkpoint holds: its own, or those of the results of an attempt that makes several."""
     if "file_id" in checkpoint:
-        return [Plan.from_checkpoint(checkpoint)]
+        return [Placement.from_checkpoint(checkpoint)]
     saved = [*checkpoint.get("kept", ()), checkpoint.get("transfer") or {}]
-    return [Plan.from_checkpoint(plan) for plan in saved if plan]
+    return [Placement.from_checkpoint(placement) for placement in saved if placement]
 
 
 async def remove(storage: Storage, saved: Mapping[str, Any]) -> None:
     """Remove whatever plans that will not be carried on have left: unfinished uploads, or objects without a row."""
-    for plan in plans_in(saved):
-        await storage.remove(plan.leavings)
+    for placement in placements_in(saved):
+        await storage.remove(placement.cleanup_state)
 
 
-def doubted(storage: Storage, checkpoint: Mapping[str, Any], *, earlier: bool = False) -> list[dict[str, Any]]:
+def late_write_cleanups(
+    storage: Storage, checkpoint: Mapping[str, Any], *, earlier: bool = False
+) -> list[dict[str, Any]]:
     """The debts (``tasks.debts``) that stay when what this checkpoint names is removed, or has become files.
 
     They are for the plans about which the store may still carry out a request. ``earlier``: another process made
@@ -169,7 +171,7 @@ def doubted(storage: Storage, checkpoint: Mapping[str, Any], *, earlier: bool = 
     if not storage.acts_late:
         return []
     return [
-        {"look": {**plan.leavings, "every": True}, "file_id": plan.file_id}
-        for plan in plans_in(checkpoint)
-        if earlier or storage.in_doubt(plan.key)
+        {"look": {**placement.cleanup_state, "every": True}, "file_id": placement.file_id}
+        for placement in placements_in(checkpoint)
+        if earlier or storage.in_doubt(placement.key)
     ]

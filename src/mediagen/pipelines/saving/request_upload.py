@@ -19,7 +19,7 @@ from mediagen.core.files import File, FileKind
 from mediagen.core.progress import Transfer
 from mediagen.net.resource import clean_filename
 from mediagen.pipelines.base import Ledger
-from mediagen.pipelines.saving.placement import Keeping, Plan, doubted, remove
+from mediagen.pipelines.saving.placement import Placement, StoreContext, late_write_cleanups, remove
 from mediagen.pipelines.saving.quota import Reservation
 from mediagen.streams.base import Source
 from mediagen.streams.formats.probe import Probed
@@ -37,18 +37,20 @@ NO_BOOT = 0
 """In place of the number of a start: the request of this debt is over, any start may settle it."""
 
 
-class Reception:
+class RequestUploads:
     """Keeps what requests bring.
 
     ``boot`` is the number of this start (``tasks.debts``). ``owes`` is called when a debt may be settled by now.
     """
 
-    def __init__(self, keeping: Keeping, ledger: Ledger, *, boot: int, owes: Callable[[], None] = lambda: None) -> None:
-        self._keep = keeping
+    def __init__(
+        self, store: StoreContext, ledger: Ledger, *, boot: int, owes: Callable[[], None] = lambda: None
+    ) -> None:
+        self._store = store
         self._owes = owes
         self._ledger = ledger
         self._boot = boot
-        self.uploads = 0
+        self.active = 0
         """Uploads that are being taken in."""
         self._of_each: Counter[str] = Counter()
 
@@ -62,17 +64,17 @@ class Reception:
             Unavailable: all are taken.
             RateLimited: all are taken that this network may have.
         """
-        most = self._keep.limits.uploads_at_once
-        if self.uploads >= most:
+        most = self._store.limits.uploads_at_once
+        if self.active >= most:
             raise Unavailable(f"{most} uploads are being taken in, which is as many as may", retry_after=RETRY_SECONDS)
         if self._of_each[network] >= (most + 1) // 2:
             raise RateLimited("too many uploads from this address at once", retry_after=RETRY_SECONDS)
-        self.uploads += 1
+        self.active += 1
         self._of_each[network] += 1
         try:
             yield
         finally:
-            self.uploads -= 1
+            self.active -= 1
             self._of_each[network] -= 1
             if not self._of_each[network]:
                 del self._of_each[network]
@@ -80,7 +82,7 @@ class Reception:
     @property
     def max_bytes(self) -> int:
         """More than this is too large whatever it is."""
-        return self._keep.limits.largest
+        return self._store.limits.largest
 
     @asynccontextmanager
     async def receive(
@@ -93,7 +95,7 @@ class Reception:
         task_id: str | None = None,
         wanted: FileKind | None = None,
     ) -> AsyncIterator[File]:
-        """A file of these bytes, as ``keep`` gives it.
+        """A file of these bytes, as ``save`` gives it.
 
         Args:
             filename: what the client calls it; may be empty, is never used as a path.
@@ -104,13 +106,13 @@ class Reception:
         async with self._room(source.size) as room:  # before the first byte is asked for
             peeked = Peeked(source)
             head = await peeked.peek(SNIFF_BYTES)
-            plan = Plan.make(head, declared=declared, filename=clean_filename(filename), wanted=wanted)
-            async with self._kept(plan, peeked, room, task_id, owner) as file:
+            placement = Placement.make(head, declared=declared, filename=clean_filename(filename), wanted=wanted)
+            async with self._kept(placement, peeked, room, task_id, owner) as file:
                 yield file
 
     @asynccontextmanager
-    async def keep(
-        self, plan: Plan, source: Source, *, task_id: str | None = None, owner: str | None = None
+    async def save(
+        self, placement: Placement, source: Source, *, task_id: str | None = None, owner: str | None = None
     ) -> AsyncIterator[File]:
         """The stored file, of bytes that are decoded here. The block makes a row of it.
 
@@ -121,13 +123,13 @@ class Reception:
         """
         async with (
             self._room(source.size) as room,
-            self._kept(plan, source, room, task_id, owner, made_here=True) as file,
+            self._kept(placement, source, room, task_id, owner, made_here=True) as file,
         ):
             yield file
 
     @asynccontextmanager
     async def _room(self, size: int | None) -> AsyncIterator[Reservation]:
-        room = await self._keep.quota.reserve(size)
+        room = await self._store.quota.reserve(size)
         try:
             yield room
         finally:
@@ -136,7 +138,7 @@ class Reception:
     @asynccontextmanager
     async def _kept(
         self,
-        plan: Plan,
+        placement: Placement,
         source: Source,
         room: Reservation,
         task_id: str | None,
@@ -144,11 +146,11 @@ class Reception:
         *,
         made_here: bool = False,
     ) -> AsyncIterator[File]:
-        limited = room.around(Limited(source, self._keep.limits.for_kind(plan.kind)))
-        state = {"kind": "ingest", "boot": self._boot, "checkpoint": plan.as_checkpoint()}
+        limited = room.around(Limited(source, self._store.limits.for_kind(placement.kind)))
+        state = {"kind": "ingest", "boot": self._boot, "checkpoint": placement.as_checkpoint()}
         debt = await self._ledger.owe_abort(state)
         try:
-            file = await self._store(plan, limited, task_id, owner, made_here=made_here)
+            file = await self._write(placement, limited, task_id, owner, made_here=made_here)
         except asyncio.CancelledError:
             await self._end(debt, self._let_go(debt, state))  # no row is on its way
             raise
@@ -173,7 +175,7 @@ class Reception:
 
     async def _settle(self, debt: int, state: Mapping[str, Any]) -> None:
         """Nothing more is to be removed, unless the store carries out a request late."""
-        owing = doubted(self._keep.storage, state["checkpoint"])
+        owing = late_write_cleanups(self._store.storage, state["checkpoint"])
         await self._ledger.settle_abort(debt, owing=owing)
         if owing:
             self._owes()
@@ -183,30 +185,34 @@ class Reception:
         await self._ledger.settle_abort(debt, owing=[{**state, "boot": NO_BOOT}])
         self._owes()
 
-    async def _store(
-        self, plan: Plan, source: Source, task_id: str | None, owner: str | None, *, made_here: bool
+    async def _write(
+        self, placement: Placement, source: Source, task_id: str | None, owner: str | None, *, made_here: bool
     ) -> File:
-        keep, probe = self._keep, plan.probe()
-        async with keep.storage.open_sink(
-            plan.key, media_type=plan.stored_type, filename=plan.filename, token=plan.token, size=source.size
+        store, probe = self._store, placement.probe()
+        async with store.storage.open_sink(
+            placement.key,
+            media_type=placement.stored_type,
+            filename=placement.filename,
+            token=placement.token,
+            size=source.size,
         ) as sink:
             moved = await move_buffered(
                 Probed(source, probe),
                 sink,
-                pool=keep.pool.requests,
-                meter=Meter(_unseen, total=source.size, tally=keep.tally),
-                threads=keep.threads,
-                sha256_mode=keep.sha256,
+                pool=store.pool.requests,
+                meter=Meter(_unseen, total=source.size, tally=store.tally),
+                threads=store.threads,
+                sha256_mode=store.sha256,
                 made_here=made_here,
                 on_begin=_nothing,
             )
             await sink.commit(moved.parts, size=moved.size, crc32=moved.crc32)
-        return plan.file(moved, probe.finish(moved.size), task_id=task_id, owner=owner)
+        return placement.file(moved, probe.finish(moved.size), task_id=task_id, owner=owner)
 
     async def _take_back(self, debt: int, state: Mapping[str, Any]) -> None:
         """Remove what was stored, now or, when the store fails at that too, later. Leaves the cause to be raised."""
         try:
-            await remove(self._keep.storage, state["checkpoint"])
+            await remove(self._store.storage, state["checkpoint"])
         except MediagenError as exc:
             log.warning("debt_left", debt=debt, error=exc.detail)
             await self._end(debt, self._let_go(debt, state))

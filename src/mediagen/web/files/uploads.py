@@ -12,7 +12,7 @@ from aiohttp import web
 
 from mediagen.core.errors import InvalidRequest, StorageFull, StorageUnavailable, TooLarge, UnsupportedMedia
 from mediagen.core.files import File
-from mediagen.pipelines.saving.request_upload import Reception
+from mediagen.pipelines.saving.request_upload import RequestUploads
 from mediagen.streams.base import Source
 from mediagen.tasks.ports import Files
 from mediagen.tasks.requests import fingerprint_of, scoped
@@ -52,9 +52,9 @@ class _StoredBefore(Exception):
 class UploadRoutes:
     """``POST /v1/files``."""
 
-    def __init__(self, files: Files, reception: Reception, views: Views, settings: ServerSettings) -> None:
+    def __init__(self, files: Files, uploads: RequestUploads, views: Views, settings: ServerSettings) -> None:
         self._files = files
-        self._reception = reception
+        self._uploads = uploads
         self._views = views
         self._settings = settings
 
@@ -76,7 +76,7 @@ class UploadRoutes:
         request, owner = call.request, call.caller.owner
         key = scoped(request.headers.get("Idempotency-Key"), "upload", owner)
         with (
-            self._reception.place(call.network),
+            self._uploads.place(call.network),
             incoming(request, BodyLimits.of(self._settings)) as body,
         ):
             upload = await self._begin(request, body)
@@ -89,7 +89,7 @@ class UploadRoutes:
 
     async def _keep(self, upload: Upload, owner: str | None, key: str | None) -> File:
         """The file, stored and recorded. Raises _StoredBefore, and then nothing of this upload is kept."""
-        async with self._reception.receive(
+        async with self._uploads.receive(
             upload.content, filename=upload.filename, declared=upload.media_type, owner=owner
         ) as stored:
             asked = {"name": upload.filename, "type": stored.media_type, "checksum": stored.checksum.value}
@@ -104,12 +104,12 @@ class UploadRoutes:
         claimed = media_type.partition(";")[0].strip().lower()
         if claimed == "multipart/form-data":
             max_rest = self._settings.max_json_bytes
-            self._check_length(request, self._reception.max_bytes + max_rest)
+            self._check_length(request, self._uploads.max_bytes + max_rest)
             file = await Form(body, media_type, max_rest=max_rest).file()
             return Upload(form_name(file.filename), file.media_type, file)
         if claimed.startswith("multipart/"):
             raise UnsupportedMedia(f"send the file itself or multipart/form-data, not {claimed[:60]!r}")
-        self._check_length(request, self._reception.max_bytes)
+        self._check_length(request, self._uploads.max_bytes)
         name = given_name(request.headers.get(FILENAME_HEADER, ""))
         declared = None if claimed == _UNASKED else media_type
         return Upload(name, declared, body)

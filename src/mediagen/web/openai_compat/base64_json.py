@@ -27,24 +27,24 @@ _MARK: Final = f"\x00{secrets.token_hex(8)}:"
 
 
 @dataclass(frozen=True, slots=True)
-class Medium:
+class Base64Content:
     """Bytes that can be read: how many, and how."""
 
     size: int
     open: Callable[[], AbstractAsyncContextManager[Source]]
 
 
-def stored(files: Sequence[File], storage: Storage) -> list[Medium]:
+def open_stored(files: Sequence[File], storage: Storage) -> list[Base64Content]:
     """Files in the store."""
-    return [Medium(file.bytes, partial(storage.open_source, file.key)) for file in files]
+    return [Base64Content(file.bytes, partial(storage.open_source, file.key)) for file in files]
 
 
-def mark(index: int) -> str:
+def placeholder(index: int) -> str:
     """What ``write`` replaces by the base64 of the medium with that index."""
     return f"{_MARK}{index}"
 
 
-async def write(document: Any, media: Sequence[Medium], response: web.StreamResponse) -> None:
+async def write(document: Any, media: Sequence[Base64Content], response: web.StreamResponse) -> None:
     """Write the document as JSON, with the base64 of media where they are marked.
 
     Raises:
@@ -54,7 +54,7 @@ async def write(document: Any, media: Sequence[Medium], response: web.StreamResp
 
 
 async def respond(
-    request: web.Request, document: Any, media: Sequence[Medium], headers: dict[str, str]
+    request: web.Request, document: Any, media: Sequence[Base64Content], headers: dict[str, str]
 ) -> web.StreamResponse:
     """The document as an answer."""
     cut = _cut(document, media)
@@ -68,7 +68,7 @@ async def respond(
     return response
 
 
-async def _write(cut: Sequence[bytes | Medium], response: web.StreamResponse) -> None:
+async def _write(cut: Sequence[bytes | Base64Content], response: web.StreamResponse) -> None:
     largest = max((piece.size for piece in cut if not isinstance(piece, bytes)), default=0)
     buffer = memoryview(bytearray(min(_STEP, -(-largest // 3) * 3 or 3)))
     for piece in cut:
@@ -85,10 +85,10 @@ async def _write(cut: Sequence[bytes | Medium], response: web.StreamResponse) ->
                 await response.write(pybase64.b64encode(block))
 
 
-def _cut(document: Any, media: Sequence[Medium]) -> list[bytes | Medium]:
+def _cut(document: Any, media: Sequence[Base64Content]) -> list[bytes | Base64Content]:
     """The text of the document, media standing for themselves."""
     first, *rest = json.dumps(repaired(document)).split(json.dumps(_MARK)[1:-1])
-    cut: list[bytes | Medium] = [first.encode()]
+    cut: list[bytes | Base64Content] = [first.encode()]
     for text in rest:
         index, quote, after = text.partition('"')
         cut += [media[int(index)], (quote + after).encode()]

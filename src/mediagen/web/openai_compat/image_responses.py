@@ -11,27 +11,27 @@ from aiohttp import web
 from mediagen.core.errors import MediagenError, NotFound, first_cause
 from mediagen.core.files import File
 from mediagen.core.tasks import Task, TaskStatus
-from mediagen.pipelines.previews import Preview, Previews, Watch
+from mediagen.pipelines.previews import Preview, Previews, PreviewWatcher
 from mediagen.storage.base import Storage
 from mediagen.tasks.ports import Files
 from mediagen.web.api.routing import Answer, Call
 from mediagen.web.api.views import Views
 from mediagen.web.http.json_output import text_as_json
 from mediagen.web.http.problems import openai_error
-from mediagen.web.openai_compat import base64_json as encoded
-from mediagen.web.openai_compat.image_schemas import ImageCreate, ImagesAnswer
-from mediagen.web.openai_compat.submission import Generations, failure_of
+from mediagen.web.openai_compat import base64_json
+from mediagen.web.openai_compat.image_schemas import ImageGenerateRequest, ImagesResponse
+from mediagen.web.openai_compat.submission import TaskSubmitter, failure_of
 from mediagen.web.tasks.routes import TASK_HEADER
 
 HEARTBEAT_SECONDS: Final = 10.0
 
 
-class ImageAnswers:
+class ImageResponses:
     """Waits for the task of a call, and says what it made."""
 
     def __init__(
         self,
-        generations: Generations,
+        submitter: TaskSubmitter,
         files: Files,
         storage: Storage,
         views: Views,
@@ -41,25 +41,29 @@ class ImageAnswers:
     ) -> None:
         """``inline_bytes``: the largest picture that is answered both ways to a caller that did not say which."""
         self._inline_bytes = inline_bytes
-        self._generations = generations
+        self._submitter = submitter
         self._files = files
         self._storage = storage
         self._views = views
         self._previews = previews
 
-    async def whole(self, call: Call[Any, Any], body: ImageCreate, task: Task) -> Answer | web.StreamResponse:
+    async def whole(self, call: Call[Any, Any], body: ImageGenerateRequest, task: Task) -> Answer | web.StreamResponse:
         """The pictures, once they are in the store. Raises what the task failed with."""
-        task = await self._generations.ended(task, call.caller)
+        task = await self._submitter.wait(task, call.caller)
         if task.status is not TaskStatus.COMPLETED:
             raise failure_of(task)
         files = await self._made(task)
         document = self._document(call.base, body, task, files)
         headers = {TASK_HEADER: task.id}
         if any(self._in_text(body, file) for file in files):
-            return await encoded.respond(call.request, document, encoded.stored(files, self._storage), headers)
-        return Answer(ImagesAnswer(**document), headers=headers)
+            return await base64_json.respond(
+                call.request, document, base64_json.open_stored(files, self._storage), headers
+            )
+        return Answer(ImagesResponse(**document), headers=headers)
 
-    async def streamed(self, call: Call[Any, Any], body: ImageCreate, task: Task, event: str) -> web.StreamResponse:
+    async def streamed(
+        self, call: Call[Any, Any], body: ImageGenerateRequest, task: Task, event: str
+    ) -> web.StreamResponse:
         """Heartbeats as comments, earlier states where the model has them, then each picture; an error is an event too.
 
         ``event`` is what the names of the events begin with.
@@ -68,7 +72,7 @@ class ImageAnswers:
         response.headers[TASK_HEADER] = task.id
         response.content_type = "text/event-stream"
         response.charset = "utf-8"
-        with self._previews.watching(task.id) as watch:
+        with self._previews.watch(task.id) as watch:
             await response.prepare(call.request)
             ended = await self._watched(call, watch, response, task, body, f"{event}.partial_image")
         try:
@@ -83,12 +87,18 @@ class ImageAnswers:
         return response
 
     async def _watched(
-        self, call: Call[Any, Any], watch: Watch, response: web.StreamResponse, task: Task, body: ImageCreate, name: str
+        self,
+        call: Call[Any, Any],
+        watch: PreviewWatcher,
+        response: web.StreamResponse,
+        task: Task,
+        body: ImageGenerateRequest,
+        name: str,
     ) -> Task:
         """The task once it has ended; until then heartbeats, and what is shown of its pictures."""
         try:
             async with asyncio.TaskGroup() as group:
-                ending = group.create_task(self._generations.ended(task, call.caller))
+                ending = group.create_task(self._submitter.wait(task, call.caller))
                 ending.add_done_callback(lambda _: watch.wake())
                 while True:
                     while (preview := watch.take()) is not None:
@@ -101,12 +111,12 @@ class ImageAnswers:
             raise first_cause(gone) from None
 
     async def _partial(
-        self, response: web.StreamResponse, preview: Preview, task: Task, body: ImageCreate, name: str
+        self, response: web.StreamResponse, preview: Preview, task: Task, body: ImageGenerateRequest, name: str
     ) -> None:
         try:
             document = {
                 "type": name,
-                "b64_json": encoded.mark(0),
+                "b64_json": base64_json.placeholder(0),
                 "partial_image_index": preview.number,
                 "created_at": int(task.created_at.timestamp()),
                 "size": body.size or "auto",
@@ -114,7 +124,7 @@ class ImageAnswers:
                 "background": body.background or "auto",
                 "output_format": body.output_format or "png",
             }
-            await self._event(response, name, document, [encoded.Medium(preview.size, preview.open)])
+            await self._event(response, name, document, [base64_json.Base64Content(preview.size, preview.open)])
         finally:
             preview.done()
 
@@ -122,12 +132,12 @@ class ImageAnswers:
         self,
         base: str,
         response: web.StreamResponse,
-        body: ImageCreate,
+        body: ImageGenerateRequest,
         task: Task,
         files: Sequence[File],
         name: str,
     ) -> None:
-        media = encoded.stored(files, self._storage)
+        media = base64_json.open_stored(files, self._storage)
         document = self._document(base, body, task, files)
         told = ("size", "quality", "background", "output_format", "usage", "ignored", "adapted")
         about = {name: document[name] for name in told}
@@ -137,18 +147,22 @@ class ImageAnswers:
                 **{name: value for name, value in picture.items() if value is not None},
                 "type": name,
                 "created_at": int(task.created_at.timestamp()),
-                "b64_json": encoded.mark(index),
+                "b64_json": base64_json.placeholder(index),
             }
             await self._event(response, name, event, media)
 
     async def _event(
-        self, response: web.StreamResponse, name: str, document: dict[str, Any], media: Sequence[encoded.Medium]
+        self,
+        response: web.StreamResponse,
+        name: str,
+        document: dict[str, Any],
+        media: Sequence[base64_json.Base64Content],
     ) -> None:
         await response.write(f"event: {name}\ndata: ".encode())
-        await encoded.write(document, media, response)
+        await base64_json.write(document, media, response)
         await response.write(b"\n\n")
 
-    def _in_text(self, body: ImageCreate, file: File) -> bool:
+    def _in_text(self, body: ImageGenerateRequest, file: File) -> bool:
         """Whether the picture is in the answer as base64: some clients read that alone, others the URL alone."""
         if body.response_format is None:
             return file.bytes <= self._inline_bytes
@@ -161,14 +175,14 @@ class ImageAnswers:
             raise NotFound("a picture of this task was deleted", task_id=task.id)
         return [file for file in files if file is not None]
 
-    def _document(self, base: str, body: ImageCreate, task: Task, files: Sequence[File]) -> dict[str, Any]:
+    def _document(self, base: str, body: ImageGenerateRequest, task: Task, files: Sequence[File]) -> dict[str, Any]:
         """The answer, base64 standing as marks (``encoded``)."""
         result = task.result or {}
         reported = result.get("reported", {})
         data = []
         for index, file in enumerate(files):
             view = self._views.file(file, base)
-            in_text = encoded.mark(index) if self._in_text(body, file) else None
+            in_text = base64_json.placeholder(index) if self._in_text(body, file) else None
             picture = {"url": view.url, "file_id": file.id, "b64_json": in_text}
             data.append({**picture, "revised_prompt": result.get("revised_prompts", {}).get(str(index))})
         return {

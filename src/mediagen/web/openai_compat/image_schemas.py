@@ -11,7 +11,7 @@ from mediagen.web.api.schemas import Priority, Said, without_empty
 from mediagen.web.api.webhook_targets import Notified
 
 
-class ImageCreate(Notified):
+class ImageGenerateRequest(Notified):
     """What OpenAI's clients send, and what other providers take beside it. Null is as the provider likes best."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -46,7 +46,7 @@ class ImageCreate(Notified):
         return without_empty(fields, "prompt")
 
 
-class ImageEdit(ImageCreate):
+class ImageEditRequest(ImageGenerateRequest):
     """The same, with pictures to edit or to go by."""
 
     image: Any = Field(
@@ -67,7 +67,7 @@ class ImageData(Said):
     file_id: str
 
 
-class ImagesAnswer(Said):
+class ImagesResponse(Said):
     """Pictures."""
 
     created: int

@@ -23,7 +23,7 @@ from mediagen.core.errors import (
     UrlNotAllowed,
 )
 from mediagen.core.tasks import Task
-from mediagen.pipelines.images import ImageSpec, asked_for
+from mediagen.pipelines.images import ImageSpec, build_image_request
 from mediagen.providers.base import Making
 from mediagen.providers.registry import Providers
 from mediagen.web.api.routing import Answer, Call, Empty, Reply, route, validate
@@ -32,13 +32,17 @@ from mediagen.web.api.views import Views
 from mediagen.web.api.webhook_targets import WebhookTargets
 from mediagen.web.http.path_aliases import DEPLOYMENT
 from mediagen.web.http.problems import BodyStalled
-from mediagen.web.openai_compat.image_responses import ImageAnswers
-from mediagen.web.openai_compat.image_schemas import ImageCreate, ImageEdit, ImagesAnswer
-from mediagen.web.openai_compat.media_inputs import Bodies, Slot, Taken
-from mediagen.web.openai_compat.submission import Generations, extras
+from mediagen.web.openai_compat.image_responses import ImageResponses
+from mediagen.web.openai_compat.image_schemas import ImageEditRequest, ImageGenerateRequest, ImagesResponse
+from mediagen.web.openai_compat.media_inputs import BodyParser, InputField, ParsedBody
+from mediagen.web.openai_compat.submission import TaskSubmitter, extras
 from mediagen.web.tasks.routes import TASK_HEADER, task_answer
 
-_SLOTS: Final = (Slot("image", "image", most=16), Slot("images", "image", most=16), Slot("mask", "mask"))
+_INPUT_FIELDS: Final = (
+    InputField("image", "image", most=16),
+    InputField("images", "image", most=16),
+    InputField("mask", "mask"),
+)
 _FAILS: Final = (
     UnknownModel,
     UrlNotAllowed,
@@ -59,14 +63,14 @@ class ImageRoutes:
 
     def __init__(
         self,
-        generations: Generations,
+        submitter: TaskSubmitter,
         providers: Providers,
-        bodies: Bodies,
-        answers: ImageAnswers,
+        bodies: BodyParser,
+        answers: ImageResponses,
         views: Views,
         targets: WebhookTargets,
     ) -> None:
-        self._generations = generations
+        self._submitter = submitter
         self._providers = providers
         self._bodies = bodies
         self._answers = answers
@@ -77,17 +81,17 @@ class ImageRoutes:
         "POST",
         "/v1/images/generations",
         "Make pictures; with Prefer: respond-async as a task",
-        body=ImageCreate,
-        answer=ImagesAnswer,
+        body=ImageGenerateRequest,
+        answer=ImagesResponse,
         fails=_FAILS,
         takes=("Idempotency-Key", "Prefer"),
         gives=(TASK_HEADER,),
         also=(_LATER,),
     )
-    async def generate_images(self, call: Call[Empty, ImageCreate]) -> Answer | web.StreamResponse:
+    async def generate_images(self, call: Call[Empty, ImageGenerateRequest]) -> Answer | web.StreamResponse:
         return await self.generated(call)
 
-    async def generated(self, call: Call[Empty, ImageCreate]) -> Answer | web.StreamResponse:
+    async def generated(self, call: Call[Empty, ImageGenerateRequest]) -> Answer | web.StreamResponse:
         """The pictures, once they are in the store."""
         body = _with_model(call, call.body)
         task = await self._submit(call, body)
@@ -97,14 +101,14 @@ class ImageRoutes:
         "POST",
         "/v1/images/generations/async",
         "Make pictures as a task",
-        body=ImageCreate,
+        body=ImageGenerateRequest,
         answer=TaskView,
         status=HTTPStatus.ACCEPTED,
         fails=_FAILS,
         takes=("Idempotency-Key",),
         gives=("Location", "Retry-After", TASK_HEADER),
     )
-    async def generate_images_later(self, call: Call[Empty, ImageCreate]) -> Answer:
+    async def generate_images_later(self, call: Call[Empty, ImageGenerateRequest]) -> Answer:
         """The queued task."""
         return await self._accepted(call, await self._submit(call, _with_model(call, call.body)))
 
@@ -112,8 +116,8 @@ class ImageRoutes:
         "POST",
         "/v1/images/edits",
         "Edit pictures, or make new ones after them; a form or JSON",
-        body=ImageEdit,
-        answer=ImagesAnswer,
+        body=ImageEditRequest,
+        answer=ImagesResponse,
         fails=(
             *_FAILS,
             UnsupportedMedia,
@@ -128,26 +132,26 @@ class ImageRoutes:
         gives=(TASK_HEADER,),
         also=(_LATER,),
     )
-    async def edit_images(self, call: Call[Empty, ImageEdit]) -> Answer | web.StreamResponse:
+    async def edit_images(self, call: Call[Empty, ImageEditRequest]) -> Answer | web.StreamResponse:
         """The edited pictures, once they are in the store."""
-        async with self._bodies.taken(call, _SLOTS) as taken:
-            body = _with_model(call, validate(ImageEdit, taken.fields))
+        async with self._bodies.taken(call, _INPUT_FIELDS) as taken:
+            body = _with_model(call, validate(ImageEditRequest, taken.fields))
             task = await self._submit(call, body, taken)
         return await self._answer(call, body, task, "image_edit")
 
-    async def _submit(self, call: Call[Any, Any], body: ImageCreate, taken: Taken | None = None) -> Task:
+    async def _submit(self, call: Call[Any, Any], body: ImageGenerateRequest, taken: ParsedBody | None = None) -> Task:
         """The task. Raises InvalidRequest, UnknownModel, QueueFull: what cannot be made is refused before it is one."""
         known = body.model_dump(
-            include=set(ImageSpec.model_fields) & set(ImageCreate.model_fields), exclude_none=True, mode="json"
+            include=set(ImageSpec.model_fields) & set(ImageGenerateRequest.model_fields), exclude_none=True, mode="json"
         )
         if not (body.stream and body.partial_images):
             known.pop("partial_images", None)
         spec = validate(ImageSpec, {**known, "extra": extras(body)})
         announced = () if taken is None else taken.announced
-        asked_for(spec, self._providers, announced, edits=taken is not None)
+        build_image_request(spec, self._providers, announced, edits=taken is not None)
         if taken is not None:
             spec = spec.model_copy(update={"inputs": await taken.inputs()})
-        return await self._generations.submit(
+        return await self._submitter.submit(
             "image",
             spec,
             call.request,
@@ -155,11 +159,11 @@ class ImageRoutes:
             priority=body.priority,
             timeout_seconds=body.timeout_seconds,
             webhook=self._targets.of(body, call.base),
-            arrivals=None if taken is None else taken.arrivals,
+            request_inputs=None if taken is None else taken.request_inputs,
         )
 
     async def _answer(
-        self, call: Call[Any, Any], body: ImageCreate, task: Task, event: str
+        self, call: Call[Any, Any], body: ImageGenerateRequest, task: Task, event: str
     ) -> Answer | web.StreamResponse:
         if "respond-async" in call.request.headers.get("Prefer", "").lower():
             return await self._accepted(call, task)
@@ -177,7 +181,7 @@ class ImageRoutes:
         return Answer(view, HTTPStatus.ACCEPTED, {**answer.headers, "Location": location})
 
 
-def _with_model(call: Call[Any, Any], body: ImageCreate) -> ImageCreate:
+def _with_model(call: Call[Any, Any], body: ImageGenerateRequest) -> ImageGenerateRequest:
     """The body; its model is the deployment that the path names, unless it names one itself."""
     deployment = call.request.match_info.get(DEPLOYMENT)
     return body if body.model or deployment is None else body.model_copy(update={"model": deployment})

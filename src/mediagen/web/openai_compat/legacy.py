@@ -28,7 +28,7 @@ from mediagen.tasks.service import TaskService
 from mediagen.web.api.routing import Answer, Call, Empty, route, validate
 from mediagen.web.api.schemas import Said
 from mediagen.web.api.views import Views
-from mediagen.web.openai_compat.image_schemas import ImageCreate, ImagesAnswer
+from mediagen.web.openai_compat.image_schemas import ImageGenerateRequest, ImagesResponse
 from mediagen.web.openai_compat.images import ImageRoutes
 from mediagen.web.openai_compat.videos import VideoRoutes
 from mediagen.web.tasks.routes import TASK_HEADER
@@ -45,13 +45,13 @@ _SIZE: Final = re.compile(r"(\d{1,5})x(\d{1,5})")
 _HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
-class AnyFields(BaseModel):
+class LegacyFields(BaseModel):
     """Fields of an earlier client, in either spelling: ``responseFormat`` or ``response_format``."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
 
-class Begun(Said):
+class LegacyJob(Said):
     """A job that was accepted."""
 
     task_id: str
@@ -61,7 +61,7 @@ class Begun(Said):
     check_status_url: str
 
 
-class FilmData(Said):
+class LegacyVideoMetadata(Said):
     """What is known of a film; what only a look into it would tell is null."""
 
     width: int | None
@@ -76,31 +76,31 @@ class FilmData(Said):
     format: str
 
 
-class Film(Said):
+class LegacyVideo(Said):
     """One that is done: always a link."""
 
     url: str
     b64_json: None = None
-    metadata: FilmData
+    metadata: LegacyVideoMetadata
     revised_prompt: str | None = None
 
 
-class FilmUsage(Said):
+class LegacyVideoUsage(Said):
     videos_generated: int
     total_duration_seconds: float | None
     estimated_cost: float | None = Field(description="in US dollars, as the provider told")
 
 
-class FilmsMade(Said):
+class LegacyVideoResult(Said):
     """What came of a job."""
 
     created: int
-    data: list[Film]
+    data: list[LegacyVideo]
     model: str | None
-    usage: FilmUsage
+    usage: LegacyVideoUsage
 
 
-class OlderTask(Said):
+class LegacyTask(Said):
     """A job as earlier clients read it."""
 
     task_id: str
@@ -111,10 +111,10 @@ class OlderTask(Said):
     completed_at: datetime | None
     error: str | None
     result: str | None = Field(description="the link")
-    video_response: FilmsMade | None
+    video_response: LegacyVideoResult | None
 
 
-class OlderRoutes:
+class LegacyRoutes:
     """``/api/images``, ``/api/videos``, ``/v1/videos/generations``."""
 
     def __init__(
@@ -135,36 +135,36 @@ class OlderRoutes:
         "POST",
         "/api/images/generate",
         "Make pictures (older path of POST /v1/images/generations)",
-        body=AnyFields,
-        answer=ImagesAnswer,
+        body=LegacyFields,
+        answer=ImagesResponse,
         fails=(UnknownModel, UrlNotAllowed, QueueFull, ProviderError, ProviderRateLimited),
         takes=("Idempotency-Key",),
         gives=(TASK_HEADER,),
     )
-    async def older_images(self, call: Call[Empty, AnyFields]) -> Answer | web.StreamResponse:
-        body = validate(ImageCreate, in_our_spelling(call.body))
+    async def older_images(self, call: Call[Empty, LegacyFields]) -> Answer | web.StreamResponse:
+        body = validate(ImageGenerateRequest, in_snake_case(call.body))
         return await self._images.generated(call.with_body(body))
 
     @route(
         "POST",
         "/v1/videos/generations/async",
         "Make a film (older path of POST /v1/videos)",
-        body=AnyFields,
-        answer=Begun,
+        body=LegacyFields,
+        answer=LegacyJob,
         status=HTTPStatus.ACCEPTED,
         fails=(UnknownModel, UrlNotAllowed, QueueFull, ProviderError),
         takes=("Idempotency-Key",),
         gives=("Location", TASK_HEADER),
         older="/api/videos/generate",
     )
-    async def older_videos(self, call: Call[Empty, AnyFields]) -> Answer:
-        fields = in_our_spelling(call.body)
+    async def older_videos(self, call: Call[Empty, LegacyFields]) -> Answer:
+        fields = in_snake_case(call.body)
         if fields.pop("n", 1) not in {1, None, ""}:
             raise InvalidRequest("one film is made at a time", field="n")
         fields.pop("response_format", None)  # a film is always a link
         task = await self._videos.begun(call, fields)
         where = self._views.path(f"/v1/videos/generations/tasks/{task.id}")
-        begun = Begun(
+        begun = LegacyJob(
             task_id=task.id,
             status=_STATUS[task.status],
             created_at=task.created_at,
@@ -176,21 +176,21 @@ class OlderRoutes:
         "GET",
         "/v1/videos/generations/tasks/{id}",
         "Get the job of a film (older path of GET /v1/videos/{id})",
-        answer=OlderTask,
+        answer=LegacyTask,
         fails=(NotFound,),
         older="/api/videos/tasks/{id}",
     )
-    async def older_task(self, call: Call[Empty, Empty]) -> OlderTask:
+    async def older_task(self, call: Call[Empty, Empty]) -> LegacyTask:
         return await self._view(call, await self._task(call))
 
     @route(
         "POST",
         "/v1/videos/generations/tasks/{id}/retry",
         "Try the ended job of a film again (older path of POST /v1/videos/{id}/retry)",
-        answer=OlderTask,
+        answer=LegacyTask,
         fails=(NotFound, Conflict, QueueFull),
     )
-    async def older_retry(self, call: Call[Empty, Empty]) -> OlderTask:
+    async def older_retry(self, call: Call[Empty, Empty]) -> LegacyTask:
         task = await self._task(call)
         return await self._view(call, await self._service.retry(task.id, owner=call.caller.sees))
 
@@ -212,13 +212,13 @@ class OlderRoutes:
             raise NotFound(f"no task {call.id[:100]}")
         return task
 
-    async def _view(self, call: Call[Empty, Empty], task: Task) -> OlderTask:
+    async def _view(self, call: Call[Empty, Empty], task: Task) -> LegacyTask:
         file_id = (task.result or {}).get("file")
         file = None if file_id is None else await self._files.get(file_id)
         percent = task.progress.percent if task.progress is not None else None
         done = task.status is TaskStatus.COMPLETED
         url = None if file is None else self._views.file(file, call.base).url
-        return OlderTask(
+        return LegacyTask(
             task_id=task.id,
             status=_STATUS[task.status],
             progress=100 if done else percent or 0,
@@ -231,13 +231,13 @@ class OlderRoutes:
         )
 
 
-def _made(task: Task, file: File, url: str) -> FilmsMade:
+def _made(task: Task, file: File, url: str) -> LegacyVideoResult:
     """What came of the task; where the file itself tells nothing, as its provider told."""
     result = task.result or {}
     told = result.get("reported", {})
     size = _SIZE.fullmatch(str(told.get("size")))
     seconds = file.duration_seconds or _number(told.get("seconds"))
-    about = FilmData(
+    about = LegacyVideoMetadata(
         width=file.width or (int(size[1]) if size else None),
         height=file.height or (int(size[2]) if size else None),
         duration=seconds,
@@ -247,11 +247,13 @@ def _made(task: Task, file: File, url: str) -> FilmsMade:
         mime_type=file.media_type,
         format=file.media_type.partition("/")[2],
     )
-    return FilmsMade(
+    return LegacyVideoResult(
         created=int(file.created_at.timestamp()),
-        data=[Film(url=url, metadata=about)],
+        data=[LegacyVideo(url=url, metadata=about)],
         model=result.get("model"),
-        usage=FilmUsage(videos_generated=1, total_duration_seconds=seconds, estimated_cost=result.get("cost_usd")),
+        usage=LegacyVideoUsage(
+            videos_generated=1, total_duration_seconds=seconds, estimated_cost=result.get("cost_usd")
+        ),
     )
 
 
@@ -264,7 +266,7 @@ def _number(said: object) -> float | None:
     return value if 0 < value < math.inf else None
 
 
-def in_our_spelling(body: BaseModel) -> dict[str, Any]:
+def in_snake_case(body: BaseModel) -> dict[str, Any]:
     """The fields with ``snake_case`` names. Raises InvalidRequest: one is given in both spellings."""
     fields: dict[str, Any] = {}
     for name, value in (body.model_extra or {}).items():

@@ -1,8 +1,8 @@
 """Requests that come as JSON or as a form: the same fields either way, and the media in them stored while they come.
 
-OpenAI's newer clients send every ``videos.create`` as a form, older ones and everybody else JSON. Fields in brackets
-(``metadata[a]``, ``input_reference[image_url]``) are levels. Where a picture may stand (``Slot``) there is, in a form,
-a file; in either a URL, the id of a file, a ``data:`` URI or base64, alone or as ``{"image_url": …}``.
+OpenAI's newer clients send every ``videos.create`` as a form; older ones and all others send JSON. Brackets in a name
+(``metadata[a]``, ``input_reference[image_url]``) are levels. An ``InputField`` holds, in a form, a file; in a form
+or JSON a URL, the id of a file, a ``data:`` URI or base64, alone or as ``{"image_url": …}``.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from aiohttp import web
 from mediagen.core.errors import InvalidRequest, TooLarge, UnsupportedMedia
 from mediagen.core.files import File
 from mediagen.net.download import Fetcher
-from mediagen.pipelines.inputs import MAX_INPUTS, Arrivals, InputRef, Inputs, Shelf, is_name
-from mediagen.pipelines.saving.request_upload import Reception
+from mediagen.pipelines.inputs import MAX_INPUTS, InputLoader, InputRef, RequestInputs, Shelf, is_name
+from mediagen.pipelines.saving.request_upload import RequestUploads
 from mediagen.providers.base import Input, Role
 from mediagen.streams.base import KIB, Source
 from mediagen.streams.json.media_fields import EmbeddedFields
@@ -49,7 +49,7 @@ _NAME_HEAD: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class InputField:
     """A field that may hold pictures, ``most`` of them, for inputs of that role."""
 
     name: str
@@ -63,18 +63,18 @@ class Slot:
         return [place for base in bases for place in (base, (*base, _URL), (*base, _URL, "url"))]
 
 
-class Taken:
+class ParsedBody:
     """A body that was read: ``fields`` without those of slots, and the inputs that stand there."""
 
-    def __init__(self, fields: dict[str, Any], slots: Sequence[Slot], arrivals: Arrivals) -> None:
+    def __init__(self, fields: dict[str, Any], slots: Sequence[InputField], request_inputs: RequestInputs) -> None:
         self._given = [(slot, value) for slot in slots for value in _values(fields, slot)]
         self.fields = fields
-        self.arrivals = arrivals
+        self.request_inputs = request_inputs
 
     @property
     def announced(self) -> tuple[Input, ...]:
         """The inputs as far as they are known without fetching any: their roles."""
-        return tuple(Inputs.announced(slot.role) for slot, _ in self._given)
+        return tuple(InputLoader.announced(slot.role) for slot, _ in self._given)
 
     async def inputs(self) -> tuple[InputRef, ...]:
         """The inputs, which are files now; what was named by a URL is fetched.
@@ -85,52 +85,54 @@ class Taken:
         inputs = []
         for slot, value in self._given:
             with _named(slot.name):
-                file = await _file(value, slot, self.arrivals)
+                file = await _file(value, slot, self.request_inputs)
             inputs.append(InputRef(role=slot.role, file_id=file.id))
         return tuple(inputs)
 
 
-class Bodies:
+class BodyParser:
     """Reads bodies with media in them."""
 
-    def __init__(self, reception: Reception, fetcher: Fetcher, shelf: Shelf, limits: BodyLimits) -> None:
-        self._reception = reception
+    def __init__(self, uploads: RequestUploads, fetcher: Fetcher, shelf: Shelf, limits: BodyLimits) -> None:
+        self._uploads = uploads
         self._fetcher = fetcher
         self._shelf = shelf
         self._limits = limits
 
     @asynccontextmanager
-    async def taken(self, call: Call[Any, Any], slots: Sequence[Slot]) -> AsyncIterator[Taken]:
+    async def taken(self, call: Call[Any, Any], slots: Sequence[InputField]) -> AsyncIterator[ParsedBody]:
         """The body; media that came in it are in the store. Unless the block claims them they are removed after it.
 
         Raises:
             InvalidRequest: it is neither JSON nor a form, or a field is given twice.
             UnsupportedMedia, TooLarge, BodyStalled, InvalidBase64, StorageUnavailable
         """
-        async with Arrivals(
-            self._reception,
+        async with RequestInputs(
+            self._uploads,
             self._fetcher,
             self._shelf,
             owner=call.caller.owner,
             sees=call.caller.sees,
             network=call.network,
-        ) as arrivals:
-            yield Taken(await self._read(call.request, slots, arrivals), slots, arrivals)
+        ) as request_inputs:
+            yield ParsedBody(await self._read(call.request, slots, request_inputs), slots, request_inputs)
 
-    async def _read(self, request: web.Request, slots: Sequence[Slot], arrivals: Arrivals) -> dict[str, Any]:
+    async def _read(
+        self, request: web.Request, slots: Sequence[InputField], request_inputs: RequestInputs
+    ) -> dict[str, Any]:
         """The fields; media stand in them as files, their names as text."""
         if not request.can_read_body:
             raise InvalidRequest("the body must be a JSON object or a form")
         media_type = request.headers.get("Content-Type", "")
         with incoming(request, self._limits) as body:
             if media_type.partition(";")[0].strip().lower() == "multipart/form-data":
-                return await self._form(body, media_type, {slot.name: slot for slot in slots}, arrivals)
+                return await self._form(body, media_type, {slot.name: slot for slot in slots}, request_inputs)
             require_json(request)
-            return await self._json(body, slots, arrivals)
+            return await self._json(body, slots, request_inputs)
 
-    async def _json(self, body: Incoming, slots: Sequence[Slot], arrivals: Arrivals) -> dict[str, Any]:
+    async def _json(self, body: Incoming, slots: Sequence[InputField], request_inputs: RequestInputs) -> dict[str, Any]:
         most = self._limits.max_json_bytes
-        if body.size is not None and body.size > most + MAX_INPUTS * self._reception.max_bytes:
+        if body.size is not None and body.size > most + MAX_INPUTS * self._uploads.max_bytes:
             raise TooLarge(f"the body has {body.size} bytes, which is more than any")
         places = [place for slot in slots for place in slot.places]
         found: list[tuple[Pointer, File | str]] = []
@@ -146,7 +148,7 @@ class Bodies:
                     found.append((field.place, await field.text()))
                 elif await field.peek(1):
                     with _named(field.place[0]):
-                        found.append((field.place, await arrivals.decoded(field.chunks())))
+                        found.append((field.place, await request_inputs.decoded(field.chunks())))
         finally:
             await embedded.aclose()
         document = embedded.document
@@ -157,7 +159,7 @@ class Bodies:
         return document
 
     async def _form(
-        self, body: Incoming, media_type: str, slots: Mapping[str, Slot], arrivals: Arrivals
+        self, body: Incoming, media_type: str, slots: Mapping[str, InputField], request_inputs: RequestInputs
     ) -> dict[str, Any]:
         fields: dict[str, Any] = {}
         parts = parts_of(body, media_type, max_rest=self._limits.max_json_bytes)
@@ -179,7 +181,7 @@ class Bodies:
             if slot is None:
                 raise UnsupportedMedia(f"{part.name[:60]}: this call takes no file here", field=part.name[:60])
             with _named(slot.name):
-                file = await arrivals.take(
+                file = await request_inputs.take(
                     begun, filename=form_name(part.filename or ""), declared=part.headers.get("Content-Type")
                 )
             _put(fields, part.name, file, many=slot.most > 1)
@@ -187,7 +189,7 @@ class Bodies:
         return {name: value if name in _OPEN else _listed(value) for name, value in fields.items()}
 
 
-def _values(fields: dict[str, Any], slot: Slot) -> list[Any]:
+def _values(fields: dict[str, Any], slot: InputField) -> list[Any]:
     """Take the slot's field out; what stands there, one by one. Raises InvalidRequest."""
     value = fields.pop(slot.name, None)
     values = [each for each in (value if isinstance(value, list) else [value]) if not _is_empty(each)]
@@ -213,20 +215,20 @@ def _named(field: str) -> Iterator[None]:
         raise
 
 
-async def _file(value: Any, slot: Slot, arrivals: Arrivals) -> File:
+async def _file(value: Any, slot: InputField, request_inputs: RequestInputs) -> File:
     if isinstance(value, File):
         return value
     if isinstance(value, str):
-        return await arrivals.named(value)
+        return await request_inputs.named(value)
     if isinstance(value, dict):
         named = {name: each for name, each in value.items() if each is not None and name in _WORDS}
         url = named.get(_URL, named.get("url"))
         if isinstance(url, dict):  # as in messages of a chat
             url = url.get("url")
         if len(named) == 1 and isinstance(url, str | File):
-            return await _file(url, slot, arrivals)
+            return await _file(url, slot, request_inputs)
         if len(named) == 1 and isinstance(file_id := named.get("file_id"), str):
-            return await arrivals.existing(file_id)
+            return await request_inputs.existing(file_id)
     raise _no_picture(slot.name)
 
 

@@ -16,7 +16,7 @@ from mediagen.core.errors import Conflict, MediagenError, NotFound
 from mediagen.core.keys import Caller
 from mediagen.core.tasks import Task, TaskStatus
 from mediagen.core.webhooks import Webhook
-from mediagen.pipelines.inputs import Arrivals
+from mediagen.pipelines.inputs import RequestInputs
 from mediagen.tasks.requests import fingerprint_of
 from mediagen.tasks.service import TaskService
 from mediagen.web.http.problems import DO_NOT_RETRY, TaskFailed
@@ -28,7 +28,7 @@ _UNSURE: Final = frozenset({"outcome_unknown", "cancelled", "timeout"})
 """Codes of tasks whose work may have been done all the same."""
 
 
-class Repeats:
+class RepeatCache:
     """Which task a request made a while ago, for clients that send it again without an Idempotency-Key.
 
     OpenAI's clients repeat a POST whose answer they lost and say so only in ``x-stainless-retry-count``. A repeat of
@@ -53,12 +53,12 @@ class Repeats:
             self._made.popitem(last=False)
 
 
-class Generations:
+class TaskSubmitter:
     """Submits tasks of pictures and films."""
 
     def __init__(self, service: TaskService) -> None:
         self._service = service
-        self._repeats = Repeats()
+        self._repeat_cache = RepeatCache()
 
     async def submit(
         self,
@@ -70,7 +70,7 @@ class Generations:
         priority: int | None = None,
         timeout_seconds: float | None = None,
         webhook: Webhook | None = None,
-        arrivals: Arrivals | None = None,
+        request_inputs: RequestInputs | None = None,
     ) -> Task:
         """The new task, or that of the same request a moment ago. Raises as ``TaskService.submit``.
 
@@ -78,9 +78,9 @@ class Generations:
         """
         asked = spec.model_dump(mode="json", exclude_defaults=True)
         key = request.headers.get("Idempotency-Key")
-        same = asked if arrivals is None else _by_content(asked, arrivals)
+        same = asked if request_inputs is None else _by_content(asked, request_inputs)
         digest = fingerprint_of({"owner": caller.owner, "kind": kind, "request": same})
-        if key is None and (earlier := self._repeats.earlier(request, digest)) is not None:
+        if key is None and (earlier := self._repeat_cache.earlier(request, digest)) is not None:
             with suppress(NotFound):
                 was = await self._service.get(earlier, owner=caller.sees)
                 if not _may_be_repeated(was):
@@ -93,23 +93,23 @@ class Generations:
             owner=caller.owner,
             key=key,
             webhook=webhook,
-            task_id=None if arrivals is None else arrivals.task_id,
-            files=() if arrivals is None else arrivals.stored,
+            task_id=None if request_inputs is None else request_inputs.task_id,
+            files=() if request_inputs is None else request_inputs.stored,
             same=same,
         )
-        if arrivals is not None and task.id == arrivals.task_id:
-            arrivals.claim()
-        self._repeats.remember(digest, task.id)
+        if request_inputs is not None and task.id == request_inputs.task_id:
+            request_inputs.claim()
+        self._repeat_cache.remember(digest, task.id)
         return task
 
-    async def ended(self, task: Task, caller: Caller) -> Task:
+    async def wait(self, task: Task, caller: Caller) -> Task:
         """The task once it has ended."""
         return await self._service.wait(task.id, owner=caller.sees)
 
 
-def _by_content(asked: Mapping[str, Any], arrivals: Arrivals) -> dict[str, Any]:
+def _by_content(asked: Mapping[str, Any], request_inputs: RequestInputs) -> dict[str, Any]:
     """A request as it compares with another one: what came with it has a new id each time, and the same bytes."""
-    content = {file.id: [file.bytes, file.checksum.algorithm, file.checksum.value] for file in arrivals.stored}
+    content = {file.id: [file.bytes, file.checksum.algorithm, file.checksum.value] for file in request_inputs.stored}
     inputs = [{**each, "file_id": content.get(each["file_id"], each["file_id"])} for each in asked.get("inputs", ())]
     return {**asked, "inputs": inputs} if inputs else dict(asked)
 

@@ -23,7 +23,7 @@ STATUS: Final = {
 """OpenAI's clients know four words; ``task_status`` says it exactly."""
 
 
-class VideoCreate(Notified):
+class VideoCreateRequest(Notified):
     """What OpenAI's clients send, and what other providers take beside it. Null is as the provider likes best."""
 
     model_config = ConfigDict(extra="allow", frozen=True, coerce_numbers_to_str=False)
@@ -54,7 +54,7 @@ class VideoCreate(Notified):
         return without_empty(fields, "prompt")
 
 
-class Remix(BaseModel):
+class RemixRequest(BaseModel):
     """Another film after one that is done."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -104,13 +104,13 @@ class VideoPage(Said):
     last_id: str | None
 
 
-class VideoFilter(Given):
+class VideoListQuery(Given):
     limit: PageSize = 20
     after: str | None = Field(None, pattern=r"^video_[0-9a-f]{32}$")
     order: Order = "desc"
 
 
-class Variant(Given):
+class VideoContentQuery(Given):
     """What of a film is wanted."""
 
     variant: Literal["video", "thumbnail", "spritesheet"] = Field(

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from mediagen.core.errors import MediagenError
 from mediagen.core.files import File
 from mediagen.core.tasks import Task, TaskError, TaskStatus
-from mediagen.pipelines.videos import VideoSpec, film_asked_for
+from mediagen.pipelines.videos import VideoSpec, build_video_request
 from mediagen.providers.registry import Providers
 from mediagen.tasks.ports import Files
 from mediagen.web.api.views import UNSHOWABLE, Views
@@ -77,7 +77,7 @@ class VideoViews:
         if task.result is not None:
             return task.result.get("ignored", []), task.result.get("adapted", {})
         try:
-            offer, request = film_asked_for(VideoSpec(**{**task.request, "inputs": ()}), self._providers)
+            offer, request = build_video_request(VideoSpec(**{**task.request, "inputs": ()}), self._providers)
         except (MediagenError, ValidationError):
             return [], {}  # the model is not here any more, or needs a picture
         told = offer.provider.told(request)

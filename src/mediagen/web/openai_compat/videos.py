@@ -29,7 +29,7 @@ from mediagen.core.errors import (
 from mediagen.core.tasks import Task, TaskQuery, TaskStatus
 from mediagen.core.webhooks import VIDEO_EVENTS, Webhook
 from mediagen.pipelines.variants import Variants
-from mediagen.pipelines.videos import VideoSpec, film_asked_for
+from mediagen.pipelines.videos import VideoSpec, build_video_request
 from mediagen.providers.registry import Providers
 from mediagen.tasks.deletions import Deletions
 from mediagen.tasks.service import TaskService
@@ -38,15 +38,15 @@ from mediagen.web.api.routing import Answer, Call, Empty, route, validate
 from mediagen.web.api.webhook_targets import WebhookTargets
 from mediagen.web.files.responses import ABOUT, CONDITIONS, IN_PART, Content
 from mediagen.web.http.problems import BodyStalled, PreconditionFailed, RangeNotSatisfiable
-from mediagen.web.openai_compat.media_inputs import Bodies, Slot, Taken
-from mediagen.web.openai_compat.submission import Generations, extras
+from mediagen.web.openai_compat.media_inputs import BodyParser, InputField, ParsedBody
+from mediagen.web.openai_compat.submission import TaskSubmitter, extras
 from mediagen.web.openai_compat.video_schemas import (
     STATUS,
-    Remix,
-    Variant,
-    VideoCreate,
+    RemixRequest,
+    VideoContentQuery,
+    VideoCreateRequest,
     VideoDeleted,
-    VideoFilter,
+    VideoListQuery,
     VideoPage,
     VideoView,
     task_id_of,
@@ -55,10 +55,10 @@ from mediagen.web.openai_compat.video_schemas import (
 from mediagen.web.openai_compat.video_views import VideoViews
 from mediagen.web.tasks.routes import TASK_HEADER
 
-_SLOTS: Final = (
-    Slot("input_reference", "first_frame"),
-    Slot("first_frame", "first_frame"),
-    Slot("last_frame", "last_frame"),
+_INPUT_FIELDS: Final = (
+    InputField("input_reference", "first_frame"),
+    InputField("first_frame", "first_frame"),
+    InputField("last_frame", "last_frame"),
 )
 _POLL_HEADER: Final = "openai-poll-after-ms"
 
@@ -68,10 +68,10 @@ class VideoRoutes:
 
     def __init__(
         self,
-        generations: Generations,
+        submitter: TaskSubmitter,
         service: TaskService,
         providers: Providers,
-        bodies: Bodies,
+        bodies: BodyParser,
         deletions: Deletions,
         content: Content,
         views: VideoViews,
@@ -80,7 +80,7 @@ class VideoRoutes:
     ) -> None:
         self._targets = targets
         self._variants = variants
-        self._generations = generations
+        self._submitter = submitter
         self._service = service
         self._providers = providers
         self._deletions = deletions
@@ -92,7 +92,7 @@ class VideoRoutes:
         "POST",
         "/v1/videos",
         "Make a film",
-        body=VideoCreate,
+        body=VideoCreateRequest,
         answer=VideoView,
         fails=(
             UnknownModel,
@@ -112,16 +112,16 @@ class VideoRoutes:
         takes=("Idempotency-Key",),
         gives=(_POLL_HEADER, TASK_HEADER),
     )
-    async def create_video(self, call: Call[Empty, VideoCreate]) -> Answer:
+    async def create_video(self, call: Call[Empty, VideoCreateRequest]) -> Answer:
         """The job, queued."""
-        async with self._bodies.taken(call, _SLOTS) as taken:
+        async with self._bodies.taken(call, _INPUT_FIELDS) as taken:
             task = await self.begun(call, taken.fields, taken)
         return await self._answer(call, task)
 
-    async def begun(self, call: Call[Any, Any], fields: Mapping[str, Any], taken: Taken | None = None) -> Task:
+    async def begun(self, call: Call[Any, Any], fields: Mapping[str, Any], taken: ParsedBody | None = None) -> Task:
         """The task of a film with these fields. Raises InvalidRequest, and as ``TaskService.submit``."""
-        body = validate(VideoCreate, dict(fields))
-        for slot in _SLOTS:
+        body = validate(VideoCreateRequest, dict(fields))
+        for slot in _INPUT_FIELDS:
             if getattr(body, slot.name) is not None:  # nobody has made a file of it
                 raise InvalidRequest(f"pictures are taken by POST /v1/videos, not here: {slot.name}", field=slot.name)
         announced = () if taken is None else taken.announced
@@ -146,13 +146,13 @@ class VideoRoutes:
         "POST",
         "/v1/videos/{id}/remix",
         "Make another film after one",
-        body=Remix,
+        body=RemixRequest,
         answer=VideoView,
         fails=(NotFound, Conflict, UnknownModel, QueueFull, ProviderError),
         takes=("Idempotency-Key",),
         gives=(_POLL_HEADER, TASK_HEADER),
     )
-    async def remix_video(self, call: Call[Empty, Remix]) -> Answer:
+    async def remix_video(self, call: Call[Empty, RemixRequest]) -> Answer:
         """The new job, queued."""
         first = await self._task(call)
         result = first.result or {}
@@ -169,8 +169,8 @@ class VideoRoutes:
         )
         return await self._answer(call, await self._submit(call, spec, None, None, None, None))
 
-    @route("GET", "/v1/videos", "List films", query=VideoFilter, answer=VideoPage)
-    async def list_videos(self, call: Call[VideoFilter, Empty]) -> VideoPage:
+    @route("GET", "/v1/videos", "List films", query=VideoListQuery, answer=VideoPage)
+    async def list_videos(self, call: Call[VideoListQuery, Empty]) -> VideoPage:
         query = call.query
         tasks, more = await self._service.query(
             TaskQuery(
@@ -204,7 +204,7 @@ class VideoRoutes:
         "GET|HEAD",
         "/v1/videos/{id}/content",
         "Get the bytes of a film or of a picture of it, or ranges of them",
-        query=Variant,
+        query=VideoContentQuery,
         fails=(
             NotFound,
             UnsupportedMedia,
@@ -219,7 +219,7 @@ class VideoRoutes:
         gives=ABOUT,
         also=IN_PART,
     )
-    async def get_video_content(self, call: Call[Variant, Empty]) -> web.StreamResponse:
+    async def get_video_content(self, call: Call[VideoContentQuery, Empty]) -> web.StreamResponse:
         """404 until the film is there: OpenAI's clients would repeat a 409 by themselves.
 
         A picture is made when it is first asked for, and kept with the film.
@@ -278,14 +278,14 @@ class VideoRoutes:
         priority: int | None,
         timeout_seconds: float | None,
         webhook: Webhook | None,
-        taken: Taken | None,
+        taken: ParsedBody | None,
     ) -> Task:
         # what cannot be made is refused before it is a task, and before anything is fetched for it
-        offer, _ = film_asked_for(spec, self._providers, () if taken is None else taken.announced)
+        offer, _ = build_video_request(spec, self._providers, () if taken is None else taken.announced)
         if taken is not None:
             spec = spec.model_copy(update={"inputs": await taken.inputs()})
         spec = spec.model_copy(update={"model": spec.model or offer.name})  # whoever named none sees which one it is
-        return await self._generations.submit(
+        return await self._submitter.submit(
             "video",
             spec,
             call.request,
@@ -293,7 +293,7 @@ class VideoRoutes:
             priority=priority,
             timeout_seconds=timeout_seconds,
             webhook=webhook,
-            arrivals=None if taken is None else taken.arrivals,
+            request_inputs=None if taken is None else taken.request_inputs,
         )
 
     async def _task(self, call: Call[Any, Any]) -> Task:

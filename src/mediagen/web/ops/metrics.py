@@ -25,8 +25,8 @@ from mediagen.core.deliveries import DeliveryStatus
 from mediagen.core.errors import Unavailable
 from mediagen.core.keys import Scope
 from mediagen.events.webhooks.sender import Courier
-from mediagen.pipelines.saving.placement import Keeping
-from mediagen.pipelines.saving.request_upload import Reception
+from mediagen.pipelines.saving.placement import StoreContext
+from mediagen.pipelines.saving.request_upload import RequestUploads
 from mediagen.providers.calls.call_queue import Ending
 from mediagen.providers.calls.circuit_breaker import CircuitState
 from mediagen.providers.registry import Providers
@@ -55,8 +55,8 @@ class MetricsRoutes:
         lag: LoopLag,
         dispatcher: LaneDispatcher,
         hub: Hub,
-        keeping: Keeping,
-        reception: Reception,
+        store: StoreContext,
+        uploads: RequestUploads,
         door: Door,
         courier: Courier,
         providers: Providers,
@@ -67,8 +67,8 @@ class MetricsRoutes:
         self._lag = lag
         self._dispatcher = dispatcher
         self._hub = hub
-        self._keeping = keeping
-        self._reception = reception
+        self._store = store
+        self._uploads = uploads
         self._door = door
         self._courier = courier
         self._providers = providers
@@ -78,7 +78,7 @@ class MetricsRoutes:
     async def metrics(self, _call: Call[Empty, Empty]) -> web.StreamResponse:
         with suppress(TimeoutError, Unavailable):  # then the last figure has to do
             async with asyncio.timeout(_STORED_SECONDS):
-                self._stored = await self._keeping.quota.stored()
+                self._stored = await self._store.quota.stored()
         families = (
             *self._answers(),
             *self._tasks(),
@@ -125,18 +125,18 @@ class MetricsRoutes:
         yield ended
 
     def _bytes(self) -> Iterator[Metric]:
-        tally, pool = self._keeping.tally, self._keeping.pool
+        tally, pool = self._store.tally, self._store.pool
         yield CounterMetricFamily(f"{PREFIX}_received_bytes", "Bytes received from sources and callers", tally.received)
         yield CounterMetricFamily(f"{PREFIX}_stored_bytes", "Bytes that the store acknowledged", tally.stored)
         yield GaugeMetricFamily(f"{PREFIX}_buffer_lent_bytes", "Part buffers in use", pool.lent)
         yield GaugeMetricFamily(f"{PREFIX}_buffer_waiting", "Transfers that wait for a part buffer", pool.waiting)
         yield GaugeMetricFamily(f"{PREFIX}_buffer_budget_bytes", "Part buffers that may be in use", pool.budget)
 
-        quota = self._keeping.quota
+        quota = self._store.quota
         yield GaugeMetricFamily(f"{PREFIX}_store_bytes", "Bytes of all files", self._stored)
         yield GaugeMetricFamily(f"{PREFIX}_store_reserved_bytes", "Room held by transfers under way", quota.reserved)
         yield GaugeMetricFamily(f"{PREFIX}_store_limit_bytes", "limits.store_bytes; 0: none", quota.limit)
-        yield GaugeMetricFamily(f"{PREFIX}_uploads", "Uploads that are being taken in", self._reception.uploads)
+        yield GaugeMetricFamily(f"{PREFIX}_uploads", "Uploads that are being taken in", self._uploads.active)
 
     def _connections(self) -> Iterator[Metric]:
         door = self._door
