@@ -71,8 +71,10 @@ class Archive:
         async def once() -> AsyncIterator[bytes]:
             yield data
 
-        async with self.uploads.save(placement, ChunkSource(once()), owner="anna") as file:
-            return await self.files.insert(replace(file, **changes))
+        async with self.uploads.save(placement, ChunkSource(once()), owner="anna") as pending:
+            file = await self.files.insert(replace(pending.file, **changes))
+            pending.claim()
+            return file
 
     def variants(self, **limits: Any) -> Variants:
         return Variants(self.store, self.uploads, self.files, VariantLimits(**limits))

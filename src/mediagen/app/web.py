@@ -12,7 +12,6 @@ from mediagen.app.telling import Telling
 from mediagen.core.errors import Unavailable
 from mediagen.db import clock_record
 from mediagen.net.session import policy_of
-from mediagen.pipelines.saving.inline_base64 import BodyIntake
 from mediagen.pipelines.saving.request_upload import RequestUploads
 from mediagen.pipelines.variants import Variants
 from mediagen.settings import Settings
@@ -129,7 +128,7 @@ def _task_routes(
 ) -> tuple[object, ...]:
     targets = WebhookTargets(policy_of(settings.fetch))
     return (
-        IngestRoutes(tasks.service, BodyIntake(uploads), telling.views, settings.server, targets),
+        IngestRoutes(tasks.service, uploads, telling.views, settings.server, targets),
         TaskRoutes(tasks.service, tasks.deletions, telling.views),
         StreamRoutes(telling.hub, tasks.service),
         SocketRoutes(telling.hub, tasks.bus, Crowd(lambda: admission.door.open)),

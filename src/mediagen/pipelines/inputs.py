@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 from mediagen.core.errors import FetchFailed, InputUnavailable, InvalidRequest, UnsupportedMedia
 from mediagen.core.files import File, FileKind, new_id
 from mediagen.net.download import Fetcher
-from mediagen.pipelines.saving.request_upload import RequestUploads
+from mediagen.pipelines.saving.request_upload import PendingFile, RequestUploads
 from mediagen.providers.base import Input, Role
 from mediagen.storage.base import Storage
 from mediagen.streams.base import Source, View
@@ -108,9 +108,7 @@ class RequestInputs:
     ) -> None:
         self.task_id = new_id("task")
         """Of the task that is to be made: the files name it."""
-        self.stored: list[File] = []
-        """Files that are new, without rows yet."""
-        self._claimed = False
+        self._pending: list[PendingFile] = []
         self._count = 0
         self._uploads = uploads
         self._fetcher = fetcher
@@ -126,23 +124,24 @@ class RequestInputs:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._claimed:
-            await self._stack.aclose()
-        elif exc is not None:
-            await self._stack.__aexit__(kind, exc, trace)
-        else:
-            await self._stack.__aexit__(_Unclaimed, _Unclaimed(), None)
+        await self._stack.__aexit__(kind, exc, trace)
+
+    @property
+    def stored(self) -> list[File]:
+        """Files that are new, without rows yet."""
+        return [pending.file for pending in self._pending]
 
     def claim(self) -> None:
         """The files are rows now."""
-        self._claimed = True
+        for pending in self._pending:
+            pending.claim()
 
     async def take(self, source: Source, *, filename: str, declared: str | None) -> File:
         """What comes in the request itself. Raises what the source raises as well."""
         self._counted()
-        if not self.stored:
-            self._stack.enter_context(self._uploads.place(self._network))
-        file = await self._stack.enter_async_context(
+        if not self._pending:
+            self._stack.enter_context(self._uploads.slot(self._network))
+        pending = await self._stack.enter_async_context(
             self._uploads.receive(
                 source,
                 filename=filename,
@@ -152,9 +151,9 @@ class RequestInputs:
                 wanted=FileKind.IMAGE,
             )
         )
-        check_input(file)
-        self.stored.append(file)
-        return file
+        check_input(pending.file)
+        self._pending.append(pending)
+        return pending.file
 
     async def decoded(self, chunks: AsyncIterator[View]) -> File:
         """Bytes that were base64 in the request."""
@@ -204,10 +203,6 @@ class RequestInputs:
         self._count += 1
         if self._count > MAX_INPUTS:
             raise InvalidRequest(f"at most {MAX_INPUTS} pictures are taken with a request")
-
-
-class _Unclaimed(Exception):
-    """The request made nothing new: its inputs are not needed."""
 
 
 def is_name(head: bytes) -> bool:

@@ -169,10 +169,12 @@ class Variants:
         placement = _place_variant(film, name, picture)
         source = ChunkSource(_once(picture.data), size=len(picture.data))
         try:
-            async with self._uploads.save(placement, source, owner=film.owner) as file:
-                return await self._files.insert(
-                    replace(file, variant_of=film.id, variant=name, width=picture.width, height=picture.height)
+            async with self._uploads.save(placement, source, owner=film.owner) as pending:
+                file = await self._files.insert(
+                    replace(pending.file, variant_of=film.id, variant=name, width=picture.width, height=picture.height)
                 )
+                pending.claim()
+                return file
         except Conflict:
             raise NotFound("the film was deleted meanwhile") from None
 

@@ -168,9 +168,10 @@ async def test_an_upload_holds_its_room_until_it_is_a_row(store: StoreContext, a
     uploads = RequestUploads(full, Debts(), boot=1)
     source = ChunkSource(pieces(700), size=700 if announced else None)
 
-    async with uploads.receive(source, filename="a", declared=None) as file:
+    async with uploads.receive(source, filename="a", declared=None) as pending:
         assert full.quota.reserved >= 700
-        rows.bytes = file.bytes
+        rows.bytes = pending.file.bytes
+        pending.claim()
 
     assert full.quota.reserved == 0
     with pytest.raises(StorageFull):
@@ -196,17 +197,17 @@ async def test_an_announced_upload_is_refused_before_a_byte_is_read(store: Store
 
 
 def _take_a_place(uploads: RequestUploads, network: str) -> None:
-    with uploads.place(network):
+    with uploads.slot(network):
         pass
 
 
 async def test_uploads_have_places_and_no_network_has_them_all(store: StoreContext) -> None:
     few = RequestUploads(replace(store, limits=LimitsSettings(uploads_at_once=3)), Debts(), boot=1)
 
-    with few.place("a"), few.place("a"):
+    with few.slot("a"), few.slot("a"):
         with pytest.raises(RateLimited) as enough:
             _take_a_place(few, "a")
-        with few.place("b"):
+        with few.slot("b"):
             with pytest.raises(Unavailable) as all_taken:
                 _take_a_place(few, "c")
             assert few.active == 3

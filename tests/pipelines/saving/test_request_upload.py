@@ -56,9 +56,11 @@ async def test_what_comes_is_kept(
 ) -> None:
     async with uploads.receive(
         source(data, announced=announced), filename="../a b.bin", declared=None, owner="me"
-    ) as file:
-        ((_, debt),) = await debts.owed_aborts(9)  # a crash now would leave what is written down
+    ) as pending:
+        file = pending.file
+        ((_, debt),) = await debts.owed_aborts(9)  # a crash now would leave what is recorded
         assert (debt["boot"], debt["checkpoint"]["file_id"]) == (7, file.id)
+        pending.claim()
 
     assert (file.filename, file.bytes, file.owner, file.task_id) == ("a b.bin", len(data), "me", None)
     assert file.kind is (FileKind.IMAGE if data == png() else FileKind.OTHER)
@@ -93,8 +95,8 @@ async def test_a_row_that_cannot_be_written_takes_the_object_with_it(
     uploads: RequestUploads, debts: Debts, folder: Path
 ) -> None:
     async def refused() -> None:
-        async with uploads.receive(source(WHOLE), filename="", declared=None) as file:
-            assert files_below(folder) == [file.key]
+        async with uploads.receive(source(WHOLE), filename="", declared=None) as pending:
+            assert files_below(folder) == [pending.file.key]
             raise Unavailable("full")
 
     with pytest.raises(Unavailable, match="full"):
@@ -103,15 +105,37 @@ async def test_a_row_that_cannot_be_written_takes_the_object_with_it(
     assert (debts.owed, files_below(folder)) == ({}, [])
 
 
+async def test_a_file_that_is_not_claimed_is_removed(uploads: RequestUploads, debts: Debts, folder: Path) -> None:
+    async with uploads.receive(source(WHOLE), filename="", declared=None) as pending:
+        assert files_below(folder) == [pending.file.key]
+
+    assert (debts.owed, files_below(folder)) == ({}, [])
+
+
+@pytest.mark.parametrize("error", [Unavailable("full"), asyncio.CancelledError()])
+async def test_a_claimed_file_stays_whatever_happens_then(
+    uploads: RequestUploads, debts: Debts, folder: Path, error: BaseException
+) -> None:
+    async def claimed() -> None:
+        async with uploads.receive(source(WHOLE), filename="", declared=None) as pending:
+            pending.claim()
+            raise error
+
+    with pytest.raises(type(error)):
+        await claimed()
+
+    assert (debts.owed, len(files_below(folder))) == ({}, 1)
+
+
 async def test_what_cannot_be_removed_at_once_is_owed_to_whoever_comes_next(
     uploads: RequestUploads, store: StoreContext, debts: Debts, folder: Path
 ) -> None:
     """The cause is raised, not the failure of the removal; and this start may settle the debt, not only the next."""
 
     async def refused() -> None:
-        async with uploads.receive(source(WHOLE), filename="", declared=None) as file:
-            os.rename(folder / file.key, folder / "kept")
-            os.mkdir(folder / file.key)
+        async with uploads.receive(source(WHOLE), filename="", declared=None) as pending:
+            os.rename(folder / pending.file.key, folder / "kept")
+            os.mkdir(folder / pending.file.key)
             raise Unavailable("full")
 
     with pytest.raises(Unavailable, match="full"):

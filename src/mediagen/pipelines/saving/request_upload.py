@@ -1,7 +1,7 @@
-"""Content that comes inside a request and is stored while it arrives.
+"""Saves the content that a request carries, while it arrives.
 
-The work is done before the request is answered, so there is no task to resume after a crash, only something to remove:
-that is written down before the first byte is stored, and forgotten once the file is a row.
+The upload ends before the request is answered, so no task resumes it after a crash. Its cleanup is therefore recorded
+before the first byte is stored, and dropped once the file is a row.
 """
 
 from __future__ import annotations
@@ -31,16 +31,29 @@ from mediagen.streams.transfer import move_buffered
 log = structlog.get_logger(__name__)
 
 RETRY_SECONDS: Final = 5.0
-"""After which a place for an upload may be free again."""
+"""What a refused upload is told to wait."""
 
 NO_BOOT = 0
-"""In place of the number of a start: the request of this debt is over, any start may settle it."""
+"""Replaces the boot number of a cleanup whose request is over: any start of the server may do it."""
+
+
+class PendingFile:
+    """A stored file that is not a row yet. Unless it is claimed, it is removed at the end of its block."""
+
+    def __init__(self, file: File) -> None:
+        self.file = file
+        self.claimed = False
+
+    def claim(self) -> None:
+        """The file is a row now."""
+        self.claimed = True
 
 
 class RequestUploads:
-    """Keeps what requests bring.
+    """Saves the content of requests.
 
-    ``boot`` is the number of this start (``tasks.debts``). ``owes`` is called when a debt may be settled by now.
+    ``boot`` is the number of this start of the server (``tasks.deferred_cleanup``). ``owes`` is called when a recorded
+    cleanup may be due.
     """
 
     def __init__(
@@ -51,37 +64,37 @@ class RequestUploads:
         self._ledger = ledger
         self._boot = boot
         self.active = 0
-        """Uploads that are being taken in."""
-        self._of_each: Counter[str] = Counter()
+        """Uploads under way."""
+        self._active_of: Counter[str] = Counter()
 
     @contextmanager
-    def place(self, network: str) -> Iterator[None]:
-        """One of ``limits.uploads_at_once``, for as long as an upload takes. To be had before its body is asked for.
+    def slot(self, network: str) -> Iterator[None]:
+        """Hold one of ``limits.uploads_at_once``. Enter it before the body is asked for.
 
-        Half of them are for one network at most: whoever sends slowly is in his own way and not in everybody's.
+        One network may hold at most half of them, so that a slow client cannot block the others.
 
         Raises:
-            Unavailable: all are taken.
-            RateLimited: all are taken that this network may have.
+            Unavailable: all are in use.
+            RateLimited: this network holds its half.
         """
         most = self._store.limits.uploads_at_once
         if self.active >= most:
-            raise Unavailable(f"{most} uploads are being taken in, which is as many as may", retry_after=RETRY_SECONDS)
-        if self._of_each[network] >= (most + 1) // 2:
+            raise Unavailable(f"all {most} uploads that may run at once are in use", retry_after=RETRY_SECONDS)
+        if self._active_of[network] >= (most + 1) // 2:
             raise RateLimited("too many uploads from this address at once", retry_after=RETRY_SECONDS)
         self.active += 1
-        self._of_each[network] += 1
+        self._active_of[network] += 1
         try:
             yield
         finally:
             self.active -= 1
-            self._of_each[network] -= 1
-            if not self._of_each[network]:
-                del self._of_each[network]
+            self._active_of[network] -= 1
+            if not self._active_of[network]:
+                del self._active_of[network]
 
     @property
     def max_bytes(self) -> int:
-        """More than this is too large whatever it is."""
+        """The largest file of any kind."""
         return self._store.limits.largest
 
     @asynccontextmanager
@@ -94,96 +107,114 @@ class RequestUploads:
         owner: str | None = None,
         task_id: str | None = None,
         wanted: FileKind | None = None,
-    ) -> AsyncIterator[File]:
-        """A file of these bytes, as ``save`` gives it.
+        decoded: bool = False,
+    ) -> AsyncIterator[PendingFile]:
+        """Save these bytes as a file. The block inserts its row and claims it; otherwise the object is removed.
 
         Args:
-            filename: what the client calls it; may be empty, is never used as a path.
-            declared: the media type that the client claims; believed only where the bytes say nothing.
-            task_id: the task that it is for.
-            wanted: what it must be. Raises UnsupportedMedia for anything else.
+            filename: the client's name for it; may be empty, is never used as a path.
+            declared: the media type that the client claims; believed only where the bytes do not show one.
+            task_id: the task that the file is for.
+            wanted: the kind that it must be.
+            decoded: the bytes are decoded in this process.
+
+        Raises:
+            UnsupportedMedia: the content is of another kind than ``wanted``.
+            TooLarge, StorageUnavailable, StorageFull, Unavailable, and what the source raises: nothing is kept.
         """
-        async with self._room(source.size) as room:  # before the first byte is asked for
+        async with self._reserve(source.size) as reservation:  # before the first byte is asked for
             peeked = Peeked(source)
             head = await peeked.peek(SNIFF_BYTES)
             placement = Placement.make(head, declared=declared, filename=clean_filename(filename), wanted=wanted)
-            async with self._kept(placement, peeked, room, task_id, owner) as file:
-                yield file
+            async with self._save(placement, peeked, reservation, task_id, owner, made_here=decoded) as pending:
+                yield pending
 
     @asynccontextmanager
     async def save(
-        self, placement: Placement, source: Source, *, task_id: str | None = None, owner: str | None = None
-    ) -> AsyncIterator[File]:
-        """The stored file, of bytes that are decoded here. The block makes a row of it.
-
-        When the block fails, the object is removed.
-
-        Raises:
-            TooLarge, StorageUnavailable, StorageFull, Unavailable, and what the source raises: and nothing was kept.
-        """
+        self, placement: Placement, source: Source, *, owner: str | None = None
+    ) -> AsyncIterator[PendingFile]:
+        """Save bytes that were made in this process where ``placement`` says. Otherwise as ``receive``."""
         async with (
-            self._room(source.size) as room,
-            self._kept(placement, source, room, task_id, owner, made_here=True) as file,
+            self._reserve(source.size) as reservation,
+            self._save(placement, source, reservation, None, owner, made_here=True) as pending,
         ):
-            yield file
+            yield pending
 
     @asynccontextmanager
-    async def _room(self, size: int | None) -> AsyncIterator[Reservation]:
-        room = await self._store.quota.reserve(size)
+    async def _reserve(self, size: int | None) -> AsyncIterator[Reservation]:
+        reservation = await self._store.quota.reserve(size)
         try:
-            yield room
+            yield reservation
         finally:
-            room.release()
+            reservation.release()
 
     @asynccontextmanager
-    async def _kept(
+    async def _save(
         self,
         placement: Placement,
         source: Source,
-        room: Reservation,
+        reservation: Reservation,
         task_id: str | None,
         owner: str | None,
         *,
-        made_here: bool = False,
-    ) -> AsyncIterator[File]:
-        limited = room.around(Limited(source, self._store.limits.for_kind(placement.kind)))
+        made_here: bool,
+    ) -> AsyncIterator[PendingFile]:
+        limited = reservation.around(Limited(source, self._store.limits.for_kind(placement.kind)))
         state = {"kind": "ingest", "boot": self._boot, "checkpoint": placement.as_checkpoint()}
         debt = await self._ledger.owe_abort(state)
         try:
-            file = await self._write(placement, limited, task_id, owner, made_here=made_here)
+            pending = PendingFile(await self._write(placement, limited, task_id, owner, made_here=made_here))
         except asyncio.CancelledError:
-            await self._end(debt, self._let_go(debt, state))  # no row is on its way
+            await self._attempt(debt, self._defer(debt, state))  # no row is on its way
             raise
         except BaseException:
-            await self._take_back(debt, state)
+            await self._remove(debt, state)
             raise
         try:
-            yield file
+            yield pending
         except asyncio.CancelledError:
-            raise  # the row may be on its way to the database: the next start looks, and settles the debt
+            if pending.claimed:
+                await self._finish(pending, debt, state)
+            raise  # else the row may be on its way to the database: the next start looks, and settles the cleanup
         except BaseException:
-            await self._take_back(debt, state)
+            await self._finish(pending, debt, state)
             raise
-        await self._end(debt, self._settle(debt, state))
+        await self._finish(pending, debt, state)
 
-    async def _end(self, debt: int, work: Coroutine[Any, Any, None]) -> None:
-        """Do ``work``, which the next start does if it fails: it sees whether the file is a row."""
+    async def _finish(self, pending: PendingFile, debt: int, state: Mapping[str, Any]) -> None:
+        if pending.claimed:
+            await self._attempt(debt, self._settle(debt, state))
+        else:
+            await self._remove(debt, state)
+
+    async def _attempt(self, debt: int, work: Coroutine[Any, Any, None]) -> None:
+        """Do ``work``. If it fails, the next start does it: that one sees whether the file is a row."""
         try:
             await work
         except MediagenError as exc:
             log.warning("debt_left", debt=debt, error=exc.detail)
 
     async def _settle(self, debt: int, state: Mapping[str, Any]) -> None:
-        """Nothing more is to be removed, unless the store carries out a request late."""
+        """Drop the cleanup, except for requests that the store may still carry out late."""
         owing = late_write_cleanups(self._store.storage, state["checkpoint"])
         await self._ledger.settle_abort(debt, owing=owing)
         if owing:
             self._owes()
 
-    async def _let_go(self, debt: int, state: Mapping[str, Any]) -> None:
-        """Leave it to those who settle debts."""
+    async def _defer(self, debt: int, state: Mapping[str, Any]) -> None:
+        """Leave the cleanup to ``tasks.deferred_cleanup``."""
         await self._ledger.settle_abort(debt, owing=[{**state, "boot": NO_BOOT}])
         self._owes()
+
+    async def _remove(self, debt: int, state: Mapping[str, Any]) -> None:
+        """Remove what was stored; if the store fails at that too, later. The caller raises the cause."""
+        try:
+            await remove(self._store.storage, state["checkpoint"])
+        except MediagenError as exc:
+            log.warning("debt_left", debt=debt, error=exc.detail)
+            await self._attempt(debt, self._defer(debt, state))
+        else:
+            await self._attempt(debt, self._settle(debt, state))
 
     async def _write(
         self, placement: Placement, source: Source, task_id: str | None, owner: str | None, *, made_here: bool
@@ -200,29 +231,19 @@ class RequestUploads:
                 Probed(source, probe),
                 sink,
                 pool=store.pool.requests,
-                meter=Meter(_unseen, total=source.size, tally=store.tally),
+                meter=Meter(_discard_reading, total=source.size, tally=store.tally),
                 threads=store.threads,
                 sha256_mode=store.sha256,
                 made_here=made_here,
-                on_begin=_nothing,
+                on_begin=_do_nothing,
             )
             await sink.commit(moved.parts, size=moved.size, crc32=moved.crc32)
         return placement.file(moved, probe.finish(moved.size), task_id=task_id, owner=owner)
 
-    async def _take_back(self, debt: int, state: Mapping[str, Any]) -> None:
-        """Remove what was stored, now or, when the store fails at that too, later. Leaves the cause to be raised."""
-        try:
-            await remove(self._store.storage, state["checkpoint"])
-        except MediagenError as exc:
-            log.warning("debt_left", debt=debt, error=exc.detail)
-            await self._end(debt, self._let_go(debt, state))
-        else:
-            await self._end(debt, self._settle(debt, state))
+
+def _discard_reading(transfer: Transfer) -> None:
+    """A request has no task yet that could show its progress; the client knows how much it has sent."""
 
 
-def _unseen(transfer: Transfer) -> None:
-    """Nobody can watch a request that has no task yet; its client sees how much it has sent."""
-
-
-async def _nothing() -> None:
-    """The plan, which names the key, is enough to find and remove the upload."""
+async def _do_nothing() -> None:
+    """The recorded placement names the key, which is enough to find and remove the upload."""

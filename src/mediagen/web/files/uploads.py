@@ -41,14 +41,6 @@ class Upload:
     content: Source
 
 
-class _StoredBefore(Exception):
-    """The same upload came before, under the same key: ``file`` is what it made, and this one's bytes are removed."""
-
-    def __init__(self, file: File) -> None:
-        super().__init__(file.id)
-        self.file = file
-
-
 class UploadRoutes:
     """``POST /v1/files``."""
 
@@ -76,27 +68,24 @@ class UploadRoutes:
         request, owner = call.request, call.caller.owner
         key = scoped(request.headers.get("Idempotency-Key"), "upload", owner)
         with (
-            self._uploads.place(call.network),
+            self._uploads.slot(call.network),
             incoming(request, BodyLimits.of(self._settings)) as body,
         ):
-            upload = await self._begin(request, body)
-            try:
-                file = await self._keep(upload, owner, key)
-            except _StoredBefore as earlier:
-                file = earlier.file
+            file = await self._save(await self._begin(request, body), owner, key)
         view = self._views.file(file, call.base)
         return Answer(view, headers={"Location": self._views.path(f"/v1/files/{file.id}")})
 
-    async def _keep(self, upload: Upload, owner: str | None, key: str | None) -> File:
-        """The file, stored and recorded. Raises _StoredBefore, and then nothing of this upload is kept."""
+    async def _save(self, upload: Upload, owner: str | None, key: str | None) -> File:
+        """The file, stored and recorded; or that of the same upload under the same key, and this one is removed."""
         async with self._uploads.receive(
             upload.content, filename=upload.filename, declared=upload.media_type, owner=owner
-        ) as stored:
+        ) as pending:
+            stored = pending.file
             asked = {"name": upload.filename, "type": stored.media_type, "checksum": stored.checksum.value}
             file = await self._files.insert(stored, key=key, fingerprint=fingerprint_of(asked))
-            if file is not stored:
-                raise _StoredBefore(file)
-        return stored
+            if file is stored:
+                pending.claim()
+        return file
 
     async def _begin(self, request: web.Request, body: Incoming) -> Upload:
         """What the request brings; of a raw body no byte has been read yet."""

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
-from mediagen.core.errors import InvalidBase64, QueueFull, StorageFull, StorageUnavailable, TooLarge, UrlNotAllowed
+from mediagen.core.errors import (
+    InvalidBase64,
+    QueueFull,
+    StorageFull,
+    StorageUnavailable,
+    TooLarge,
+    UnsupportedMedia,
+    UrlNotAllowed,
+)
 from mediagen.core.files import File, FileKind, new_id
 from mediagen.core.tasks import Task
-from mediagen.core.webhooks import Webhook
-from mediagen.pipelines.saving.inline_base64 import BodyIntake, Received
-from mediagen.streams.json.scanner import Rules
+from mediagen.net.resource import clean_filename
+from mediagen.pipelines.saving.request_upload import RequestUploads
+from mediagen.streams.formats.sniff import SNIFF_BYTES
+from mediagen.streams.json.media_field import EmbeddedMedia
+from mediagen.streams.json.scanner import Pointer, Rules
+from mediagen.streams.sources import ChunkSource, Peeked
 from mediagen.tasks.requests import asked_of_webhook, fingerprint_of
 from mediagen.tasks.service import TaskService
 from mediagen.web.api.routing import Answer, Call, Empty, route, validate
@@ -24,6 +37,9 @@ from mediagen.web.http.body_source import incoming
 from mediagen.web.http.problems import BodyStalled
 from mediagen.web.settings import ServerSettings
 from mediagen.web.tasks.routes import TASK_HEADER, task_answer
+
+DATA: Final[Pointer] = ("data",)
+_KEY: Final = "Idempotency-Key"
 
 
 class IngestRequest(Notified):
@@ -73,12 +89,31 @@ class IngestRequest(Notified):
         return self
 
 
-class _DoneBefore(Exception):
-    """The same request came before, under the same key: ``task`` is what it made."""
+class IngestBody:
+    """The JSON body of an ingest request. Base64 in ``data`` is decoded while it arrives, whatever its place."""
 
-    def __init__(self, task: Task) -> None:
-        super().__init__(task.id)
-        self.task = task
+    def __init__(self, body: AsyncIterator[bytes], rules: Rules) -> None:
+        self._media = EmbeddedMedia(body, DATA, rules)
+        self.content = Peeked(ChunkSource(self._media.chunks(required=False)))
+
+    async def has_content(self) -> bool:
+        """Whether there is ``data``. If there is none, all of the body has been read.
+
+        Raises:
+            InvalidRequest, InvalidBase64, TooLarge: also while ``content`` is read.
+        """
+        await self.content.peek(SNIFF_BYTES)
+        return self._media.found
+
+    @property
+    def media_type(self) -> str | None:
+        """What a ``data:`` URI declares; known once some content has been read."""
+        return self._media.media_type
+
+    @property
+    def document(self) -> Any:
+        """The body with an empty text as ``data``; known once all of the content has been read."""
+        return self._media.document
 
 
 class IngestRoutes:
@@ -87,13 +122,13 @@ class IngestRoutes:
     def __init__(
         self,
         service: TaskService,
-        intake: BodyIntake,
+        uploads: RequestUploads,
         views: Views,
         settings: ServerSettings,
         targets: WebhookTargets,
     ) -> None:
         self._service = service
-        self._intake = intake
+        self._uploads = uploads
         self._views = views
         self._settings = settings
         self._targets = targets
@@ -114,69 +149,63 @@ class IngestRoutes:
         """A queued task for ``url``; a completed one for ``data``."""
         request = call.request
         require_json(request)
-        key = request.headers.get("Idempotency-Key")
-        task_id = new_id("task")
         rules = Rules(self._settings.max_json_bytes, self._settings.max_json_values, strict=True)
-        try:
-            with incoming(request, BodyLimits.of(self._settings)) as body:
-                async with self._intake.receive(
-                    json_chunks(body),
-                    task_id=task_id,
-                    rules=rules,
-                    network=call.network,
-                    owner=call.caller.owner,
-                ) as received:
-                    wanted = validate(IngestRequest, received.document)
-                    webhook = self._targets.of(wanted, call.base)
-                    if received.file is None:
-                        task = await self._submit(wanted, call.caller.owner, key, webhook)
-                    else:
-                        task = await self._record(wanted, received, received.file, task_id, key, webhook)
-        except _DoneBefore as earlier:
-            task = earlier.task
+        with incoming(request, BodyLimits.of(self._settings)) as source:
+            body = IngestBody(json_chunks(source), rules)
+            task = await (self._save(call, body) if await body.has_content() else self._submit(call, body))
         return await self._answer(call, task)
 
-    async def _submit(self, wanted: IngestRequest, owner: str | None, key: str | None, webhook: Webhook | None) -> Task:
+    async def _submit(self, call: Call[Empty, IngestRequest], body: IngestBody) -> Task:
+        """The queued task of a ``url``."""
+        wanted = validate(IngestRequest, body.document)
         return await self._service.submit(
             "ingest",
             wanted.model_dump(mode="json", include={"url", "field", "kind", "filename"}, exclude_none=True),
             priority=wanted.priority,
             timeout_seconds=wanted.timeout_seconds,
-            owner=owner,
-            key=key,
-            webhook=webhook,
+            owner=call.caller.owner,
+            key=call.request.headers.get(_KEY),
+            webhook=self._targets.of(wanted, call.base),
         )
 
-    async def _record(
-        self,
-        wanted: IngestRequest,
-        received: Received,
-        stored: File,
-        task_id: str,
-        key: str | None,
-        webhook: Webhook | None,
-    ) -> Task:
-        """The completed task. Raises _DoneBefore, whereupon what was stored now is removed."""
-        file = received.named(wanted.filename, wanted.kind)
-        asked: dict[str, Any] = wanted.model_dump(mode="json", include={"kind", "filename"}, exclude_none=True)
-        task = await self._service.submit_done(
-            "ingest",
-            {**asked, "data": f"[{file.bytes} bytes]"},
-            result={"file": file.id},
-            files=(file,),
-            task_id=task_id,
-            owner=stored.owner,
-            key=key,
-            fingerprint=fingerprint_of(
-                {**asked, **asked_of_webhook(webhook), "bytes": stored.bytes, "checksum": stored.checksum.value}
-            ),
-            webhook=webhook,
-        )
-        if task.id != task_id:
-            raise _DoneBefore(task)
+    async def _save(self, call: Call[Empty, IngestRequest], body: IngestBody) -> Task:
+        """The completed task of ``data``; or that of the same request under the same key, and the new file is removed.
+
+        The content is stored before the fields behind it in the body are known.
+        """
+        task_id, owner = new_id("task"), call.caller.owner
+        with self._uploads.slot(call.network):
+            async with self._uploads.receive(
+                body.content, filename="", declared=body.media_type, owner=owner, task_id=task_id, decoded=True
+            ) as pending:
+                wanted = validate(IngestRequest, body.document)
+                file = _as_wanted(pending.file, wanted)
+                webhook = self._targets.of(wanted, call.base)
+                asked: dict[str, Any] = wanted.model_dump(mode="json", include={"kind", "filename"}, exclude_none=True)
+                content = {"bytes": file.bytes, "checksum": file.checksum.value}
+                task = await self._service.submit_done(
+                    "ingest",
+                    {**asked, "data": f"[{file.bytes} bytes]"},
+                    result={"file": file.id},
+                    files=(file,),
+                    task_id=task_id,
+                    owner=owner,
+                    key=call.request.headers.get(_KEY),
+                    fingerprint=fingerprint_of({**asked, **asked_of_webhook(webhook), **content}),
+                    webhook=webhook,
+                )
+                if task.id == task_id:
+                    pending.claim()
         return task
 
     async def _answer(self, call: Call[Any, Any], task: Task) -> Answer:
         view = await self._views.task(task, call.base)
         answer = task_answer(task, view)
         return Answer(view, headers={**answer.headers, "Location": self._views.path(f"/v1/tasks/{task.id}")})
+
+
+def _as_wanted(file: File, wanted: IngestRequest) -> File:
+    """The file under the name that the request gives it. Raises UnsupportedMedia: it is of another kind."""
+    if wanted.kind is not None and wanted.kind is not file.kind:
+        raise UnsupportedMedia(f"a file of kind {wanted.kind} was announced, this is {file.media_type}")
+    return replace(file, filename=clean_filename(wanted.filename or "") or file.filename)
