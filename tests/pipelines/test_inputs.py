@@ -24,5 +24,5 @@ async def test_an_input_says_whose_request_it_is(store: StoreContext) -> None:
     inputs = InputLoader(OneFile(picture), store.storage)
 
     for owner in ("me", None):
-        (found,) = await inputs.of([ref], owner=owner)
+        (found,) = await inputs.load([ref], owner=owner)
         assert found.owner == owner

@@ -121,11 +121,11 @@ def events(document: Any) -> str:
 
 
 def _picture(model: str, **more: Any) -> ImageRequest:
-    return ImageRequest(model, "a fox", **more)
+    return ImageRequest(model=model, prompt="a fox", **more)
 
 
 def _film(model: str, **more: Any) -> VideoRequest:
-    return VideoRequest(model, "waves", **more)
+    return VideoRequest(model=model, prompt="waves", **more)
 
 
 _GENERIC: Final = {"type": "openai", "engine": "generic", "models": ("m",)}

@@ -70,7 +70,7 @@ class TestBuiltin(ImageContract, VideoContract):
 
 
 async def draw(provider: Builtin, **changes: Any) -> list[pyvips.Image]:
-    request = ImageRequest(**{"model": POSTER, "prompt": "A red fox", "size": Size(256, 192), **changes})
+    request = ImageRequest(model=POSTER, prompt="A red fox", size=Size(256, 192)).model_copy(update=changes)
     async with provider.generate(request) as answer:
         taken = await take(answer)
     assert answer.about.reported["generator"].endswith("no AI model")
@@ -115,7 +115,7 @@ async def test_the_same_seed_gives_the_same_picture_and_each_of_many_is_another(
 
 
 async def test_earlier_states_come_first(provider: Builtin) -> None:
-    request = ImageRequest(POSTER, "A red fox", size=Size(128, 128), partial_images=2, n=2)
+    request = ImageRequest(model=POSTER, prompt="A red fox", size=Size(128, 128), partial_images=2, n=2)
 
     async with provider.generate(request) as answer:
         order = [(each.index, each.partial) for each in await take(answer)]
@@ -234,9 +234,9 @@ async def test_what_it_cannot_draw_is_said(provider: Builtin, changes: dict[str,
     [
         ({"size": Size(321, 180)}, "size"),
         ({"size": Size(4096, 4096)}, "size"),
-        ({"seconds": 0.0}, "seconds"),
+        ({"seconds": 0.4}, "seconds"),
         ({"seconds": 61.0}, "seconds"),
-        ({"fps": 500}, "fps"),
+        ({"fps": 61}, "fps"),
     ],
 )
 async def test_what_it_cannot_film_is_said(provider: Builtin, changes: dict[str, Any], param: str) -> None:
@@ -292,7 +292,7 @@ def probe(path: Path) -> Any:
 
 async def test_the_percentage_grows(provider: Builtin) -> None:
     need("ffmpeg")
-    operation = await provider.submit(VideoRequest(CLIP, "fox", seconds=6.0, size=Size(640, 360)))
+    operation = await provider.submit(VideoRequest(model=CLIP, prompt="fox", seconds=6.0, size=Size(640, 360)))
     seen = []
 
     async with asyncio.timeout(50):
@@ -325,7 +325,7 @@ def command(pid: int) -> bytes:
 
 async def test_cancel_ends_the_child(provider: Builtin) -> None:
     need("ffmpeg")
-    operation = await provider.submit(VideoRequest(CLIP, "fox", seconds=60.0))
+    operation = await provider.submit(VideoRequest(model=CLIP, prompt="fox", seconds=60.0))
     async with asyncio.timeout(20):
         await ffmpeg_runs()
 
@@ -345,7 +345,7 @@ async def test_the_end_of_the_provider_ends_the_child(tmp_path: Path) -> None:
     need("ffmpeg")
 
     async with Builtin.open("builtin", folder=tmp_path) as provider:
-        await provider.submit(VideoRequest(CLIP, "fox", seconds=60.0))
+        await provider.submit(VideoRequest(model=CLIP, prompt="fox", seconds=60.0))
         async with asyncio.timeout(20):
             await ffmpeg_runs()
 
@@ -354,7 +354,7 @@ async def test_the_end_of_the_provider_ends_the_child(tmp_path: Path) -> None:
 
 async def test_one_after_the_other(provider: Builtin) -> None:
     need("ffmpeg")
-    first, second = [await provider.submit(VideoRequest(CLIP, "fox", seconds=20.0)) for _ in range(2)]
+    first, second = [await provider.submit(VideoRequest(model=CLIP, prompt="fox", seconds=20.0)) for _ in range(2)]
     async with asyncio.timeout(20):
         while (await provider.poll(first)).phase is not Phase.RUNNING:
             await asyncio.sleep(0.01)
@@ -368,7 +368,7 @@ async def test_one_after_the_other(provider: Builtin) -> None:
 async def test_a_film_is_drawn_again_after_a_restart(provider: Builtin, tmp_path: Path) -> None:
     need("ffmpeg")
     async with Builtin.open("builtin", folder=tmp_path) as earlier:
-        operation = await earlier.submit(VideoRequest(CLIP, "fox", seconds=1.0, size=Size(128, 72)))
+        operation = await earlier.submit(VideoRequest(model=CLIP, prompt="fox", seconds=1.0, size=Size(128, 72)))
 
     status = await settled(provider, Operation.from_checkpoint(json.loads(json.dumps(operation.as_checkpoint()))))
 
@@ -380,7 +380,7 @@ async def test_without_ffmpeg_films_fail_with_a_word_and_pictures_work(
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda program, **_: None)
     process.find.cache_clear()
-    operation = await provider.submit(VideoRequest(CLIP, "fox"))
+    operation = await provider.submit(VideoRequest(model=CLIP, prompt="fox"))
 
     status = await settled(provider, operation)
     monkeypatch.undo()
@@ -417,7 +417,7 @@ async def test_a_film_that_is_given_up_at_any_moment_leaves_no_file_open(tmp_pat
     before = open_descriptors(os.getpid())
     for pause in (0.0, 0.0005, 0.001, 0.002, 0.005, 0.02):
         async with Builtin.open("builtin", folder=tmp_path) as provider:
-            await provider.submit(VideoRequest(CLIP, "fox", seconds=60.0))
+            await provider.submit(VideoRequest(model=CLIP, prompt="fox", seconds=60.0))
             await asyncio.sleep(pause)
     gc.collect()  # what was not closed says so now, and warnings are errors
 

@@ -16,14 +16,12 @@ from mediagen.providers.base import (
     VideoRequest,
 )
 from mediagen.providers.capabilities import check
-from tests.providers.vendor_servers import an_input
 
 PICTURES = Model(
     "m",
     images=ImageAbilities(sizes=(Size(1024, 1024),), formats=("png",), backgrounds=("opaque",), max_inputs=1),
 )
 FILMS = Model("m", videos=VideoAbilities(sizes=(Size(1280, 720),), seconds=(6, 10), inputs=frozenset({"first_frame"})))
-PICTURE, MASK = an_input(b"x"), an_input(b"x", role="mask")
 
 
 @pytest.mark.parametrize(
@@ -32,15 +30,17 @@ PICTURE, MASK = an_input(b"x"), an_input(b"x", role="mask")
         ({"size": Size(1, 1)}, "size"),
         ({"output_format": "webp"}, "output_format"),
         ({"background": "transparent"}, "background"),
-        ({"inputs": (PICTURE, PICTURE)}, "image"),
-        ({"inputs": (PICTURE, MASK)}, "mask"),
+        ({"roles": ["image", "image"]}, "image"),
+        ({"roles": ["image", "mask"]}, "mask"),
     ],
 )
 def test_pictures(changes: dict[str, Any], param: str) -> None:
-    check(ImageRequest("m", "x", size=Size(1024, 1024), output_format="png", inputs=(PICTURE,)), PICTURES)
+    check(ImageRequest(model="m", prompt="x", size=Size(1024, 1024), output_format="png"), PICTURES, ["image"])
 
+    roles = changes.get("roles", [])
+    options = {name: value for name, value in changes.items() if name != "roles"}
     with pytest.raises(InvalidRequest) as refused:
-        check(ImageRequest("m", "x", **changes), PICTURES)
+        check(ImageRequest(model="m", prompt="x", **options), PICTURES, roles)
 
     assert refused.value.context["param"] == param
 
@@ -51,30 +51,33 @@ def test_pictures(changes: dict[str, Any], param: str) -> None:
         ({"size": Size(1, 1)}, "size"),
         ({"seconds": 7}, "seconds"),
         ({"remix_of": "x"}, "remix"),
-        ({"inputs": (an_input(b"x", role="last_frame"),)}, "input_reference"),
+        ({"roles": ["last_frame"]}, "input_reference"),
     ],
 )
 def test_films(changes: dict[str, Any], param: str) -> None:
-    check(
-        VideoRequest("m", "x", size=Size(1280, 720), seconds=6.0, inputs=(an_input(b"x", role="first_frame"),)), FILMS
-    )
+    check(VideoRequest(model="m", prompt="x", size=Size(1280, 720), seconds=6.0), FILMS, ["first_frame"])
 
+    roles = changes.get("roles", [])
+    options = {name: value for name, value in changes.items() if name != "roles"}
     with pytest.raises(InvalidRequest) as refused:
-        check(VideoRequest("m", "x", **changes), FILMS)
+        check(VideoRequest(model="m", prompt="x", **options), FILMS, roles)
 
     assert refused.value.context["param"] == param
 
 
 def test_the_longest_film() -> None:
     model = Model("m", videos=VideoAbilities(max_seconds=60))
-    check(VideoRequest("m", "x", seconds=60), model)
+    check(VideoRequest(model="m", prompt="x", seconds=60), model)
 
     with pytest.raises(InvalidRequest, match="at most 60"):
-        check(VideoRequest("m", "x", seconds=60.5), model)
+        check(VideoRequest(model="m", prompt="x", seconds=60.5), model)
 
 
 def test_what_a_model_does_not_make() -> None:
-    for request, model in ((ImageRequest("m", "x"), FILMS), (VideoRequest("m", "x"), PICTURES)):
+    for request, model in (
+        (ImageRequest(model="m", prompt="x"), FILMS),
+        (VideoRequest(model="m", prompt="x"), PICTURES),
+    ):
         with pytest.raises(UnknownModel):
             check(request, model)
 

@@ -82,9 +82,9 @@ async def test_none_is_left_out_in_silence(api: VendorServer, name: str, film: b
         for roles in ROLES:
             data = [f"picture {number} {role}".encode() * 99 for number, role in enumerate(roles)]
             inputs: tuple[Input, ...] = tuple(an_input(each, role=role) for each, role in zip(data, roles, strict=True))
-            request = (VideoRequest if film else ImageRequest)(model, "join them", inputs=inputs)
+            request = (VideoRequest if film else ImageRequest)(model=model, prompt="join them", inputs=inputs)
             try:
-                provider.check(request)
+                provider.check(request, roles)
             except InvalidRequest as exc:
                 refused.add(exc.context["param"])
                 continue
@@ -117,7 +117,7 @@ async def test_an_array_where_the_model_takes_one(
 ) -> None:
     inputs = tuple(an_input(ONE + bytes([number])) for number in range(count))
     async with vendor(api.url, models=(model,), **settings) as provider:
-        await provider.submit(ImageRequest(model, "join", inputs=inputs))
+        await provider.submit(ImageRequest(model=model, prompt="join", inputs=inputs))
 
     document = api.asked[0].json
     assert len(document.get("input", document)[field]) == count
@@ -149,9 +149,9 @@ async def test_a_name_writes_no_headers(api: VendorServer, name: str) -> None:
 async def test_unknown_fields_reach_openai_as_fields(api: VendorServer, path: str) -> None:
     extra = {HOSTILE: "v", "fine": [1, {"a": None}]}
     async with vendor(api.url, models=("gpt-image-1.5", "sora-2"), type="openai") as provider:
-        request: Request = ImageRequest("gpt-image-1.5", "x", inputs=(an_input(ONE),), extra=extra)
+        request: Request = ImageRequest(model="gpt-image-1.5", prompt="x", inputs=(an_input(ONE),), extra=extra)
         if path == "film":
-            request = VideoRequest("sora-2", "x", extra=extra)
+            request = VideoRequest(model="sora-2", prompt="x", extra=extra)
         await sent(provider, request)
 
     (asked,) = api.asked

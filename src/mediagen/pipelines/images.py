@@ -2,47 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field
 
 from mediagen.core.errors import InvalidRequest, ProviderError
 from mediagen.pipelines.base import Outcome, Run
+from mediagen.pipelines.derive import derive
 from mediagen.pipelines.inputs import MAX_INPUTS, InputLoader, InputRef
 from mediagen.pipelines.metadata import Metadata
 from mediagen.pipelines.paid_attempt import IMAGE, PaidAttempt, abandon, describe_result
 from mediagen.pipelines.previews import Previews
 from mediagen.pipelines.saving.saver import Saver
-from mediagen.providers.base import About, ImageRequest, Input, MakesImages, Making, RunsOperations, Size, Told
+from mediagen.providers.base import About, ImageRequest, MakesImages, Making, Role, RunsOperations, Size, Told
+from mediagen.providers.options import ImageOptions, SizeText
 from mediagen.providers.registry import Offer, Providers
 
-MAX_PROMPT = 32_000
+_CHOOSABLE: Final = ("quality", "background")
+"""Options that may be ``auto``, which leaves them to the provider."""
 
 
-class ImageSpec(BaseModel):
-    """Pictures to make. What is null is as the provider likes best."""
+class ImageSpec(ImageOptions[SizeText]):
+    """The request of an image task, as its row keeps it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid")
 
-    prompt: Annotated[str, StringConstraints(min_length=1, max_length=MAX_PROMPT)]
-    model: str | None = Field(None, max_length=200)
-    n: int = Field(1, ge=1, le=10)
-    size: str | None = Field(None, max_length=20)
-    quality: str | None = Field(None, max_length=40)
-    background: Literal["transparent", "opaque", "auto"] | None = None
-    output_format: Literal["png", "jpeg", "webp"] | None = None
-    output_compression: int | None = Field(None, ge=0, le=100)
-    style: str | None = Field(None, max_length=40)
-    moderation: str | None = Field(None, max_length=40)
-    negative_prompt: str | None = Field(None, max_length=MAX_PROMPT)
-    seed: int | None = None
-    user: str | None = Field(None, max_length=512)
-    partial_images: int | None = Field(None, ge=0, le=3, description="earlier states for those who watch; null: none")
-    inputs: tuple[InputRef, ...] = Field((), max_length=MAX_INPUTS, description="pictures to edit or to go by")
+    inputs: tuple[InputRef, ...] = Field((), max_length=MAX_INPUTS)
     metadata: Metadata | None = None
     extra: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def roles(self) -> list[Role]:
+        """What the inputs are for."""
+        return [each.role for each in self.inputs]
 
 
 class ImagePipeline:
@@ -59,8 +53,9 @@ class ImagePipeline:
         self._previews = previews
 
     async def run(self, spec: ImageSpec, run: Run, /) -> Outcome:
-        inputs = await self._inputs.of(spec.inputs, owner=run.owner)
-        offer, request = build_image_request(spec, self._providers, inputs)
+        inputs = await self._inputs.load(spec.inputs, owner=run.owner)
+        offer, request = build_image_request(spec, self._providers, spec.roles)
+        request = request.model_copy(update={"inputs": inputs})
         paid = PaidAttempt(
             run, self._providers, self._saver, generative=offer.model.generative, previews=self._previews
         )
@@ -106,41 +101,32 @@ def report_options(spec: ImageSpec, offer: Offer, request: ImageRequest) -> Told
     return replace(told, ignored=(*told.ignored, *unseen))
 
 
-def build_image_request(
-    spec: ImageSpec, providers: Providers, inputs: tuple[Input, ...] = (), *, edits: bool = False
-) -> tuple[Offer, ImageRequest]:
-    """Who makes it, and the request in the provider's words. ``edits``: there must be a picture among the inputs.
+def build_image_request(spec: ImageSpec, providers: Providers, roles: Sequence[Role]) -> tuple[Offer, ImageRequest]:
+    """Who makes the images, and the request for them, checked; its inputs, which have these ``roles``, are left out.
 
     Raises:
         InvalidRequest, UnknownModel: ``context["param"]`` names the field.
     """
     offer = providers.offer(spec.model, Making.IMAGE)
-    if edits and not any(each.role == "image" for each in inputs):
-        raise InvalidRequest("there is no picture to edit", param="image")
     able = offer.model.images
     if able is not None and spec.n > able.max_n:
         raise InvalidRequest(f"{offer.name} makes at most {able.max_n} pictures at once", param="n")
     if spec.extra and not offer.model.generative:
         unknown = ", ".join(sorted(spec.extra))
         raise InvalidRequest(f"{offer.name} knows no {unknown}", param=sorted(spec.extra)[0])
-    size = None if spec.size in {None, "auto"} else Size.parse(spec.size or "")
-    request = ImageRequest(
+    request = derive(
+        ImageRequest,
+        spec,
         model=offer.model.id,
-        prompt=spec.prompt,
-        n=spec.n,
-        size=size,
-        quality=None if spec.quality == "auto" else spec.quality,
-        background=None if spec.background == "auto" else spec.background,
-        output_format=spec.output_format,
-        output_compression=spec.output_compression,
-        style=spec.style,
-        moderation=spec.moderation,
-        negative_prompt=spec.negative_prompt,
-        seed=spec.seed,
-        user=spec.user,
-        inputs=inputs,
+        size=parse_size(spec.size),
+        inputs=(),
         partial_images=spec.partial_images if able is not None and able.partial_images else None,
-        extra=spec.extra,
+        **{name: None for name in _CHOOSABLE if getattr(spec, name) == "auto"},
     )
-    offer.provider.check(request)
+    offer.provider.check(request, roles)
     return offer, request
+
+
+def parse_size(text: str | None) -> Size | None:
+    """The size in pixels; None: the provider chooses. Raises InvalidRequest: it is not ``WIDTHxHEIGHT``."""
+    return None if text is None or text == "auto" else Size.parse(text)

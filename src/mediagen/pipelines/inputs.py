@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Annotated, Final, Protocol
 
@@ -58,16 +58,7 @@ class InputLoader:
         self._shelf = shelf
         self._storage = storage
 
-    @staticmethod
-    def announced(role: Role) -> Input:
-        """An input that is still to be brought, to be held against what a model takes."""
-
-        def no_bytes() -> AbstractAsyncContextManager[Source]:
-            raise InvalidRequest("the input is not there yet")
-
-        return Input(role, "image/png", 0, no_bytes)
-
-    async def of(self, refs: Iterable[InputRef], *, owner: str | None) -> tuple[Input, ...]:
+    async def load(self, refs: Iterable[InputRef], *, owner: str | None) -> tuple[Input, ...]:
         """The inputs, in their order. Raises InvalidRequest when a file is gone, or is not the owner's."""
         found = []
         for ref in refs:

@@ -2,44 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field
 
 from mediagen.core.errors import InvalidRequest, ProviderError
 from mediagen.pipelines.base import Outcome, Run
-from mediagen.pipelines.images import MAX_PROMPT
+from mediagen.pipelines.derive import derive
+from mediagen.pipelines.images import parse_size
 from mediagen.pipelines.inputs import MAX_INPUTS, InputLoader, InputRef
 from mediagen.pipelines.metadata import Metadata
 from mediagen.pipelines.paid_attempt import VIDEO, PaidAttempt, abandon, describe_result
 from mediagen.pipelines.saving.saver import Saver
-from mediagen.providers.base import Input, Making, RunsOperations, Size, VideoRequest
+from mediagen.providers.base import Making, Role, RunsOperations, VideoRequest
+from mediagen.providers.options import SizeText, VideoOptions
 from mediagen.providers.registry import Offer, Providers
 
 _LOOKS: Final = frozenset({"style"})
 """A wish for the look, as pictures have one: what draws by rules has one look, and passes over it there too."""
 
 
-class VideoSpec(BaseModel):
-    """A film to make. What is null is as the provider likes best."""
+class VideoSpec(VideoOptions[SizeText]):
+    """The request of a video task, as its row keeps it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid")
 
-    prompt: Annotated[str, StringConstraints(min_length=1, max_length=MAX_PROMPT)]
-    model: str | None = Field(None, max_length=200)
-    seconds: float | None = Field(None, gt=0, le=3600)
-    size: str | None = Field(None, max_length=20)
-    fps: int | None = Field(None, ge=1, le=120)
-    seed: int | None = None
-    negative_prompt: str | None = Field(None, max_length=MAX_PROMPT)
-    user: str | None = Field(None, max_length=512)
     remix_of: str | None = Field(None, max_length=512, description="operation of the same provider")
-    remixed_from: str | None = Field(None, max_length=64, description="id of the film that was remixed")
-    inputs: tuple[InputRef, ...] = Field((), max_length=MAX_INPUTS, description="pictures to begin or end with")
+    remixed_from: str | None = Field(None, max_length=64, description="id of the video that was remixed")
+    inputs: tuple[InputRef, ...] = Field((), max_length=MAX_INPUTS)
     metadata: Metadata | None = None
     extra: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def roles(self) -> list[Role]:
+        """What the inputs are for."""
+        return [each.role for each in self.inputs]
 
 
 class VideoPipeline:
@@ -55,8 +54,10 @@ class VideoPipeline:
         self._inputs = inputs
 
     async def run(self, spec: VideoSpec, run: Run, /) -> Outcome:
-        inputs = await self._inputs.of(spec.inputs, owner=run.owner)
-        offer, request = build_video_request(spec, self._providers, inputs)
+        inputs = await self._inputs.load(spec.inputs, owner=run.owner)
+        offer, request = build_video_request(spec, self._providers, spec.roles)
+        known = tuple(replace(each, role=_known_role(each.role, offer)) for each in inputs)
+        request = request.model_copy(update={"inputs": known})
         paid = PaidAttempt(run, self._providers, self._saver, generative=offer.model.generative)
         operation = paid.operation
         runner: object = offer.provider if operation is None else self._providers.operations_of(operation.provider)
@@ -81,10 +82,8 @@ class VideoPipeline:
         await self._saver.discard(outcome)
 
 
-def build_video_request(
-    spec: VideoSpec, providers: Providers, inputs: tuple[Input, ...] = ()
-) -> tuple[Offer, VideoRequest]:
-    """Who makes it, and the request in the provider's words.
+def build_video_request(spec: VideoSpec, providers: Providers, roles: Sequence[Role]) -> tuple[Offer, VideoRequest]:
+    """Who makes the video, and the request for it, checked; its inputs, which have these ``roles``, are left out.
 
     Raises:
         InvalidRequest, UnknownModel: ``context["param"]`` names the field.
@@ -93,26 +92,13 @@ def build_video_request(
     unknown = sorted(set(spec.extra) - _LOOKS)
     if unknown and not offer.model.generative:
         raise InvalidRequest(f"{offer.name} knows no {', '.join(unknown)}", param=unknown[0])
-    request = VideoRequest(
-        model=offer.model.id,
-        prompt=spec.prompt,
-        seconds=spec.seconds,
-        size=None if spec.size in {None, "auto"} else Size.parse(spec.size or ""),
-        fps=spec.fps,
-        seed=spec.seed,
-        negative_prompt=spec.negative_prompt,
-        user=spec.user,
-        remix_of=spec.remix_of,
-        inputs=_in_roles(inputs, offer),
-        extra=spec.extra,
-    )
-    offer.provider.check(request)
+    request = derive(VideoRequest, spec, model=offer.model.id, size=parse_size(spec.size), inputs=())
+    offer.provider.check(request, [_known_role(role, offer) for role in roles])
     return offer, request
 
 
-def _in_roles(inputs: tuple[Input, ...], offer: Offer) -> tuple[Input, ...]:
-    """OpenAI's one picture without a role is the first frame; for models that know references alone it is one."""
+def _known_role(role: Role, offer: Offer) -> Role:
+    """OpenAI's one image without a role is the first frame; for models that take references alone it is one."""
     able = offer.model.videos
-    if able is None or "first_frame" in able.inputs or "reference" not in able.inputs:
-        return inputs
-    return tuple(replace(each, role="reference") if each.role == "first_frame" else each for each in inputs)
+    takes_references_alone = able is not None and "first_frame" not in able.inputs and "reference" in able.inputs
+    return "reference" if role == "first_frame" and takes_references_alone else role

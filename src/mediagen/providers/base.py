@@ -12,14 +12,17 @@ the same call can help, and ``OutcomeUnknown`` that a paid call may have been ca
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+from pydantic import Field
+
 from mediagen.core.errors import InvalidRequest, MediagenError
 from mediagen.net.trusted_origin import TrustedOrigin
+from mediagen.providers.options import ImageOptions, VideoOptions
 from mediagen.streams.base import Source
 
 _SIZE: Final = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
@@ -67,50 +70,26 @@ class Input:
     """Whose request it is, so that owners can take turns; None: nobody's."""
 
 
-@dataclass(frozen=True, slots=True)
-class ImageRequest:
-    """Pictures to make, already validated. None is what the provider likes best.
+class ImageRequest(ImageOptions[Size]):
+    """An image request as a provider gets it. None: the provider's default; nothing is ``"auto"`` any more.
 
-    ``model`` is the provider's own name. ``extra`` are fields for this vendor that we do not know; they are passed on.
+    ``model`` is the provider's own name. ``extra`` are fields that are not among the options; they are passed on.
     """
 
     model: str
-    prompt: str
-    n: int = 1
-    size: Size | None = None
-    quality: str | None = None
-    background: Literal["transparent", "opaque"] | None = None
-    output_format: Literal["png", "jpeg", "webp"] | None = None
-    output_compression: int | None = None
-    """0-100."""
-    style: str | None = None
-    moderation: str | None = None
-    negative_prompt: str | None = None
-    seed: int | None = None
-    user: str | None = None
     inputs: tuple[Input, ...] = ()
-    """Pictures to edit or to go by, in order; a mask among them has that role."""
-    partial_images: int | None = None
-    """Earlier states of a picture to send ahead, 0-3; None: not streamed."""
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    """In order; a mask among them has that role."""
+    extra: Mapping[str, Any] = Field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class VideoRequest:
-    """A film to make, already validated. None is what the provider likes best."""
+class VideoRequest(VideoOptions[Size]):
+    """A video request as a provider gets it, as ``ImageRequest``."""
 
     model: str
-    prompt: str
-    seconds: float | None = None
-    size: Size | None = None
-    fps: int | None = None
-    seed: int | None = None
-    negative_prompt: str | None = None
-    user: str | None = None
     inputs: tuple[Input, ...] = ()
     remix_of: str | None = None
     """Id of an earlier operation of the same provider."""
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = Field(default_factory=dict)
 
 
 Request: TypeAlias = ImageRequest | VideoRequest
@@ -293,9 +272,13 @@ class Provider(Protocol):
     @property
     def models(self) -> tuple[Model, ...]: ...
 
-    def check(self, request: Request, /) -> None:
-        """Whether this request can be made at all, as far as can be told without asking; for the edge, before a task
-        is stored. Raises InvalidRequest, UnknownModel; ``context["param"]`` names the field."""
+    def check(self, request: Request, roles: Sequence[Role] = (), /) -> None:
+        """Whether this request, with inputs in these ``roles``, can be made at all, as far as can be told without
+        asking; for the edge, before a task is stored. The inputs themselves are not looked at.
+
+        Raises:
+            InvalidRequest, UnknownModel: ``context["param"]`` names the field.
+        """
 
     def told(self, request: Request, /) -> Told:
         """What becomes of the fields of a request that ``check`` lets through."""

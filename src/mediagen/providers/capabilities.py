@@ -2,42 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mediagen.core.errors import InvalidRequest, UnknownModel
-from mediagen.providers.base import ImageRequest, Model, Request, VideoRequest
+from mediagen.providers.base import ImageRequest, Model, Request, Role, VideoRequest
 
 
-def check(request: Request, model: Model) -> None:
-    """Hold a request against what is known of its model. ``n`` is not looked at: more than ``max_n`` are several calls.
+def check(request: Request, model: Model, roles: Sequence[Role] = ()) -> None:
+    """Compare a request, with inputs in these ``roles``, with what is known of its model.
+
+    ``n`` is not compared: more than ``max_n`` are several calls.
 
     Raises:
         InvalidRequest, UnknownModel: ``context["param"]`` names the field.
     """
     if isinstance(request, ImageRequest):
-        _check_images(request, model)
+        _check_images(request, model, roles)
     else:
-        _check_video(request, model)
+        _check_video(request, model, roles)
 
 
-def _check_images(request: ImageRequest, model: Model) -> None:
+def _check_images(request: ImageRequest, model: Model, roles: Sequence[Role]) -> None:
     able = model.images
     if able is None:
         raise UnknownModel(f"the model {model.id!r} makes no pictures", param="model")
     _one_of(request.size, able.sizes, "size", model)
     _one_of(request.output_format, able.formats, "output_format", model)
     _one_of(request.background, able.backgrounds, "background", model)
-    pictures = [each for each in request.inputs if each.role != "mask"]
-    if pictures and not able.max_inputs:
+    masks = roles.count("mask")
+    images = len(roles) - masks
+    if images and not able.max_inputs:
         raise InvalidRequest(f"{model.id} does not edit pictures", param="image")
-    if len(pictures) > able.max_inputs:
+    if images > able.max_inputs:
         raise InvalidRequest(f"{model.id} takes at most {able.max_inputs} pictures", param="image")
-    masks = len(request.inputs) - len(pictures)
     if masks > 1:
         raise InvalidRequest("at most one mask goes with a request", param="mask")
     if masks and not able.masks:
         raise InvalidRequest(f"{model.id} takes no mask", param="mask")
 
 
-def _check_video(request: VideoRequest, model: Model) -> None:
+def _check_video(request: VideoRequest, model: Model, roles: Sequence[Role]) -> None:
     able = model.videos
     if able is None:
         raise UnknownModel(f"the model {model.id!r} makes no films", param="model")
@@ -47,13 +51,13 @@ def _check_video(request: VideoRequest, model: Model) -> None:
         raise InvalidRequest(f"{model.id} makes at most {able.max_seconds:g} seconds", param="seconds")
     if request.remix_of and not able.remix:
         raise InvalidRequest(f"{model.id} has no remix", param="remix")
-    for each in request.inputs:
-        if each.role not in able.inputs:
+    for role in roles:
+        if role not in able.inputs:
             taken = ", ".join(sorted(able.inputs)) or "none"
-            raise InvalidRequest(f"{model.id} takes no {each.role} (but: {taken})", param="input_reference")
-    for role in ("first_frame", "last_frame"):
-        if sum(each.role == role for each in request.inputs) > 1:
-            raise InvalidRequest(f"at most one {role} goes with a film", param="input_reference")
+            raise InvalidRequest(f"{model.id} takes no {role} (but: {taken})", param="input_reference")
+    for frame in ("first_frame", "last_frame"):
+        if roles.count(frame) > 1:
+            raise InvalidRequest(f"at most one {frame} goes with a film", param="input_reference")
 
 
 def _one_of(value: object, known: tuple[object, ...], param: str, model: Model) -> None:

@@ -6,24 +6,15 @@ A wish that changes nothing in what is sent is ignored. A size or a length that 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from mediagen.core.errors import MediagenError
 from mediagen.providers.base import ImageRequest, Request, Size, Told
+from mediagen.providers.options import ImageOptions, VideoOptions
 
-_OF_PICTURES: Final = (
-    "size",
-    "quality",
-    "background",
-    "output_format",
-    "output_compression",
-    "style",
-    "moderation",
-    "negative_prompt",
-    "seed",
-)
-_OF_FILMS: Final = ("seconds", "size", "fps", "seed", "negative_prompt")
+_NOT_REPORTED: Final = frozenset({"prompt", "model", "n", "user", "partial_images"})
+_IMAGE_OPTIONS: Final = tuple(name for name in ImageOptions.model_fields if name not in _NOT_REPORTED)
+_VIDEO_OPTIONS: Final = tuple(name for name in VideoOptions.model_fields if name not in _NOT_REPORTED)
 _ADAPTED: Final = frozenset({"size", "seconds"})
 
 
@@ -34,13 +25,12 @@ def told_of(request: Request, sent: Callable[[Any], object]) -> Told:
     whole = dict(_leaves(sent(request)))
     ignored: list[str] = []
     adapted: dict[str, Mapping[str, Any]] = {}
-    for name in _OF_PICTURES if isinstance(request, ImageRequest) else _OF_FILMS:
+    for name in _IMAGE_OPTIONS if isinstance(request, ImageRequest) else _VIDEO_OPTIONS:
         wish = getattr(request, name)
         if wish is None:
             continue
-        unwished: dict[str, Any] = {name: None}
         try:
-            without = dict(_leaves(sent(replace(request, **unwished))))
+            without = dict(_leaves(sent(request.model_copy(update={name: None}))))
         except MediagenError:
             continue  # the request needs it
         if without == whole:

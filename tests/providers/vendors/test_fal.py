@@ -100,7 +100,7 @@ async def test_pictures_through_the_queue(api: VendorServer, provider: Any) -> N
     images = [{"url": f"{api.url}/files/{number}.png", "width": 4, "height": 4} for number in range(2)]
     api.on("GET", "/fal-ai/x/requests/r1", Say({"images": images, "seed": 9, "has_nsfw_concepts": [False, False]}))
     api.on("GET", "/files/.*", Say(PNG, media_type="image/png"))
-    request = ImageRequest("fal-ai/flux/schnell", "fox", n=2, size=Size(512, 256), inputs=(an_input(PNG),))
+    request = ImageRequest(model="fal-ai/flux/schnell", prompt="fox", n=2, size=Size(512, 256), inputs=(an_input(PNG),))
 
     operation = await provider.submit(request)
     await settled(provider, operation)
@@ -129,7 +129,7 @@ async def test_all_blacked_out_is_a_refusal(api: VendorServer, provider: Any) ->
 
 async def test_the_queue_tells_ones_place(api: VendorServer, provider: Any) -> None:
     FalBench(provider, api).ready_video(b"")
-    operation = await provider.submit(VideoRequest(MODEL, "fox", seconds=5, size=Size(1920, 1080)))
+    operation = await provider.submit(VideoRequest(model=MODEL, prompt="fox", seconds=5, size=Size(1920, 1080)))
 
     status = await provider.poll(operation)
 
@@ -186,7 +186,7 @@ async def test_behind_a_gateway_the_documented_paths_are_asked(api: VendorServer
     api.on("GET", path, Say({"video": {"url": f"{api.url}/files/o.mp4"}}))
     api.on("PUT", f"{path}/cancel", Say({"status": "ALREADY_COMPLETED"}, 400))
 
-    operation = await provider.submit(VideoRequest(MODEL, "fox"))
+    operation = await provider.submit(VideoRequest(model=MODEL, prompt="fox"))
     status = await provider.poll(operation)
     async with provider.fetch(operation) as answer:
         (made,) = [made async for made in answer]

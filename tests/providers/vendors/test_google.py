@@ -148,7 +148,7 @@ class TestGemini(VideoRefusals, ImageRefusals):
 
 async def test_the_key_travels_in_googles_header_also_for_the_file(api: VendorServer, provider: Any) -> None:
     GoogleBench(provider, api).ready_video(FILM)
-    operation = await provider.submit(VideoRequest("veo-3.1-generate-preview", "fox"))
+    operation = await provider.submit(VideoRequest(model="veo-3.1-generate-preview", prompt="fox"))
     await settled(provider, operation)
     async with provider.fetch(operation) as answer:
         await take(answer)
@@ -161,15 +161,20 @@ async def test_what_is_sent(api: VendorServer, provider: Any) -> None:
     api.on("POST", ".*", Say({"name": NAME, "id": "int_1", **content(PNG)}))
     frame = an_input(PNG, role="first_frame")
     async with provider.generate(
-        ImageRequest("gemini-2.5-flash-image", "fox", size=Size(2048, 1152), inputs=(an_input(PNG),))
+        ImageRequest(model="gemini-2.5-flash-image", prompt="fox", size=Size(2048, 1152), inputs=(an_input(PNG),))
     ) as answer:
         await take(answer)
     await provider.submit(
         VideoRequest(
-            "veo-3.1-generate-preview", "fox", seconds=8, size=Size(720, 1280), inputs=(frame,), negative_prompt="x"
+            model="veo-3.1-generate-preview",
+            prompt="fox",
+            seconds=8,
+            size=Size(720, 1280),
+            inputs=(frame,),
+            negative_prompt="x",
         )
     )
-    await provider.submit(VideoRequest(INTERACTIONS, "fox", seconds=8, size=Size(1920, 1080), seed=4))
+    await provider.submit(VideoRequest(model=INTERACTIONS, prompt="fox", seconds=8, size=Size(1920, 1080), seed=4))
 
     picture, veo, interaction = (each.json for each in api.asked)
     assert picture == {
@@ -205,7 +210,7 @@ async def test_imagen_predicts(api: VendorServer, provider: Any) -> None:
     predictions = [{"bytesBase64Encoded": b64(PNG + bytes([n])), "mimeType": "image/png"} for n in range(2)]
     api.on("POST", "/v1beta/models/imagen-4.0-generate-001:predict", Say({"predictions": predictions}))
 
-    async with provider.generate(ImageRequest("imagen-4.0-generate-001", "fox", n=2)) as answer:
+    async with provider.generate(ImageRequest(model="imagen-4.0-generate-001", prompt="fox", n=2)) as answer:
         taken = await take(answer)
 
     assert [each.data[-1] for each in taken] == [0, 1]
@@ -227,7 +232,7 @@ async def test_an_answer_without_a_picture_says_why(
     api.on("POST", ".*:generateContent", Say(answer))
 
     with pytest.raises(error) as raised:
-        async with provider.generate(ImageRequest("gemini-2.5-flash-image", "fox")) as results:
+        async with provider.generate(ImageRequest(model="gemini-2.5-flash-image", prompt="fox")) as results:
             await take(results)
 
     assert type(raised.value) is error

@@ -44,7 +44,7 @@ async def taken(provider: Any, n: int = 1) -> tuple[list[bytes | str], list[byte
     """The pictures, and their earlier states."""
     pictures: dict[int, bytes | str] = {}
     earlier = []
-    async with provider.generate(ImageRequest("gpt-image-1.5", "fox", n=n, partial_images=1)) as answer:
+    async with provider.generate(ImageRequest(model="gpt-image-1.5", prompt="fox", n=n, partial_images=1)) as answer:
         async for made in answer:
             if isinstance(made, Link):
                 pictures[made.index] = made.url

@@ -136,7 +136,9 @@ async def test_pictures_behind_links(api: VendorServer, provider: Any) -> None:
     api.on("POST", "/v1/image_generation", Say({"id": "1", "data": data, "base_resp": OK}))
     api.on("GET", "/i/.*", Say(PNG, media_type="image/jpeg"))
 
-    async with provider.generate(ImageRequest("image-01", "fox", n=2, size=Size(1024, 768), seed=3)) as answer:
+    async with provider.generate(
+        ImageRequest(model="image-01", prompt="fox", n=2, size=Size(1024, 768), seed=3)
+    ) as answer:
         taken = await take(answer)
 
     assert [(each.index, each.data) for each in taken] == [(0, PNG), (1, PNG)]
@@ -155,8 +157,8 @@ async def test_what_is_sent_for_films(api: VendorServer, provider: Any) -> None:
     api.on("POST", "/v[12]/video_generation", Say({"task_id": "1", "base_resp": OK}))
     frames = (an_input(PNG, role="first_frame"), an_input(PNG + b"2", role="last_frame"))
     for model in ("MiniMax-Hailuo-02", "MiniMax-H3"):
-        await provider.submit(VideoRequest(model, "fox", seconds=6, size=Size(1366, 768), inputs=frames))
-    await provider.submit(VideoRequest("MiniMax-H3", "fox"))
+        await provider.submit(VideoRequest(model=model, prompt="fox", seconds=6, size=Size(1366, 768), inputs=frames))
+    await provider.submit(VideoRequest(model="MiniMax-H3", prompt="fox"))
 
     first, second, third = (each.json for each in api.asked)
     uris = [f"data:image/png;base64,{b64(data)}" for data in (PNG, PNG + b"2")]
@@ -187,7 +189,7 @@ async def test_what_it_does_not_film_is_said_before_it_is_asked(
     api: VendorServer, provider: Any, size: Size, seconds: float, param: str
 ) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        await provider.submit(VideoRequest("MiniMax-Hailuo-02", "fox", seconds=seconds, size=size))
+        await provider.submit(VideoRequest(model="MiniMax-Hailuo-02", prompt="fox", seconds=seconds, size=size))
 
     assert refused.value.context["param"] == param
     assert not list(api.asked)
@@ -243,14 +245,14 @@ async def test_a_time_out_within_is_not_asked_again(api: VendorServer, provider:
     api.on("POST", "/v1/video_generation", refused(1001, "timeout"))
 
     with pytest.raises(OutcomeUnknown):
-        await provider.submit(VideoRequest("MiniMax-Hailuo-02", "fox"))
+        await provider.submit(VideoRequest(model="MiniMax-Hailuo-02", prompt="fox"))
 
 
 async def test_rate_limits_come_as_a_code(api: VendorServer, provider: Any) -> None:
     api.on("POST", "/v1/video_generation", refused(1002, "rate limit"))
 
     with pytest.raises(MediagenError) as limited:
-        await provider.submit(VideoRequest("MiniMax-Hailuo-02", "fox"))
+        await provider.submit(VideoRequest(model="MiniMax-Hailuo-02", prompt="fox"))
 
     assert (limited.value.code, limited.value.retryable) == ("provider_rate_limited", True)
 

@@ -218,7 +218,7 @@ async def test_earlier_states_are_streamed(api: VendorServer, named: bool, piece
     }
     api.on("POST", "/v1/images/generations", sse(*partial, done, named=named, pieces=pieces))
 
-    request = ImageRequest("gpt-image-1.5", "fox", partial_images=2)
+    request = ImageRequest(model="gpt-image-1.5", prompt="fox", partial_images=2)
     async with (
         vendor(f"{api.url}/v1", type="openai", models=("gpt-image-1.5",)) as provider,
         provider.generate(request) as answer,
@@ -244,7 +244,7 @@ async def test_a_stream_that_ends_badly(api: VendorServer, event: dict[str, Any]
 
     async with vendor(f"{api.url}/v1", type="openai", models=("gpt-image-1.5",)) as provider:
         with pytest.raises(error):
-            async with provider.generate(ImageRequest("gpt-image-1.5", "fox", partial_images=1)) as answer:
+            async with provider.generate(ImageRequest(model="gpt-image-1.5", prompt="fox", partial_images=1)) as answer:
                 await take(answer)
 
 
@@ -371,7 +371,7 @@ async def test_looking_may_fail_and_be_tried_again(api: VendorServer, generic: A
 
 async def test_a_film_is_asked_for_as_its_engine_likes(api: VendorServer) -> None:
     api.on("POST", "/v1/videos", video("queued"))
-    request = VideoRequest("sora-2", "fox", seconds=8, size=Size(1280, 720), seed=3)
+    request = VideoRequest(model="sora-2", prompt="fox", seconds=8, size=Size(1280, 720), seed=3)
     for engine in ("openai", "sglang", "vllm-omni"):
         async with vendor(f"{api.url}/v1", type="openai", engine=engine, models=("sora-2",)) as provider:
             await provider.submit(request)
@@ -384,7 +384,7 @@ async def test_a_film_is_asked_for_as_its_engine_likes(api: VendorServer) -> Non
 
 async def test_the_first_frame_travels(api: VendorServer, generic: Any) -> None:
     api.on("POST", "/v1/videos", video("queued"))
-    request = VideoRequest("m", "fox", inputs=(an_input(PNG, role="first_frame"),))
+    request = VideoRequest(model="m", prompt="fox", inputs=(an_input(PNG, role="first_frame"),))
     await generic.submit(request)
     async with vendor(f"{api.url}/v1", type="openai", models=("sora-2",)) as provider:
         await provider.submit(request)
@@ -397,7 +397,7 @@ async def test_a_remix_and_a_stop(api: VendorServer, generic: Any) -> None:
     api.on("POST", "/v1/videos/video_9/remix", video("queued"))
     api.on("DELETE", "/v1/videos/video_1", Say({"id": "video_1", "object": "video.deleted", "deleted": True}))
 
-    operation = await generic.submit(VideoRequest("m", "more snow", remix_of="video_9"))
+    operation = await generic.submit(VideoRequest(model="m", prompt="more snow", remix_of="video_9"))
 
     assert api.asked[0].json == {"prompt": "more snow"}
     assert await generic.cancel(operation)
@@ -420,7 +420,7 @@ async def test_an_accepted_film_without_an_id_is_not_asked_for_again(api: Vendor
     api.on("POST", "/v1/videos", Say({"status": "queued"}))
 
     with pytest.raises(OutcomeUnknown):
-        await generic.submit(VideoRequest("m", "fox"))
+        await generic.submit(VideoRequest(model="m", prompt="fox"))
 
 
 async def test_models_and_their_other_names(api: VendorServer) -> None:
@@ -447,7 +447,7 @@ async def test_a_huge_answer_stays_out_of_memory(api: VendorServer, generic: Any
     scratch = memoryview(bytearray(1 << 20))
     total = 0
 
-    async with generic.generate(ImageRequest("m", "fox", n=4)) as answer:
+    async with generic.generate(ImageRequest(model="m", prompt="fox", n=4)) as answer:
         async for made in answer:
             while count := await made.source.read_into(scratch):
                 total += count
@@ -470,7 +470,7 @@ async def test_an_id_stays_one_piece_of_the_path(api: VendorServer, generic: Any
     api.on("POST", "/v1/videos", Say({"id": job_id, "status": "queued"}))
     api.on("GET", "/v1/videos/[^/?#]+", video("completed"))
 
-    operation = await generic.submit(VideoRequest("m", "fox"))
+    operation = await generic.submit(VideoRequest(model="m", prompt="fox"))
     status = await generic.poll(operation)
 
     assert status.phase is Phase.COMPLETED
@@ -490,7 +490,7 @@ async def test_gateways_that_name_things_otherwise(api: VendorServer, generic: A
     api.on("GET", "/v1/videos/t1", Say({"id": "t1", "status": "completed", "unsigned_urls": [f"{api.url}/o.mp4"]}))
     api.on("GET", "/o.mp4", Say(FILM, media_type="video/mp4"))
 
-    operation = await generic.submit(VideoRequest("m", "fox"))
+    operation = await generic.submit(VideoRequest(model="m", prompt="fox"))
     status = await settled(generic, operation)
     async with generic.fetch(status.operation) as answer:
         (taken,) = await take(answer)
@@ -501,6 +501,6 @@ async def test_gateways_that_name_things_otherwise(api: VendorServer, generic: A
 async def test_a_film_that_is_ready_at_once(api: VendorServer, generic: Any) -> None:
     OpenAIBench(generic, api).ready_video(FILM, words=["Completed"])
 
-    operation = await generic.submit(VideoRequest("m", "fox"))
+    operation = await generic.submit(VideoRequest(model="m", prompt="fox"))
 
     assert (await settled(generic, operation)).phase is Phase.COMPLETED

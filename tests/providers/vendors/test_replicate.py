@@ -91,8 +91,8 @@ async def test_pictures_are_predictions_too(api: VendorServer, provider: Any) ->
     api.on("GET", "/v1/predictions/p1", prediction("succeeded", output))
     api.on("GET", "/out/0.png", Say(PNG + b"0", media_type="image/png"))
     request = ImageRequest(
-        "black-forest-labs/flux-schnell",
-        "fox",
+        model="black-forest-labs/flux-schnell",
+        prompt="fox",
         n=2,
         size=Size(1024, 576),
         seed=3,
@@ -135,7 +135,9 @@ async def test_where_a_model_is_run(
 ) -> None:
     api.on("POST", path, prediction("starting"))
 
-    await provider.submit(VideoRequest(model, "fox", seconds=5, inputs=(an_input(PNG, role="first_frame"),)))
+    await provider.submit(
+        VideoRequest(model=model, prompt="fox", seconds=5, inputs=(an_input(PNG, role="first_frame"),))
+    )
 
     assert api.asked[0].path == path
     assert api.asked[0].json.get("version") == version

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from mediagen.providers.base import (
     Operation,
     Phase,
     Request,
+    Role,
     Size,
     Status,
     Told,
@@ -107,18 +108,18 @@ class Builtin:
         finally:
             pool.close()
 
-    def check(self, request: Request, /) -> None:
+    def check(self, request: Request, roles: Sequence[Role] = (), /) -> None:
         """As ``Provider.check``."""
         model = next((model for model in self.models if model.id == request.model), None)
         if model is None:
             raise UnknownModel(f"there is no built-in model {request.model!r}", param="model")
-        check(request, model)
+        check(request, model, roles)
         if isinstance(request, ImageRequest):
-            _image_size(request)
-            if request.inputs:
+            _image_size(request, edits=bool(roles))
+            if roles:
                 self._decoder.announce()
         else:
-            _clip(request)
+            _clip(request, roles)
 
     def told(self, request: Request, /) -> Told:
         """As ``Provider.told``."""
@@ -131,7 +132,7 @@ class Builtin:
 
     @asynccontextmanager
     async def generate(self, request: ImageRequest, /) -> AsyncIterator[Answer]:
-        size = _image_size(request)
+        size = _image_size(request, edits=bool(request.inputs))
         reported = {
             "size": str(size),
             "output_format": request.output_format or "png",
@@ -161,7 +162,7 @@ class Builtin:
     async def submit(self, request: Request, /) -> Operation:
         if isinstance(request, ImageRequest):
             raise InvalidRequest(f"{request.model} makes pictures in one call")
-        film = _clip(request)
+        film = _clip(request, [each.role for each in request.inputs])
         operation = Operation(self.name, request.model, Making.VIDEO, f"clip_{secrets.token_hex(12)}", _state(film))
         self._renders.begin(operation.id, film)
         return operation
@@ -253,18 +254,18 @@ def _drawn_by(request: Request) -> dict[str, Any]:
     }
 
 
-def _image_size(request: ImageRequest) -> Size:
+def _image_size(request: ImageRequest, *, edits: bool) -> Size:
     size = request.size or _IMAGE_SIZE
     if not (min(size) >= _LEAST and max(size) <= _MOST):
         raise InvalidRequest(f"{POSTER} draws {_LEAST} to {_MOST} pixels each way, not {size}", param="size")
     if request.background == "transparent" and request.output_format == "jpeg":
         raise InvalidRequest("JPEG has no transparent background", param="background")
-    if request.inputs and request.background == "transparent":
+    if edits and request.background == "transparent":
         raise InvalidRequest(f"{POSTER} puts a picture on an opaque ground", param="background")
     return size
 
 
-def _clip(request: VideoRequest) -> Clip:
+def _clip(request: VideoRequest, roles: Sequence[Role]) -> Clip:
     size, seconds = request.size or _VIDEO_SIZE, request.seconds if request.seconds is not None else _SECONDS
     if min(size) < _LEAST or size.width * size.height > _MOST_VIDEO_PIXELS or max(size) > _MOST:
         raise InvalidRequest(f"{CLIP} draws {_LEAST} pixels each way up to 1920x1080 in all, not {size}", param="size")
@@ -274,7 +275,7 @@ def _clip(request: VideoRequest) -> Clip:
         raise InvalidRequest(f"{CLIP} draws 0.5 to {_MAX_SECONDS:g} seconds", param="seconds")
     if not 1 <= (request.fps or clips.FPS) <= 60:
         raise InvalidRequest(f"{CLIP} draws 1 to 60 frames a second", param="fps")
-    if request.inputs or request.remix_of:
+    if roles or request.remix_of:
         raise InvalidRequest(f"{CLIP} draws from the prompt alone", param="input_reference")
     return Clip(request.prompt[:_MAX_PROMPT], size, seconds, request.fps or clips.FPS, request.seed)
 

@@ -115,33 +115,32 @@ def json_body(document: Mapping[str, Any]) -> Body:
     return Body(pieces, "application/json")
 
 
+def input_fields(
+    request: Request, roles: Sequence[Role], own: Mapping[Role, str], single: str, several: str | None
+) -> list[str]:
+    """The field for each input, by ``roles``: ``own`` has those of some roles, all others share one.
+
+    ``single`` is the field that takes one image, ``several`` the one that takes a list; None: the model has none.
+
+    Raises:
+        InvalidRequest: more images than a field takes; none of them is left out in silence.
+    """
+    fields = [own.get(role) or several or single for role in roles]
+    for field in fields:
+        if field != several and fields.count(field) > 1:
+            raise _too_many(request, field)
+    return fields
+
+
 def in_fields(
     request: Request, own: Mapping[Role, str], single: str, several: str | None
 ) -> dict[str, InBase64 | list[InBase64]]:
-    """The pictures of a request by fields: ``own`` has those of some roles, all others share one.
-
-    ``single`` is the field that takes one picture, ``several`` the one that takes a list; None: the model has none.
-
-    Raises:
-        InvalidRequest: more pictures than a field takes; none of them is left out in silence.
-    """
-    fields: dict[str, InBase64 | list[InBase64]] = {}
-    shared: list[InBase64] = []
-    for each in request.inputs:
-        field = own.get(each.role)
-        if field is None:
-            shared.append(InBase64(each))
-        elif field in fields:
-            raise _too_many(request, field)
-        else:
-            fields[field] = InBase64(each)
-    if several is not None and shared:
-        fields[several] = shared
-    elif len(shared) > 1:
-        raise _too_many(request, single)
-    elif shared:
-        fields[single] = shared[0]
-    return fields
+    """The inputs of a request by fields. Arguments and errors as of ``input_fields``."""
+    names = input_fields(request, [each.role for each in request.inputs], own, single, several)
+    named = list(zip(names, map(InBase64, request.inputs), strict=True))
+    fields: dict[str, InBase64 | list[InBase64]] = {name: each for name, each in named if name != several}
+    listed = [each for name, each in named if name == several]
+    return {**fields, several: listed} if several is not None and listed else fields
 
 
 def _too_many(request: Request, field: str) -> InvalidRequest:

@@ -34,7 +34,7 @@ from mediagen.providers.calls.endpoint import quoted
 from mediagen.providers.calls.error_bodies import reasons_in, said_in
 from mediagen.providers.calls.lenient_json import as_id, as_list, as_object, as_whole
 from mediagen.providers.calls.refusals import failure, nothing_made
-from mediagen.providers.calls.request_bodies import in_fields, json_body
+from mediagen.providers.calls.request_bodies import in_fields, input_fields, json_body
 from mediagen.providers.vendors.sizes import ratio_of
 from mediagen.providers.vendors.vendor import Vendor
 from mediagen.streams.json.scanner import Pointer
@@ -63,6 +63,8 @@ _URLS: Final = ("status_url", "response_url", "cancel_url")
 
 _IMAGES: Final = ImageAbilities(max_n=4, max_inputs=8, masks=True, by_operation=True)
 _VIDEOS: Final = VideoAbilities(inputs=frozenset({"first_frame", "last_frame", "reference"}), cancel=True)
+_OWN_FIELDS: Final[Mapping[Role, str]] = {"mask": "mask_url", "last_frame": "tail_image_url"}
+_IMAGE_FIELD: Final = "image_url"
 
 
 class Fal(Vendor):
@@ -81,6 +83,10 @@ class Fal(Vendor):
     def _unknown(self, name: str) -> Model:
         several = self._several(name, _SEVERAL) is not None
         return Model(name, _IMAGES if several else replace(_IMAGES, max_inputs=1), _VIDEOS)
+
+    def check(self, request: Request, roles: Sequence[Role] = (), /) -> None:
+        super().check(request, roles)
+        input_fields(request, roles, _OWN_FIELDS, _IMAGE_FIELD, self._several(request.model, _SEVERAL))
 
     def _prepared(self, request: Request) -> dict[str, Any]:
         return _inputs(request, self._several(request.model, _SEVERAL))
@@ -173,12 +179,11 @@ def _inputs(request: Request, several: str | None) -> dict[str, Any]:
             "duration": f"{request.seconds:g}" if request.seconds else None,
             "aspect_ratio": ratio_of(size, _RATIOS) if size else None,
         }
-    names: Mapping[Role, str] = {"mask": "mask_url", "last_frame": "tail_image_url"}
     fields = {
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,
         "seed": request.seed,
         **own,
-        **in_fields(request, names, "image_url", several),
+        **in_fields(request, _OWN_FIELDS, _IMAGE_FIELD, several),
     }
     return {name: value for name, value in fields.items() if value is not None} | dict(request.extra)

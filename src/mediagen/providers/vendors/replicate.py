@@ -9,7 +9,7 @@ what it knows beside them. Outputs are links that live for an hour. Source: Repl
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, ClassVar, Final
@@ -25,6 +25,7 @@ from mediagen.providers.base import (
     Operation,
     Phase,
     Request,
+    Role,
     Status,
     Usage,
     VideoAbilities,
@@ -33,7 +34,7 @@ from mediagen.providers.calls.endpoint import quoted
 from mediagen.providers.calls.error_bodies import reasons_in, said_in
 from mediagen.providers.calls.lenient_json import as_id
 from mediagen.providers.calls.refusals import failure, nothing_made
-from mediagen.providers.calls.request_bodies import in_fields, json_body
+from mediagen.providers.calls.request_bodies import in_fields, input_fields, json_body
 from mediagen.providers.vendors.sizes import ratio_of, whole_seconds
 from mediagen.providers.vendors.vendor import Vendor
 from mediagen.streams.json.scanner import Pointer
@@ -57,6 +58,8 @@ _TAIL: Final = 4000
 
 _IMAGES: Final = ImageAbilities(max_n=4, max_inputs=8, masks=True, by_operation=True)
 _VIDEOS: Final = VideoAbilities(inputs=frozenset({"first_frame", "last_frame", "reference"}), cancel=True, percent=True)
+_OWN_FIELDS: Final[Mapping[Role, str]] = {"mask": "mask", "last_frame": "last_frame"}
+_IMAGE_FIELD: Final = "image"
 
 
 class Replicate(Vendor):
@@ -71,6 +74,10 @@ class Replicate(Vendor):
     def _unknown(self, name: str) -> Model:
         several = self._several(name, _SEVERAL) is not None
         return Model(name, _IMAGES if several else replace(_IMAGES, max_inputs=1), _VIDEOS)
+
+    def check(self, request: Request, roles: Sequence[Role] = (), /) -> None:
+        super().check(request, roles)
+        input_fields(request, roles, _OWN_FIELDS, _IMAGE_FIELD, self._several(request.model, _SEVERAL))
 
     def _prepared(self, request: Request) -> dict[str, Any]:
         return _inputs(request, self._several(request.model, _SEVERAL))
@@ -155,7 +162,7 @@ def _inputs(request: Request, several: str | None) -> dict[str, Any]:
         "height": request.size.height if request.size else None,
         "aspect_ratio": ratio_of(request.size, _RATIOS) if request.size else None,
         **own,
-        **in_fields(request, {"mask": "mask", "last_frame": "last_frame"}, "image", several),
+        **in_fields(request, _OWN_FIELDS, _IMAGE_FIELD, several),
     }
     return {name: value for name, value in fields.items() if value is not None} | dict(request.extra)
 

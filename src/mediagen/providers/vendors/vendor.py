@@ -24,7 +24,7 @@ from mediagen.core.errors import (
     TooLarge,
 )
 from mediagen.net.policy import check_text
-from mediagen.providers.base import About, Answer, Content, Link, Made, Model, Phase, Request, Told
+from mediagen.providers.base import About, Answer, Content, Link, Made, Model, Phase, Request, Role, Told
 from mediagen.providers.calls.endpoint import Endpoint, Reply
 from mediagen.providers.calls.error_bodies import Complaint, reasons_in, said_in
 from mediagen.providers.calls.lenient_json import as_object, as_text, plain
@@ -91,10 +91,10 @@ class Vendor(ABC):
     def _unknown(self, name: str) -> Model:
         """What a model of the settings can do that is not among ``known``."""
 
-    def check(self, request: Request, /) -> None:
+    def check(self, request: Request, roles: Sequence[Role] = (), /) -> None:
         """As ``Provider.check``."""
         model = next((model for model in self.models if model.id == request.model), None)
-        check(request, model or self._model(request.model))
+        check(request, model or self._model(request.model), roles)
         self._prepared(request)
 
     def told(self, request: Request, /) -> Told:

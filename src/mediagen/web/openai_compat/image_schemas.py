@@ -7,35 +7,20 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from mediagen.pipelines.metadata import Metadata
+from mediagen.providers.options import ImageOptions, SizeText
 from mediagen.web.api.schemas import Priority, Said, without_empty
 from mediagen.web.api.webhook_targets import Notified
 
 
-class ImageGenerateRequest(Notified):
-    """What OpenAI's clients send, and what other providers take beside it. Null is as the provider likes best."""
+class ImageGenerateRequest(ImageOptions[SizeText], Notified):
+    """What OpenAI's clients send, and fields of other providers, which are passed on. Null: the provider's default."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow")
 
-    prompt: str = Field(min_length=1, max_length=32_000)
-    model: str | None = Field(None, max_length=200, description="one of GET /v1/models; null: the first that makes one")
-    n: int | None = Field(None, ge=1, le=10)
-    size: str | None = Field(None, max_length=20, description="WIDTHxHEIGHT or auto")
-    quality: str | None = Field(None, max_length=40)
-    background: Literal["transparent", "opaque", "auto"] | None = None
-    output_format: Literal["png", "jpeg", "webp"] | None = None
-    output_compression: int | None = Field(None, ge=0, le=100)
-    style: str | None = Field(None, max_length=40)
-    moderation: str | None = Field(None, max_length=40)
-    user: str | None = Field(None, max_length=512)
     response_format: Literal["url", "b64_json"] | None = Field(
-        None, description="null: as the provider's settings say, which is both, a large picture as a URL alone"
+        None, description="null: as the provider's settings say, which is both, a large image as a URL alone"
     )
-    stream: bool | None = Field(None, description="server-sent events: heartbeats, then each picture")
-    partial_images: int | None = Field(
-        None, ge=0, le=3, description="earlier states in the stream, where the model has them"
-    )
-    negative_prompt: str | None = Field(None, max_length=32_000)
-    seed: int | None = None
+    stream: bool | None = Field(None, description="server-sent events: heartbeats, then each image")
     metadata: Metadata | None = None
     priority: Priority | None = None
     timeout_seconds: float | None = Field(None, gt=0, description="limit of one attempt")

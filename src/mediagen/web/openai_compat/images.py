@@ -11,6 +11,7 @@ from mediagen.core.errors import (
     ContentRefused,
     InputUnavailable,
     InvalidBase64,
+    InvalidRequest,
     OutcomeUnknown,
     ProviderError,
     ProviderRateLimited,
@@ -23,6 +24,7 @@ from mediagen.core.errors import (
     UrlNotAllowed,
 )
 from mediagen.core.tasks import Task
+from mediagen.pipelines.derive import derive
 from mediagen.pipelines.images import ImageSpec, build_image_request
 from mediagen.providers.base import Making
 from mediagen.providers.registry import Providers
@@ -141,14 +143,11 @@ class ImageRoutes:
 
     async def _submit(self, call: Call[Any, Any], body: ImageGenerateRequest, taken: ParsedBody | None = None) -> Task:
         """The task. Raises InvalidRequest, UnknownModel, QueueFull: what cannot be made is refused before it is one."""
-        known = body.model_dump(
-            include=set(ImageSpec.model_fields) & set(ImageGenerateRequest.model_fields), exclude_none=True, mode="json"
-        )
-        if not (body.stream and body.partial_images):
-            known.pop("partial_images", None)
-        spec = validate(ImageSpec, {**known, "extra": extras(body)})
-        announced = () if taken is None else taken.announced
-        build_image_request(spec, self._providers, announced, edits=taken is not None)
+        partial = body.partial_images if body.stream and body.partial_images else None
+        spec = derive(ImageSpec, body, extra=extras(body), partial_images=partial)
+        if taken is not None and "image" not in taken.roles:
+            raise InvalidRequest("there is no picture to edit", param="image")
+        build_image_request(spec, self._providers, [] if taken is None else taken.roles)
         if taken is not None:
             spec = spec.model_copy(update={"inputs": await taken.inputs()})
         return await self._submitter.submit(

@@ -18,9 +18,9 @@ from aiohttp import web
 from mediagen.core.errors import InvalidRequest, TooLarge, UnsupportedMedia
 from mediagen.core.files import File
 from mediagen.net.download import Fetcher
-from mediagen.pipelines.inputs import MAX_INPUTS, InputLoader, InputRef, RequestInputs, Shelf, is_name
+from mediagen.pipelines.inputs import MAX_INPUTS, InputRef, RequestInputs, Shelf, is_name
 from mediagen.pipelines.saving.request_upload import RequestUploads
-from mediagen.providers.base import Input, Role
+from mediagen.providers.base import Role
 from mediagen.streams.base import KIB, Source
 from mediagen.streams.json.media_fields import EmbeddedFields
 from mediagen.streams.json.scanner import Pointer, Rules
@@ -72,9 +72,9 @@ class ParsedBody:
         self.request_inputs = request_inputs
 
     @property
-    def announced(self) -> tuple[Input, ...]:
-        """The inputs as far as they are known without fetching any: their roles."""
-        return tuple(InputLoader.announced(slot.role) for slot, _ in self._given)
+    def roles(self) -> list[Role]:
+        """What the inputs are for, before any of them is fetched."""
+        return [slot.role for slot, _ in self._given]
 
     async def inputs(self) -> tuple[InputRef, ...]:
         """The inputs, which are files now; what was named by a URL is fetched.

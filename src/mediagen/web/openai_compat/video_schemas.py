@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mediagen.core.tasks import Task, TaskStatus
 from mediagen.pipelines.metadata import Metadata
+from mediagen.providers.options import Prompt, SizeText, VideoOptions
 from mediagen.web.api.schemas import Given, Order, PageSize, Priority, Said, without_empty
 from mediagen.web.api.webhook_targets import Notified
 
@@ -23,20 +24,12 @@ STATUS: Final = {
 """OpenAI's clients know four words; ``task_status`` says it exactly."""
 
 
-class VideoCreateRequest(Notified):
-    """What OpenAI's clients send, and what other providers take beside it. Null is as the provider likes best."""
+class VideoCreateRequest(VideoOptions[SizeText], Notified):
+    """What OpenAI's clients send, and fields of other providers, which are passed on. Null: the provider's default."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, coerce_numbers_to_str=False)
+    model_config = ConfigDict(extra="allow")
 
-    prompt: str = Field(min_length=1, max_length=32_000)
-    model: str | None = Field(None, max_length=200, description="one of GET /v1/models; null: the first that makes one")
-    seconds: float | None = Field(None, gt=0, le=3600)
-    duration: float | None = Field(None, gt=0, le=3600, description="the same by another name")
-    size: str | None = Field(None, max_length=20, description="WIDTHxHEIGHT")
-    fps: int | None = Field(None, ge=1, le=120)
-    seed: int | None = None
-    negative_prompt: str | None = Field(None, max_length=32_000)
-    user: str | None = Field(None, max_length=512)
+    duration: float | None = Field(None, gt=0, le=3600, description="the same as seconds, by another name")
     input_reference: Any = Field(
         None,
         description="a picture to begin with: a file of a form; in either a URL, a data: URI, base64, the id of a file "
@@ -59,7 +52,7 @@ class RemixRequest(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    prompt: str = Field(min_length=1, max_length=32_000)
+    prompt: Prompt
 
 
 class VideoError(Said):

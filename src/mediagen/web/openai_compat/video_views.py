@@ -77,7 +77,7 @@ class VideoViews:
         if task.result is not None:
             return task.result.get("ignored", []), task.result.get("adapted", {})
         try:
-            offer, request = build_video_request(VideoSpec(**{**task.request, "inputs": ()}), self._providers)
+            offer, request = build_video_request(VideoSpec(**{**task.request, "inputs": ()}), self._providers, [])
         except (MediagenError, ValidationError):
             return [], {}  # the model is not here any more, or needs a picture
         told = offer.provider.told(request)

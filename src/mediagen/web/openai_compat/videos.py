@@ -28,6 +28,7 @@ from mediagen.core.errors import (
 )
 from mediagen.core.tasks import Task, TaskQuery, TaskStatus
 from mediagen.core.webhooks import VIDEO_EVENTS, Webhook
+from mediagen.pipelines.derive import derive
 from mediagen.pipelines.variants import Variants
 from mediagen.pipelines.videos import VideoSpec, build_video_request
 from mediagen.providers.registry import Providers
@@ -124,21 +125,10 @@ class VideoRoutes:
         for slot in _INPUT_FIELDS:
             if getattr(body, slot.name) is not None:  # nobody has made a file of it
                 raise InvalidRequest(f"pictures are taken by POST /v1/videos, not here: {slot.name}", field=slot.name)
-        announced = () if taken is None else taken.announced
-        if len({each.role for each in announced}) < len(announced):
+        roles = [] if taken is None else taken.roles
+        if len(set(roles)) < len(roles):
             raise InvalidRequest("give either input_reference or first_frame", field="input_reference")
-        spec = VideoSpec(
-            prompt=body.prompt,
-            model=body.model,
-            seconds=body.seconds or body.duration,
-            size=body.size,
-            fps=body.fps,
-            seed=body.seed,
-            negative_prompt=body.negative_prompt,
-            user=body.user,
-            metadata=body.metadata,
-            extra=extras(body),
-        )
+        spec = derive(VideoSpec, body, seconds=body.seconds or body.duration, extra=extras(body))
         webhook = self._targets.of(body, call.base, usual=VIDEO_EVENTS)
         return await self._submit(call, spec, body.priority, body.timeout_seconds, webhook, taken)
 
@@ -281,7 +271,7 @@ class VideoRoutes:
         taken: ParsedBody | None,
     ) -> Task:
         # what cannot be made is refused before it is a task, and before anything is fetched for it
-        offer, _ = build_video_request(spec, self._providers, () if taken is None else taken.announced)
+        offer, _ = build_video_request(spec, self._providers, [] if taken is None else taken.roles)
         if taken is not None:
             spec = spec.model_copy(update={"inputs": await taken.inputs()})
         spec = spec.model_copy(update={"model": spec.model or offer.name})  # whoever named none sees which one it is
