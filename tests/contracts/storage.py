@@ -128,7 +128,7 @@ class StorageContract:
                 into.append(part)
 
             async with place.storage.open_sink(KEY, **ABOUT, size=len(data), parallel=True) as sink:
-                assert sink.takes_ranges
+                assert sink.accepts_ranges
                 await sink.begin()
                 moved = await move_ranges(
                     BytesSource(data),

@@ -72,7 +72,7 @@ class BytesReader:
         self._offset += len(piece)
         return len(piece)
 
-    def take(self, buffer: memoryview, /, *, within: float) -> int:
+    def try_read(self, buffer: memoryview, /, *, within: float) -> int:
         limit = len(self._data)
         if self._stall_at is not None and not self.release.is_set():
             limit = max(self._offset, self._stall_at)

@@ -149,15 +149,15 @@ async def test_a_revoked_body_gives_nothing_more() -> None:
     target = Gathering()
 
     class Revoking(Gathering):
-        async def put(self, view: memoryview, /) -> None:
-            await super().put(view)
+        async def write(self, view: memoryview, /) -> None:
+            await super().write(view)
             assert not body.revoke(), "six bytes have not been given yet"
 
     first = Revoking()
     with pytest.raises(StorageUnavailable):
-        await body.pour(first)
+        await body.write_to(first)
     with pytest.raises(StorageUnavailable):
-        await body.pour(target)
+        await body.write_to(target)
 
     assert (first.content, target.content) == (b"0123", b"")
 
@@ -168,7 +168,7 @@ async def test_a_revoked_body_gives_nothing_more_to_a_thread() -> None:
     target = Gathering(gate=gate)
 
     async with asyncio.TaskGroup() as group:
-        work = group.create_task(refused(body.pour(target)))
+        work = group.create_task(refused(body.write_to(target)))
         await asyncio.to_thread(target.waiting.wait, 20)
         assert not body.revoke()
         gate.set()
@@ -188,13 +188,13 @@ async def test_a_body_has_left_when_its_target_has_all_of_it() -> None:
     body = RevocableBody(inner)
 
     class Looking(Gathering):
-        async def put(self, view: memoryview, /) -> None:
+        async def write(self, view: memoryview, /) -> None:
             assert body.left > 0
-            await super().put(view)
+            await super().write(view)
 
     for _ in range(2):
         target = Looking()
-        await body.pour(target)
+        await body.write_to(target)
         assert target.content == b"0123456789"
     assert (len(body), body.crc32, body.read_ahead(2, 5)) == (10, inner.crc32, b"234")
 

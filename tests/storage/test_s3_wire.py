@@ -103,7 +103,7 @@ async def test_payloads_are_signed_when_asked_for(radosgw: RadosGW, bucket: Buck
         s3_place(radosgw, bucket, endpoint_url=proxy.url, sign_payload=True) as place,
     ):
         async with place.storage.open_sink(KEY, **ABOUT, size=len(data)) as sink:
-            assert not sink.takes_ranges
+            assert not sink.accepts_ranges
             await buffered(sink, data)
         hashes = [entry.headers["x-amz-content-sha256"] for entry in proxy.log if entry.method == "PUT"]
 

@@ -21,8 +21,8 @@ class MemorySink:
 
     part_size: int = 256 * KIB
     parts_in_flight: int = 4
-    takes_ranges: bool = True
-    pours_once: bool = False
+    accepts_ranges: bool = True
+    accepts_stream: bool = False
     chunk_size: int = 64 * KIB
     stored: dict[int, PartReceipt] = field(default_factory=dict)
     committed: bool = False
@@ -100,7 +100,7 @@ class MemorySink:
 
     async def _read(self, body: Body) -> bytes:
         target = _Slow(self._pause)
-        await body.pour(target)
+        await body.write_to(target)
         return target.content
 
     async def _pause(self) -> None:
@@ -115,7 +115,7 @@ class _Slow(Gathering):
         super().__init__()
         self._pause = pause
 
-    async def put(self, view: memoryview, /) -> None:
+    async def write(self, view: memoryview, /) -> None:
         self.pieces.append(bytes(view))
         await self._pause()
 

@@ -74,7 +74,7 @@ class MemoryReader:
         self._position = stop
         return count
 
-    def take(self, buffer: memoryview, /, *, within: float) -> int:
+    def try_read(self, buffer: memoryview, /, *, within: float) -> int:
         source = self._source
         stop = min(self._position + len(buffer), self._position + 100 * KIB, source.size)
         if source.fails_at is not None and self._position < source.fails_at:

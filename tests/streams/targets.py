@@ -29,12 +29,12 @@ class Gathering:
     def content(self) -> bytes:
         return b"".join(self.pieces)
 
-    async def put(self, view: memoryview, /) -> None:
+    async def write(self, view: memoryview, /) -> None:
         await asyncio.sleep(0)
         self.pieces.append(bytes(view))
         await asyncio.sleep(0)
 
-    def offer(self, view: memoryview, /, *, within: float) -> int:
+    def try_write(self, view: memoryview, /, *, within: float) -> int:
         if self._gate is not None:
             self.waiting.set()
             assert self._gate.wait(20)
@@ -44,8 +44,8 @@ class Gathering:
         return len(gone)
 
 
-async def poured(body: Body) -> bytes:
+async def written_by(body: Body) -> bytes:
     """All that a body gives."""
     target = Gathering()
-    await body.pour(target)
+    await body.write_to(target)
     return target.content

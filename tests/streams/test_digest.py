@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediagen.streams.base import StoredPart
-from mediagen.streams.digest import Sha256Line, combined_crc32, crc32, crc32_checksum
+from mediagen.streams.digest import BackgroundSha256, combined_crc32, crc32, crc32_checksum
 from tests.infra.content import content_bytes
 from tests.streams.json.splitting import splits
 
@@ -49,7 +49,7 @@ def test_crc32_is_the_standard_librarys_and_combines(data: bytes, draw: st.DataO
 
 
 async def test_parts_are_hashed_in_their_order_though_small_ones_need_no_thread(threads: ThreadPoolExecutor) -> None:
-    line, parts = Sha256Line("auto", threads), [LARGE, SMALL, LARGE, SMALL, SMALL]
+    line, parts = BackgroundSha256("auto", threads), [LARGE, SMALL, LARGE, SMALL, SMALL]
 
     async with asyncio.TaskGroup() as group:
         hashed = [line.add(memoryview(part), group) for part in parts]
@@ -60,7 +60,7 @@ async def test_parts_are_hashed_in_their_order_though_small_ones_need_no_thread(
 
 
 async def test_auto_keeps_the_digest_while_hashing_keeps_up(threads: ThreadPoolExecutor) -> None:
-    line = Sha256Line("auto", threads)
+    line = BackgroundSha256("auto", threads)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(5):
@@ -73,7 +73,7 @@ async def test_auto_keeps_the_digest_while_hashing_keeps_up(threads: ThreadPoolE
 
 
 async def test_auto_waits_for_the_last_part_alone(threads: ThreadPoolExecutor, busy: threading.Event) -> None:
-    line = Sha256Line("auto", threads)
+    line = BackgroundSha256("auto", threads)
 
     async with asyncio.TaskGroup() as group:
         hashed = line.add(memoryview(LARGE), group)
@@ -88,7 +88,7 @@ async def test_auto_waits_for_the_last_part_alone(threads: ThreadPoolExecutor, b
 async def test_auto_gives_the_digest_up_rather_than_wait_before_the_last_part(
     threads: ThreadPoolExecutor, busy: threading.Event
 ) -> None:
-    line = Sha256Line("auto", threads)
+    line = BackgroundSha256("auto", threads)
 
     async with asyncio.TaskGroup() as group:
         first = line.add(memoryview(LARGE), group)
@@ -105,7 +105,7 @@ async def test_auto_gives_the_digest_up_rather_than_wait_before_the_last_part(
 
 
 async def test_always_waits(threads: ThreadPoolExecutor, busy: threading.Event) -> None:
-    line = Sha256Line("always", threads)
+    line = BackgroundSha256("always", threads)
 
     async with asyncio.TaskGroup() as group:
         hashed = line.add(memoryview(LARGE), group)
@@ -118,7 +118,7 @@ async def test_always_waits(threads: ThreadPoolExecutor, busy: threading.Event) 
 
 
 async def test_never_hashes_nothing(threads: ThreadPoolExecutor) -> None:
-    line = Sha256Line("never", threads)
+    line = BackgroundSha256("never", threads)
 
     async with asyncio.TaskGroup() as group:
         assert line.add(memoryview(LARGE), group) is None
@@ -128,4 +128,4 @@ async def test_never_hashes_nothing(threads: ThreadPoolExecutor) -> None:
 
 
 async def test_nothing_has_the_digest_of_nothing(threads: ThreadPoolExecutor) -> None:
-    assert Sha256Line("auto", threads).hexdigest() == hashlib.sha256().hexdigest()
+    assert BackgroundSha256("auto", threads).hexdigest() == hashlib.sha256().hexdigest()

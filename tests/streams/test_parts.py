@@ -27,7 +27,7 @@ from mediagen.streams.parts import (
 )
 from tests.infra.content import content_bytes
 from tests.streams.ranges import MemoryRanges
-from tests.streams.targets import THREADS, Gathering, poured
+from tests.streams.targets import THREADS, Gathering, written_by
 
 WHOLE = content_bytes(3 * MIB + 5, 5)
 SIZES = st.integers(0, MAX_OBJECT) | st.integers(0, 64).map(lambda number: number * MIB * MAX_PARTS + number % 3)
@@ -68,7 +68,7 @@ async def test_a_buffer_body_is_replayed_as_often_as_it_is_asked(size: int, thre
 
     for _ in range(3):
         target = Gathering()
-        await body.pour(target)
+        await body.write_to(target)
         assert target.content == WHOLE[:size]
         assert bool(target.offered) == (threads is not None and size > MIB)
     assert body.crc32 == zlib.crc32(WHOLE[:size])
@@ -80,7 +80,7 @@ async def test_a_buffer_body_is_replayed_as_often_as_it_is_asked(size: int, thre
 async def test_what_a_thread_could_not_send_is_sent_by_the_loop(full_after: int) -> None:
     target = Gathering(full_after=full_after)
 
-    await BufferBody(memoryview(WHOLE), threads=THREADS).pour(target)
+    await BufferBody(memoryview(WHOLE), threads=THREADS).write_to(target)
 
     assert target.content == WHOLE
     assert target.offered
@@ -101,7 +101,7 @@ async def test_a_range_body_is_its_download_and_reads_again_when_it_is_sent_agai
 
     for _ in range(3):
         target = Gathering()
-        await body.pour(target)
+        await body.write_to(target)
         assert target.content == WHOLE[1000 : 1000 + 2 * MIB]
         assert target.offered, "a quick source is served by a thread"
         assert body.crc32 == zlib.crc32(WHOLE[1000 : 1000 + 2 * MIB])
@@ -115,11 +115,11 @@ async def test_bytes_are_counted_piece_by_piece_also_by_a_thread() -> None:
     seen = [0]
 
     class Looking(Gathering):
-        def offer(self, view: memoryview, /, *, within: float) -> int:
+        def try_write(self, view: memoryview, /, *, within: float) -> int:
             seen.append(meter.downloaded)
-            return super().offer(view, within=within)
+            return super().try_write(view, within=within)
 
-    await ranged(source, 0, len(WHOLE), meter, chunk_size=100 * KIB).pour(Looking())
+    await ranged(source, 0, len(WHOLE), meter, chunk_size=100 * KIB).write_to(Looking())
 
     assert len(seen) > 10
     assert all(after - before <= 2 * 100 * KIB for before, after in itertools.pairwise(seen))
@@ -133,7 +133,7 @@ async def test_a_target_that_is_full_gets_the_rest_from_the_loop(full_after: int
     target = Gathering(full_after=full_after)
     body = ranged(source, 0, MIB, meter, chunk_size=100 * KIB)
 
-    await body.pour(target)
+    await body.write_to(target)
 
     assert target.content == WHOLE[:MIB]
     assert target.offered
@@ -147,20 +147,20 @@ async def test_a_range_body_left_in_the_middle_begins_anew(in_thread: bool) -> N
     gate = threading.Event()
 
     class Leaving(Gathering):
-        async def put(self, view: memoryview, /) -> None:
-            await super().put(view)
+        async def write(self, view: memoryview, /) -> None:
+            await super().write(view)
             if not in_thread:
                 raise ConnectionResetError
 
-        def offer(self, view: memoryview, /, *, within: float) -> int:
+        def try_write(self, view: memoryview, /, *, within: float) -> int:
             raise ConnectionResetError
 
     gate.set()
     with pytest.raises(ConnectionResetError):
-        await body.pour(Leaving())
+        await body.write_to(Leaving())
     with pytest.raises(RuntimeError, match="not been read"):
         _ = body.crc32
-    again = await poured(body)
+    again = await written_by(body)
 
     assert again == WHOLE[: 2 * MIB]
     assert meter.downloaded == 2 * MIB
@@ -177,9 +177,9 @@ async def test_a_range_body_asked_for_anew_ends_whoever_still_pours() -> None:
     old = Gathering(gate=gate)
 
     async with asyncio.TaskGroup() as group:
-        first = group.create_task(given_up(body.pour(old)))
+        first = group.create_task(given_up(body.write_to(old)))
         await asyncio.to_thread(old.waiting.wait, 20)
-        second = group.create_task(poured(body))
+        second = group.create_task(written_by(body))
         await asyncio.sleep(0.01)
         assert not second.done(), "the reader belongs to one at a time"
         gate.set()
@@ -201,9 +201,9 @@ async def test_a_range_body_passes_on_what_stopped_the_source() -> None:
     body = ranged(source, 0, MIB, meter, chunk_size=100 * KIB)
 
     with pytest.raises(SourceTruncated):
-        await poured(body)
+        await written_by(body)
     source.fails_at = None
-    assert await poured(body) == WHOLE[:MIB]
+    assert await written_by(body) == WHOLE[:MIB]
 
 
 def test_a_range_body_cannot_be_read_ahead() -> None:

@@ -5,33 +5,33 @@ import threading
 
 import pytest
 
-from mediagen.streams.serial_executor import Aside
+from mediagen.streams.serial_executor import SerialExecutor
 from tests.streams.targets import THREADS
 
 
 async def test_it_gives_what_the_call_gives_and_raises_what_it_raises() -> None:
-    aside = Aside(THREADS)
+    executor = SerialExecutor(THREADS)
 
-    assert await aside.run(max, 3, 4) == 4
+    assert await executor.run(max, 3, 4) == 4
     with pytest.raises(ZeroDivisionError):
-        await aside.run(divmod, 1, 0)
-    await aside.ended()
+        await executor.run(divmod, 1, 0)
+    await executor.ended()
 
 
 async def test_a_cancelled_caller_stays_until_the_call_is_over() -> None:
-    aside, began, go_on = Aside(THREADS), threading.Event(), threading.Event()
+    executor, began, go_on = SerialExecutor(THREADS), threading.Event(), threading.Event()
 
     def call() -> None:
         began.set()
         assert go_on.wait(20)
 
     async with asyncio.TaskGroup() as group:
-        work = group.create_task(aside.run(call))
+        work = group.create_task(executor.run(call))
         await asyncio.to_thread(began.wait, 20)
         for _ in range(3):  # however often
             work.cancel()
             await asyncio.sleep(0)
-        other = group.create_task(aside.ended())
+        other = group.create_task(executor.ended())
         await asyncio.sleep(0.01)
         assert not work.done()
         assert not other.done()

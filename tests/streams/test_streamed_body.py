@@ -9,12 +9,12 @@ import pytest
 from mediagen.core.errors import StorageFull, TooLarge
 from mediagen.core.progress import Transfer
 from mediagen.streams.base import KIB, MIB, Source
-from mediagen.streams.digest import Sha256Mode, Sha256Passing
+from mediagen.streams.digest import InlineSha256, Sha256Mode
 from mediagen.streams.meter import Meter
 from mediagen.streams.pool import BufferPool
 from mediagen.streams.scratch import NARROW, Scratch
 from mediagen.streams.sources import Limited
-from mediagen.streams.streamed_body import PassingBody
+from mediagen.streams.streamed_body import StreamedBody
 from tests.infra.content import content_bytes
 from tests.streams.targets import THREADS, Gathering
 
@@ -31,9 +31,9 @@ class Ready:
         self._piece = piece
 
     async def read_into(self, buffer: memoryview, /) -> int:
-        return self.take(buffer, within=0)
+        return self.try_read(buffer, within=0)
 
-    def take(self, buffer: memoryview, /, *, within: float) -> int:
+    def try_read(self, buffer: memoryview, /, *, within: float) -> int:
         count = min(len(buffer), len(self._left), self._piece)
         buffer[:count] = self._left[:count]
         self._left = self._left[count:]
@@ -48,12 +48,12 @@ class Picky:
         self._dice = random.Random(3)
         self._full_at = full_at
 
-    async def put(self, view: memoryview, /) -> None:
+    async def write(self, view: memoryview, /) -> None:
         self.data += view
         if self._full_at is not None and len(self.data) > self._full_at:
             raise StorageFull("no space left for media")
 
-    def offer(self, view: memoryview, /, *, within: float) -> int:
+    def try_write(self, view: memoryview, /, *, within: float) -> int:
         if self._full_at is not None and len(self.data) + len(view) > self._full_at:
             raise StorageFull("no space left for media")
         count = self._dice.choice([0, len(view) // 3, len(view), len(view), len(view)])
@@ -63,12 +63,12 @@ class Picky:
 
 async def passing(
     source: Source, mode: Sha256Mode = "always", pool: BufferPool | None = None
-) -> tuple[PassingBody, Sha256Passing, list[Transfer]]:
+) -> tuple[StreamedBody, InlineSha256, list[Transfer]]:
     readings: list[Transfer] = []
-    sha256 = Sha256Passing(mode)
+    sha256 = InlineSha256(mode)
     meter = Meter(readings.append, total=None)
     scratch = await Scratch(pool or BufferPool(MIB), 512 * KIB).__aenter__()
-    return PassingBody(source, scratch, meter=meter, threads=THREADS, sha256=sha256), sha256, readings
+    return StreamedBody(source, scratch, meter=meter, threads=THREADS, sha256=sha256), sha256, readings
 
 
 @pytest.mark.parametrize("piece", [1000, 70 * KIB, 200 * KIB, MIB])
@@ -76,7 +76,7 @@ async def test_what_passes_arrives_as_it_is(piece: int) -> None:
     body, sha256, readings = await passing(Ready(WHOLE, piece))
     target = Picky()
 
-    await body.pour(target)
+    await body.write_to(target)
 
     assert target.data == WHOLE
     assert (len(body), body.crc32, sha256.hexdigest()) == (
@@ -92,7 +92,7 @@ async def test_what_comes_slowly_is_written_in_larger_pieces() -> None:
     body, _, _ = await passing(Ready(WHOLE[: 2 * MIB], 1000))
     target = Gathering()
 
-    await body.pour(target)
+    await body.write_to(target)
 
     assert target.content == WHOLE[: 2 * MIB]
     assert len(target.pieces) <= 9
@@ -109,8 +109,8 @@ class Breathless(Ready):
         self._in_a_row = 0
         return await super().read_into(buffer)
 
-    def take(self, buffer: memoryview, /, *, within: float) -> int:
-        count = super().take(buffer, within=within) if self._in_a_row < 2 * MIB else 0
+    def try_read(self, buffer: memoryview, /, *, within: float) -> int:
+        count = super().try_read(buffer, within=within) if self._in_a_row < 2 * MIB else 0
         self._in_a_row += count
         return count
 
@@ -118,17 +118,17 @@ class Breathless(Ready):
 async def test_a_pause_of_the_thread_is_none_of_the_source() -> None:
     body, sha256, _ = await passing(Breathless(bytes(30 * MIB)), "auto")
 
-    await body.pour(Gathering())
+    await body.write_to(Gathering())
 
     assert sha256.hexdigest() is None
 
 
 async def test_it_comes_once() -> None:
     body, _, _ = await passing(Ready(b"abc"))
-    await body.pour(Picky())
+    await body.write_to(Picky())
 
     with pytest.raises(RuntimeError, match="once"):
-        await body.pour(Picky())
+        await body.write_to(Picky())
     with pytest.raises(RuntimeError, match="read ahead"):
         body.read_ahead(0, 1)
 
@@ -137,23 +137,23 @@ async def test_a_limit_and_a_full_disk_are_told_from_the_thread_too() -> None:
     for at in (10, 300_000, 3 * MIB):
         limited, _, _ = await passing(Limited(Ready(WHOLE), at))
         with pytest.raises(TooLarge):
-            await limited.pour(Picky())
+            await limited.write_to(Picky())
 
         full, _, _ = await passing(Ready(WHOLE))
         with pytest.raises(StorageFull):
-            await full.pour(Picky(full_at=at))
+            await full.write_to(Picky(full_at=at))
 
 
 def test_a_digest_is_given_up_only_when_the_source_is_ahead_for_long() -> None:
     piece = memoryview(bytes(256 * KIB))
 
     for mode, alive in (("auto", False), ("always", True), ("never", False)):
-        sha256 = Sha256Passing(mode)  # type: ignore[arg-type]
+        sha256 = InlineSha256(mode)  # type: ignore[arg-type]
         for _ in range(65):
             sha256.update(piece, plenty=True)
         assert (sha256.alive, sha256.hexdigest() is not None) == (alive, alive)
 
-    patient = Sha256Passing("auto")
+    patient = InlineSha256("auto")
     for number in range(300):
         patient.update(piece, plenty=number % 60 > 0)
     assert patient.hexdigest() == hashlib.sha256(bytes(300 * 256 * KIB)).hexdigest()
@@ -190,13 +190,13 @@ async def test_a_slow_source_leaves_the_pool_to_others_and_a_quick_one_takes_it(
     source = Paced(data, clock, [0.0] * 4 + [1.5] * 4, 20 * KIB)
 
     class Watching(Picky):
-        def offer(self, view: memoryview, /, *, within: float) -> int:
+        def try_write(self, view: memoryview, /, *, within: float) -> int:
             lent.append(pool.lent)
-            return super().offer(view, within=within)
+            return super().try_write(view, within=within)
 
     body, sha256, _ = await passing(source, pool=pool)
     target = Watching()
-    await body.pour(target)
+    await body.write_to(target)
 
     assert target.data == data
     assert sha256.hexdigest() == hashlib.sha256(data).hexdigest()
@@ -211,7 +211,7 @@ async def test_where_the_pool_has_no_room_a_small_buffer_does() -> None:
 
     body, _, _ = await passing(Ready(WHOLE), pool=pool)
     target = Picky()
-    await body.pour(target)
+    await body.write_to(target)
     pool.release(held)
 
     assert target.data == WHOLE

@@ -98,7 +98,7 @@ class Hasty:
             raise self._fails
         return count
 
-    def take(self, buffer: memoryview, /, *, within: float) -> int:
+    def try_read(self, buffer: memoryview, /, *, within: float) -> int:
         count = self._give(buffer[: self._dice.choice([0, 1000, 70 * KIB, PART, PART])])
         self.taken += count
         return count
@@ -115,11 +115,11 @@ SIZES = [0, 1, PART - 1, PART, PART + 1, 2 * PART, 3 * PART + 7, len(WHOLE)]
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("announced", [True, False])
-@pytest.mark.parametrize("pours_once", [True, False])
+@pytest.mark.parametrize("accepts_stream", [True, False])
 async def test_any_length_arrives_whole_with_its_digests(
-    move: Move, size: int, announced: bool, pours_once: bool
+    move: Move, size: int, announced: bool, accepts_stream: bool
 ) -> None:
-    move.sink.pours_once = pours_once
+    move.sink.accepts_stream = accepts_stream
     data = WHOLE[:size]
 
     moved = await move.run(source(data, size=size if announced else None))
@@ -133,11 +133,11 @@ async def test_any_length_arrives_whole_with_its_digests(
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("pours_once", [True, False])
-async def test_what_a_thread_took_arrives_whole_with_its_digests(move: Move, size: int, pours_once: bool) -> None:
+@pytest.mark.parametrize("accepts_stream", [True, False])
+async def test_what_a_thread_took_arrives_whole_with_its_digests(move: Move, size: int, accepts_stream: bool) -> None:
     taken = 0
     for seed in range(20):
-        move.sink, move.readings = MemorySink(pours_once=pours_once), []
+        move.sink, move.readings = MemorySink(accepts_stream=accepts_stream), []
         hasty = Hasty(WHOLE[:size], random.Random(seed))
         moved = await move.run(hasty)
 
@@ -185,23 +185,25 @@ async def test_parts_in_flight_and_memory_are_bounded(move: Move) -> None:
 
 
 @pytest.mark.parametrize("lies", [PART // 2, 2 * PART + 1, len(WHOLE) + 1])
-@pytest.mark.parametrize("pours_once", [True, False])
-async def test_fewer_bytes_than_announced_are_an_error(move: Move, lies: int, pours_once: bool) -> None:
-    move.sink.pours_once = pours_once
+@pytest.mark.parametrize("accepts_stream", [True, False])
+async def test_fewer_bytes_than_announced_are_an_error(move: Move, lies: int, accepts_stream: bool) -> None:
+    move.sink.accepts_stream = accepts_stream
     have = WHOLE[: lies - 1]
 
     with pytest.raises(SourceTruncated, match=f"got {lies - 1} of {lies} bytes"):
         await move.run(source(have, size=lies))
 
     assert move.pool.lent == 0
-    assert move.sink.whole is None or pours_once  # such a sink has it, and is left without a commit
+    assert move.sink.whole is None or accepts_stream  # such a sink has it, and is left without a commit
 
 
 @pytest.mark.parametrize("after", [0, PART - 10, PART + 10, 5 * PART])
-@pytest.mark.parametrize("pours_once", [True, False])
-async def test_a_failing_source_ends_the_transfer_with_its_own_error(move: Move, after: int, pours_once: bool) -> None:
+@pytest.mark.parametrize("accepts_stream", [True, False])
+async def test_a_failing_source_ends_the_transfer_with_its_own_error(
+    move: Move, after: int, accepts_stream: bool
+) -> None:
     """Not with a group of errors: the caller tells by the class what can be tried again."""
-    move.sink.pours_once = pours_once
+    move.sink.accepts_stream = accepts_stream
     with pytest.raises(SourceTruncated, match="broke off"):
         await move.run(source(WHOLE[:after], fails=SourceTruncated("broke off")))
 
@@ -271,8 +273,8 @@ async def test_however_it_ends_nothing_is_left(
     threads: ThreadPoolExecutor, seed: int, cancelled: int | None, refused: int | None, fails: bool, budget: int
 ) -> None:
     dice = random.Random(seed)
-    move = Move(threads, MemorySink(turns=dice, pours_once=dice.random() < 0.5), BufferPool(budget * PART))
-    move.sink.refusals = set() if refused is None else {0 if move.sink.pours_once else refused}
+    move = Move(threads, MemorySink(turns=dice, accepts_stream=dice.random() < 0.5), BufferPool(budget * PART))
+    move.sink.refusals = set() if refused is None else {0 if move.sink.accepts_stream else refused}
     before = asyncio.all_tasks()
 
     failure = SourceTruncated("broke off") if fails else None

@@ -317,8 +317,8 @@ class _OneShot:
     async def read_into(self, buffer: memoryview, /) -> int:
         return await self._body.read_into(buffer)
 
-    def take(self, buffer: memoryview, /, *, within: float) -> int:
-        return self._body.take(buffer, within=within)
+    def try_read(self, buffer: memoryview, /, *, within: float) -> int:
+        return self._body.try_read(buffer, within=within)
 
 
 class _Sequential:
@@ -331,5 +331,5 @@ class _Sequential:
     async def read_into(self, buffer: memoryview, /) -> int:
         return await self._reader.read_into(buffer)
 
-    def take(self, buffer: memoryview, /, *, within: float) -> int:
-        return self._reader.take(buffer, within=within)
+    def try_read(self, buffer: memoryview, /, *, within: float) -> int:
+        return self._reader.try_read(buffer, within=within)

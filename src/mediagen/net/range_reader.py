@@ -180,13 +180,13 @@ class HttpRangeReader:
         if more:
             raise RangesUnreliable("the source sent more bytes than the range that it named")
 
-    def take(self, buffer: memoryview, /, *, within: float) -> int:
+    def try_read(self, buffer: memoryview, /, *, within: float) -> int:
         room = self._stop - self._position
         if not self._part.sized:
             room -= 1  # the last byte is given once the end has been looked at
         if self._head or self._body is None or room <= 0:
             return 0
-        count = self._body.take(buffer[:room], within=within)
+        count = self._body.try_read(buffer[:room], within=within)
         self._came(count)
         return count
 

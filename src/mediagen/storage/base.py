@@ -27,7 +27,7 @@ class Storage(Protocol):
     name: str
 
     @property
-    def takes_ranges(self) -> bool:
+    def accepts_ranges(self) -> bool:
         """Whether its sinks take parts that cannot be read ahead (``streams.parts.RangeBody``)."""
 
     def open_sink(

@@ -34,10 +34,10 @@ class Source(Protocol):
 
 
 @runtime_checkable
-class Takes(Protocol):
+class SupportsTryRead(Protocol):
     """A source that a thread can read from while it is quick."""
 
-    def take(self, buffer: memoryview, /, *, within: float) -> int:
+    def try_read(self, buffer: memoryview, /, *, within: float) -> int:
         """What comes ``within`` seconds, put into ``buffer``; 0: nothing, or what only ``read_into`` can tell.
 
         Called in a thread, while nobody else uses the source.
@@ -52,19 +52,21 @@ async def fill(source: Source, buffer: memoryview) -> int:
     return filled
 
 
-def take_from(source: object, buffer: memoryview, *, within: float) -> int:
-    """``Takes.take`` of a source that may have no such thing."""
-    take: Callable[..., int] | None = getattr(source, "take", None)  # isinstance of a protocol takes 20 microseconds
-    return 0 if take is None else take(buffer, within=within)
+def try_read_from(source: object, buffer: memoryview, *, within: float) -> int:
+    """``SupportsTryRead.try_read`` of a source that may have no such thing."""
+    try_read: Callable[..., int] | None = getattr(
+        source, "try_read", None
+    )  # isinstance of a protocol takes 20 microseconds
+    return 0 if try_read is None else try_read(buffer, within=within)
 
 
 class Target(Protocol):
     """Where the bytes of a body go: a socket, a file. A view is the caller's own again when the call returns."""
 
-    async def put(self, view: memoryview, /) -> None:
+    async def write(self, view: memoryview, /) -> None:
         """Take all of ``view``, waiting as long as that takes."""
 
-    def offer(self, view: memoryview, /, *, within: float) -> int:
+    def try_write(self, view: memoryview, /, *, within: float) -> int:
         """Take ``view`` from the beginning, as far as goes without a pause of ``within`` seconds; gives bytes, maybe 0.
 
         Called in a thread, while nobody else uses the target.
@@ -76,7 +78,7 @@ class Body(Protocol):
 
     def __len__(self) -> int: ...
 
-    async def pour(self, target: Target, /) -> None:
+    async def write_to(self, target: Target, /) -> None:
         """Give all bytes to ``target``, from the first. ``crc32`` is that of the last time that came to its end."""
 
     def read_ahead(self, start: int, end: int, /) -> bytes:
@@ -100,7 +102,7 @@ class RangeSource(Protocol):
         """A reader with a connection of its own; opens nothing yet."""
 
 
-class RangeReader(Takes, Protocol):
+class RangeReader(SupportsTryRead, Protocol):
     """Reads ranges one after another over one connection, re-opened where it broke."""
 
     def expect(self, start: int, end: int, /) -> None:
@@ -145,11 +147,11 @@ class Sink(Protocol):
         """How many parts may be on their way at once."""
 
     @property
-    def takes_ranges(self) -> bool:
+    def accepts_ranges(self) -> bool:
         """Whether parts may be bodies that cannot be read ahead (``RangeBody``)."""
 
     @property
-    def pours_once(self) -> bool:
+    def accepts_stream(self) -> bool:
         """Whether ``put_whole`` pours a body once and takes any length, known or not: no part has to be kept for it."""
 
     @property
@@ -172,7 +174,7 @@ class Sink(Protocol):
 
     async def put_whole(self, body: Body) -> None:
         """Store an object in a single request, instead of ``begin`` and ``put_part``: one that fits one part, or any
-        where the sink ``pours_once``; then ``body`` may learn its length only while it is poured."""
+        where the sink ``accepts_stream``; then ``body`` may learn its length only while it is poured."""
 
     @property
     def committed(self) -> bool:

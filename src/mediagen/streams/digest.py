@@ -46,7 +46,7 @@ _AHEAD: Final = 16 * MIB
 """Bytes in a row for which the source was ahead, until that counts as being too slow for it."""
 
 
-class Sha256Passing:
+class InlineSha256:
     """SHA-256 of bytes by whoever moves them. In mode ``auto`` it is given up once the source has long been ahead."""
 
     def __init__(self, mode: Sha256Mode) -> None:
@@ -69,7 +69,7 @@ class Sha256Passing:
         return self._digest.hexdigest() if self.alive else None
 
 
-class Sha256Line:
+class BackgroundSha256:
     """SHA-256 of parts that are stored side by side, hashed in a thread one after another.
 
     Hashing runs at 0.4 to 2 GB/s, by the processor: faster than any line to the internet, slower than loopback. In mode

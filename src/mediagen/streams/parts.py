@@ -9,7 +9,7 @@ from typing import Final
 from mediagen.streams.base import KIB, MIB, RangeReader, Target, Watch
 from mediagen.streams.digest import crc32
 from mediagen.streams.meter import Meter
-from mediagen.streams.serial_executor import PAUSE, Aside, Stretch
+from mediagen.streams.serial_executor import PAUSE, Burst, SerialExecutor
 
 MIN_PART: Final = 5 * MIB
 MAX_PARTS: Final = 10_000
@@ -38,36 +38,36 @@ def range_part_size_for(size: int, preferred: int) -> int:
     return part_size_for(size, max(preferred, wanted))
 
 
-_STRETCH: Final = 8 * MIB
+_BURST: Final = 8 * MIB
 """Bytes that a thread moves before it is looked after."""
 _LAST: Final = 64 * KIB
 """Bytes at the end of a part that the loop sends itself: the store answers as soon as it has them, and aiohttp drops a
 connection whose answer is there before it knows that the request has left."""
 
 
-class _Poured:
-    """What both bodies have in common: one ``pour`` at a time, also when those who asked for it have gone."""
+class _ReplayableBody:
+    """What both bodies have in common: one ``write_to`` at a time, also when those who asked for it have gone."""
 
     def __init__(self, threads: Executor | None) -> None:
-        self._aside = None if threads is None else Aside(threads)
-        self._pours = 0
+        self._executor = None if threads is None else SerialExecutor(threads)
+        self._writes = 0
 
     async def stop(self) -> None:
         """End what may still pour, although whoever asked for it has gone; buffer and reader are the caller's again."""
-        self._pours += 1
-        if self._aside is not None:
-            await self._aside.ended()
+        self._writes += 1
+        if self._executor is not None:
+            await self._executor.ended()
 
     async def _begin(self) -> int:
         await self.stop()
-        return self._pours
+        return self._writes
 
     def _check(self, mine: int) -> None:
-        if self._pours != mine:
+        if self._writes != mine:
             raise RuntimeError("the part has been asked for anew, or given up")
 
 
-class BufferBody(_Poured):
+class BufferBody(_ReplayableBody):
     """A part that lies in a buffer. ``threads`` send it; without them it goes piece by piece, the loop in between.
 
     ``crc``: of ``view``, where it is known already.
@@ -96,37 +96,37 @@ class BufferBody(_Poured):
     def read_ahead(self, start: int, end: int, /) -> bytes:
         return bytes(self._view[start:end])
 
-    async def pour(self, target: Target, /) -> None:
+    async def write_to(self, target: Target, /) -> None:
         mine = await self._begin()
         sent = 0
         while sent < len(self._view):
             piece = self._view[sent : sent + self._chunk_size]
-            await target.put(piece)
+            await target.write(piece)
             sent += len(piece)
-            if self._aside is not None and self._aside.pays and sent < len(self._view) - _LAST:
-                before, sent = sent, await self._aside.run(self._stretch, target, sent, mine)
-                self._aside.moved(sent - before)
+            if self._executor is not None and self._executor.pays and sent < len(self._view) - _LAST:
+                before, sent = sent, await self._executor.run(self._move_burst, target, sent, mine)
+                self._executor.moved(sent - before)
             else:
                 # a socket that takes everything never makes the writer wait: give the other tasks their turn
                 await asyncio.sleep(0)
             self._check(mine)
 
-    def _stretch(self, target: Target, sent: int, mine: int) -> int:
+    def _move_burst(self, target: Target, sent: int, mine: int) -> int:
         """Send from ``sent`` on while the target is quick; gives where it stands then. Runs in a thread."""
-        end, stretch = len(self._view) - _LAST, Stretch()
-        while sent < end and self._pours == mine:
-            gone = target.offer(self._view[sent : min(end, sent + self._chunk_size)], within=PAUSE)
+        end, burst = len(self._view) - _LAST, Burst()
+        while sent < end and self._writes == mine:
+            gone = target.try_write(self._view[sent : min(end, sent + self._chunk_size)], within=PAUSE)
             sent += gone
-            if not stretch.goes_on(gone):
+            if not burst.goes_on(gone):
                 break
         return sent
 
 
-class RangeBody(_Poured):
+class RangeBody(_ReplayableBody):
     """A part that *is* the download of its range: no part buffer, and a retry of the part reads the range again.
 
     Nothing may read it ahead, so the store's request must leave its payload unsigned and unhashed. ``crc32`` is made on
-    the way and holds once a ``pour`` has come to its end.
+    the way and holds once a ``write_to`` has come to its end.
 
     While the source is as fast as we are, a thread moves the bytes from the one side to the other: copying them in and
     out of the kernel and counting their CRC need neither the event loop nor Python's lock. Whoever has to be waited
@@ -168,12 +168,12 @@ class RangeBody(_Poured):
         raise RuntimeError("a streamed part cannot be read ahead: payload signing and automatic checksums must be off")
 
     def forget(self) -> None:
-        """Take back what the last ``pour`` counted: the part will come again, or not at all."""
+        """Take back what the last ``write_to`` counted: the part will come again, or not at all."""
         if self._received:
             self._meter.receive(-self._received)
             self._received = 0
 
-    async def pour(self, target: Target, /) -> None:
+    async def write_to(self, target: Target, /) -> None:
         mine = await self._begin()
         self.forget()
         self._crc32 = 0
@@ -183,30 +183,30 @@ class RangeBody(_Poured):
             self._check(mine)
             view = self._took(count)
             self._meter.look()
-            await target.put(view)
+            await target.write(view)
             self._check(mine)
             quick = 2 * count >= len(self._scratch) and self._received < self._length - _LAST
-            if self._aside is not None and self._aside.pays and quick:
+            if self._executor is not None and self._executor.pays and quick:
                 before = self._received
-                left = await self._aside.run(self._stretch, target, mine)
+                left = await self._executor.run(self._move_burst, target, mine)
                 self._check(mine)
                 # bytes that the target took: over TLS to the store it takes none here, and the way to a thread costs
-                self._aside.moved(self._received - before - len(left))
+                self._executor.moved(self._received - before - len(left))
                 self._meter.look()
                 if left:
-                    await target.put(left)
+                    await target.write(left)
 
-    def _stretch(self, target: Target, mine: int) -> memoryview:
+    def _move_burst(self, target: Target, mine: int) -> memoryview:
         """Move bytes until one side falls behind; gives those that the target did not take. Runs in a thread."""
-        end = min(self._length - _LAST, self._received + _STRETCH)
-        stretch = Stretch()
-        while self._received < end and self._pours == mine:
-            count = self._reader.take(self._scratch[: end - self._received], within=PAUSE)
+        end = min(self._length - _LAST, self._received + _BURST)
+        burst = Burst()
+        while self._received < end and self._writes == mine:
+            count = self._reader.try_read(self._scratch[: end - self._received], within=PAUSE)
             view = self._took(count)
-            gone = target.offer(view, within=PAUSE)
+            gone = target.try_write(view, within=PAUSE)
             if gone < count:
                 return view[gone:]
-            if not stretch.goes_on(count):
+            if not burst.goes_on(count):
                 break
         return self._scratch[:0]
 

@@ -19,7 +19,7 @@ _SCANT: Final = 64 * KIB
 _TRIES: Final = 3
 
 
-class Stretch:
+class Burst:
     """How long a thread goes on: as long as bytes come plentifully, and not so long that nobody hears of them."""
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Stretch:
         return count >= _SCANT and time.monotonic() < self._until
 
 
-class Aside:
+class SerialExecutor:
     """Runs one call at a time in a thread. Whoever asked for it goes on only after it has ended.
 
     A call cannot be stopped from outside, and it uses sockets and buffers that its caller would close or use again once

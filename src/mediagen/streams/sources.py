@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from mediagen.core.errors import SourceTruncated, TooLarge, UnsupportedMedia
-from mediagen.streams.base import KIB, Source, View, take_from
+from mediagen.streams.base import KIB, Source, View, try_read_from
 
 
 class ChunkSource:
@@ -44,8 +44,8 @@ class Limited:
     async def read_into(self, buffer: memoryview, /) -> int:
         return self._passed(await self._source.read_into(buffer))
 
-    def take(self, buffer: memoryview, /, *, within: float) -> int:
-        return self._passed(take_from(self._source, buffer, within=within))
+    def try_read(self, buffer: memoryview, /, *, within: float) -> int:
+        return self._passed(try_read_from(self._source, buffer, within=within))
 
     def _passed(self, count: int) -> int:
         self._left -= count
@@ -69,8 +69,8 @@ class Exact:
             raise SourceTruncated(f"got {self._done} of {self.size} bytes")
         return count
 
-    def take(self, buffer: memoryview, /, *, within: float) -> int:
-        count = take_from(self._source, buffer, within=within)
+    def try_read(self, buffer: memoryview, /, *, within: float) -> int:
+        count = try_read_from(self._source, buffer, within=within)
         self._done += count
         return count
 
@@ -101,8 +101,8 @@ class Peeked:
         self._head = self._head[count:]
         return count
 
-    def take(self, buffer: memoryview, /, *, within: float) -> int:
-        return 0 if self._head else take_from(self._source, buffer, within=within)
+    def try_read(self, buffer: memoryview, /, *, within: float) -> int:
+        return 0 if self._head else try_read_from(self._source, buffer, within=within)
 
 
 _WINDOW_BITS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}

@@ -12,11 +12,11 @@ import time
 from concurrent.futures import Executor
 from typing import Final
 
-from mediagen.streams.base import KIB, MIB, Source, Takes, Target, take_from
-from mediagen.streams.digest import Sha256Passing, crc32
+from mediagen.streams.base import KIB, MIB, Source, SupportsTryRead, Target, try_read_from
+from mediagen.streams.digest import InlineSha256, crc32
 from mediagen.streams.meter import Meter
 from mediagen.streams.scratch import NARROW, Scratch
-from mediagen.streams.serial_executor import PAUSE, Aside, Stretch
+from mediagen.streams.serial_executor import PAUSE, Burst, SerialExecutor
 
 BUFFER: Final = 512 * KIB
 """Bytes of the buffer. What comes slowly is gathered to half of it: each write costs a way to a thread and back."""
@@ -34,32 +34,32 @@ _SLOW_SECONDS: Final = 1.0
 _WIDEN_SECONDS: Final = 0.1
 """A small buffer that fills quicker than this is worth a large one."""
 _TELL: Final = MIB
-_STRETCH: Final = 8 * MIB
+_BURST: Final = 8 * MIB
 """Bytes that a thread moves before it is looked after."""
 
 
-class PassingBody:
+class StreamedBody:
     """A body whose bytes come from a source while it is poured, once. Its length is known when it has been.
 
     Args:
-        scratch: its only buffer, the caller's again when ``pour`` has ended, however it ended. A slow source leaves
+        scratch: its only buffer, the caller's again when ``write_to`` has ended, however it ended. A slow source leaves
             most of it to others.
         sha256: gets all bytes, for as long as it wants them.
     """
 
     def __init__(
-        self, source: Source, scratch: Scratch, *, meter: Meter, threads: Executor, sha256: Sha256Passing
+        self, source: Source, scratch: Scratch, *, meter: Meter, threads: Executor, sha256: InlineSha256
     ) -> None:
         self._source = source
         self._scratch = scratch
         self._meter = meter
         self._sha256 = sha256
-        self._aside = Aside(threads)
-        self._writer = Aside(threads)
+        self._executor = SerialExecutor(threads)
+        self._writer = SerialExecutor(threads)
         self._writing: asyncio.Future[memoryview] | None = None
         self._written_to = 0
         self._halves = _halved(scratch.view)
-        self._takes = isinstance(source, Takes)
+        self._can_try_read = isinstance(source, SupportsTryRead)
         self._begun = False
         self._quick = False
         self._size = 0
@@ -73,7 +73,7 @@ class PassingBody:
     def read_ahead(self, start: int, end: int, /) -> bytes:
         raise RuntimeError("what passes cannot be read ahead")
 
-    async def pour(self, target: Target, /) -> None:
+    async def write_to(self, target: Target, /) -> None:
         if self._begun:
             raise RuntimeError("what passes comes once")
         self._begun = True
@@ -87,16 +87,16 @@ class PassingBody:
     async def _until_poured(self, target: Target) -> None:
         more = True
         while more and self._size != self._source.size:
-            if self._quick and self._takes and self._aside.pays:
+            if self._quick and self._can_try_read and self._executor.pays:
                 await self._written(target)
                 if self._scratch.widen():
                     self._halves = _halved(self._scratch.view)
                 before = self._size
-                left = await self._aside.run(self._stretch, target)
-                self._aside.moved(self._size - before)
+                left = await self._executor.run(self._move_burst, target)
+                self._executor.moved(self._size - before)
                 self._quick = self._size - before >= _QUICK
                 if left:
-                    await target.put(left)
+                    await target.write(left)
                 self._gone = self._size
             else:
                 more = await self._gather(target)
@@ -147,7 +147,7 @@ class PassingBody:
     def _write(self, view: memoryview, target: Target, plenty: bool) -> memoryview:
         """Hash and offer; gives what the target did not take. Runs in a thread."""
         self._sha256.update(view, plenty=plenty)
-        return view[target.offer(view, within=PAUSE) :]
+        return view[target.try_write(view, within=PAUSE) :]
 
     async def _written(self, target: Target) -> None:
         """Wait until all that was gathered before is written."""
@@ -156,20 +156,20 @@ class PassingBody:
         await self._writer.ended()
         writing, self._writing = self._writing, None
         if left := writing.result():
-            await target.put(left)
+            await target.write(left)
         self._gone = self._written_to
 
-    def _stretch(self, target: Target) -> memoryview:
+    def _move_burst(self, target: Target) -> memoryview:
         """Move bytes until one side falls behind; gives those that the target did not take. Runs in a thread."""
-        stretch, room, end = Stretch(), self._scratch.view[:_PIECE], self._size + _STRETCH
+        burst, room, end = Burst(), self._scratch.view[:_PIECE], self._size + _BURST
         while self._size != self._source.size and self._size < end:
-            view = room[: take_from(self._source, room, within=PAUSE)]
+            view = room[: try_read_from(self._source, room, within=PAUSE)]
             self._took(view)
             self._sha256.update(view, plenty=2 * len(view) > len(room))
-            gone = target.offer(view, within=PAUSE)
+            gone = target.try_write(view, within=PAUSE)
             if gone < len(view):
                 return view[gone:]
-            if not stretch.goes_on(len(view)):
+            if not burst.goes_on(len(view)):
                 break
         return room[:0]
 

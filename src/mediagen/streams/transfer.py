@@ -1,7 +1,7 @@
 """The pump: the only place where a source meets a sink. Two lanes, one result.
 
     buffer lane   source ─ fill, CRC ─▶ [part buffer from the pool] ─▶ SHA-256 in a thread ─▶ sink.put_part
-      or, where no part has to be kept:  sink.put_whole pulls ◀─ PassingBody ◀─ source, CRC and SHA-256 on the way
+      or, where no part has to be kept:  sink.put_whole pulls ◀─ StreamedBody ◀─ source, CRC and SHA-256 on the way
     range lane    N workers: sink.put_part pulls ◀─ RangeBody ◀─ reader's range, CRC on the way, no buffer
 
 Neither commits: the caller compares sizes, then commits.
@@ -29,17 +29,17 @@ from mediagen.streams.base import (
     Sink,
     Source,
     StoredPart,
-    Takes,
+    SupportsTryRead,
     Watch,
-    take_from,
+    try_read_from,
 )
-from mediagen.streams.digest import Sha256Line, Sha256Mode, Sha256Passing, combined_crc32, crc32
+from mediagen.streams.digest import BackgroundSha256, InlineSha256, Sha256Mode, combined_crc32, crc32
 from mediagen.streams.meter import Meter
 from mediagen.streams.parts import BufferBody, RangeBody
 from mediagen.streams.pool import Lender
 from mediagen.streams.scratch import Scratch
-from mediagen.streams.serial_executor import PAUSE, Aside, Stretch
-from mediagen.streams.streamed_body import BUFFER, GATHERING, PassingBody
+from mediagen.streams.serial_executor import PAUSE, Burst, SerialExecutor
+from mediagen.streams.streamed_body import BUFFER, GATHERING, StreamedBody
 
 log = structlog.get_logger()
 
@@ -83,12 +83,12 @@ async def move_buffered(
     Raises:
         SourceTruncated: fewer bytes came than were announced.
     """
-    if sink.pours_once:
+    if sink.accepts_stream:
         most = GATHERING if made_here else BUFFER
         async with Scratch(pool, most if source.size is None else min(most, max(1, source.size))) as scratch:
             return await _pass(source, sink, scratch, meter=meter, threads=threads, sha256_mode=sha256_mode)
     inlet = _Inlet(source, meter, threads)
-    sha256 = Sha256Line(sha256_mode, threads)
+    sha256 = BackgroundSha256(sha256_mode, threads)
     stored: list[StoredPart] = []
     whole: Moved | None = None
     slots = asyncio.Semaphore(sink.parts_in_flight)
@@ -162,8 +162,8 @@ async def move_buffered(
 async def _pass(
     source: Source, sink: Sink, scratch: Scratch, *, meter: Meter, threads: Executor, sha256_mode: Sha256Mode
 ) -> Moved:
-    sha256 = Sha256Passing(sha256_mode)
-    body = PassingBody(source, scratch, meter=meter, threads=threads, sha256=sha256)
+    sha256 = InlineSha256(sha256_mode)
+    body = StreamedBody(source, scratch, meter=meter, threads=threads, sha256=sha256)
     with meter.ticking():
         await sink.put_whole(body)
     _check_size(source.size, len(body))
@@ -199,9 +199,9 @@ class _Inlet:
 
     def __init__(self, source: Source, meter: Meter, threads: Executor) -> None:
         self._source = source
-        self._takes = isinstance(source, Takes)
+        self._can_try_read = isinstance(source, SupportsTryRead)
         self._meter = meter
-        self._aside = Aside(threads)
+        self._executor = SerialExecutor(threads)
         self._quick = False
         self._filled = 0
         self._crc32 = 0
@@ -210,10 +210,10 @@ class _Inlet:
         """Bytes put into ``view``, fewer than it has room for at the end of the source; and their CRC."""
         self._filled = self._crc32 = 0
         while left := len(view) - self._filled:
-            if self._quick and left >= _WORTH and self._takes and self._aside.pays:
+            if self._quick and left >= _WORTH and self._can_try_read and self._executor.pays:
                 before = self._filled
-                await self._aside.run(self._take, view)
-                self._aside.moved(self._filled - before)
+                await self._executor.run(self._take, view)
+                self._executor.moved(self._filled - before)
                 self._quick = self._filled - before >= _QUICK
             else:
                 count = await self._source.read_into(view[self._filled :])
@@ -226,11 +226,11 @@ class _Inlet:
 
     def _take(self, view: memoryview) -> None:
         """Go on filling ``view`` while the source is quick. Runs in a thread."""
-        stretch = Stretch()
+        burst = Burst()
         while self._filled < len(view):
-            count = take_from(self._source, view[self._filled : self._filled + _PIECE], within=PAUSE)
+            count = try_read_from(self._source, view[self._filled : self._filled + _PIECE], within=PAUSE)
             self._came(view, count)
-            if not stretch.goes_on(count):
+            if not burst.goes_on(count):
                 break
 
     def _came(self, view: memoryview, count: int) -> None:
@@ -292,7 +292,7 @@ async def move_ranges(
         try:
             if number not in unrecorded:
                 return await sink.put_part(number, body)
-            await body.pour(_Nowhere())
+            await body.write_to(_Nowhere())
             return StoredPart(number, len(body), body.crc32, sink.stored[number].token)
         except BaseException:
             await body.stop()
@@ -350,10 +350,10 @@ async def move_ranges(
 class _Nowhere:
     """Takes what is read for its checksum only."""
 
-    async def put(self, view: memoryview, /) -> None:
+    async def write(self, view: memoryview, /) -> None:
         """Nothing to do."""
 
-    def offer(self, view: memoryview, /, *, within: float) -> int:
+    def try_write(self, view: memoryview, /, *, within: float) -> int:
         return len(view)
 
 

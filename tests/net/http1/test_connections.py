@@ -88,7 +88,7 @@ async def body_of(response: Response, *, step: int = 3000, in_thread: bool = Fal
     body, out, buffer = open_body(response, stall=20), bytearray(), memoryview(bytearray(step))
     try:
         while True:
-            count = await asyncio.to_thread(body.take, buffer, within=0.002) if in_thread else 0
+            count = await asyncio.to_thread(body.try_read, buffer, within=0.002) if in_thread else 0
             count = count or await body.read_into(buffer)
             if not count:
                 return bytes(out)

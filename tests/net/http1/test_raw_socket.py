@@ -57,10 +57,10 @@ async def test_a_reader_gives_what_came_before_the_end_and_before_an_error() -> 
         assert await reader.read_into(buffer) == 3
         with pytest.raises(TimeoutError):
             await reader.read_into(buffer, stall=0.01)
-        assert reader.take(buffer, within=0.01) == 0
+        assert reader.try_read(buffer, within=0.01) == 0
         there.send(b"de")
         assert await reader.read_into(buffer[:1]) == 1
-        assert reader.take(buffer, within=20) == 1
+        assert reader.try_read(buffer, within=20) == 1
         if reset:
             there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         there.close()
@@ -69,18 +69,18 @@ async def test_a_reader_gives_what_came_before_the_end_and_before_an_error() -> 
     buffer = memoryview(bytearray(100))
     for in_thread_first in (False, True):
         reader = await ended(reset=False)
-        assert not in_thread_first or reader.take(buffer, within=20) == 0
-        assert [await reader.read_into(buffer), await reader.read_into(buffer), reader.take(buffer, within=9)] == [
+        assert not in_thread_first or reader.try_read(buffer, within=20) == 0
+        assert [await reader.read_into(buffer), await reader.read_into(buffer), reader.try_read(buffer, within=9)] == [
             0
         ] * 3
         reader.close()
 
         reader = await ended(reset=True)
-        assert not in_thread_first or reader.take(buffer, within=20) == 0
+        assert not in_thread_first or reader.try_read(buffer, within=20) == 0
         for _ in range(2):
             with pytest.raises(ConnectionResetError):
                 await reader.read_into(buffer)
-        assert reader.take(buffer, within=9) == 0
+        assert reader.try_read(buffer, within=9) == 0
         reader.close()
 
 

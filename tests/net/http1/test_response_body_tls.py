@@ -17,11 +17,11 @@ import pytest
 from mediagen.core.errors import FetchFailed, SourceStalled, SourceTruncated
 from mediagen.net.download import Fetcher
 from mediagen.streams.base import KIB, MIB, Source
-from mediagen.streams.digest import Sha256Passing, crc32
+from mediagen.streams.digest import InlineSha256, crc32
 from mediagen.streams.parts import RangeBody
 from mediagen.streams.pool import BufferPool
 from mediagen.streams.scratch import Scratch
-from mediagen.streams.streamed_body import BUFFER, PassingBody
+from mediagen.streams.streamed_body import BUFFER, StreamedBody
 from tests.contracts.uploads import Readings
 from tests.infra.content import content_bytes
 from tests.infra.resource import Break, Resource
@@ -180,12 +180,12 @@ class Counting:
         self.offered = 0
         self.enough = asyncio.Event()
 
-    async def put(self, view: memoryview, /) -> None:
+    async def write(self, view: memoryview, /) -> None:
         self.got += view
         if len(self.got) >= MIB:
             self.enough.set()
 
-    def offer(self, view: memoryview, /, *, within: float) -> int:
+    def try_write(self, view: memoryview, /, *, within: float) -> int:
         self.got += view
         self.offered += len(view)
         return len(view)
@@ -199,7 +199,7 @@ async def test_byte_threads_carry_a_part(fetcher: Fetcher, tls_source: SourceSer
         async with fetcher.open(url) as download:
             reader = download.open_reader()
             part = RangeBody(reader, 1000, SIZE - 2000, meter=Readings(None).meter, threads=threads)
-            await part.pour(target)
+            await part.write_to(target)
             await reader.aclose()
 
     assert target.got == WHOLE[1000 : SIZE - 1000]
@@ -216,9 +216,9 @@ async def test_byte_threads_carry_a_body_of_any_framing(
 
     with ThreadPoolExecutor(2) as threads:
         async with fetcher.open(url) as download, Scratch(BufferPool(MIB), BUFFER) as scratch:
-            source, meter, sha256 = download.sequential(), Readings(None).meter, Sha256Passing("always")
-            body = PassingBody(source, scratch, meter=meter, threads=threads, sha256=sha256)
-            await body.pour(target)
+            source, meter, sha256 = download.sequential(), Readings(None).meter, InlineSha256("always")
+            body = StreamedBody(source, scratch, meter=meter, threads=threads, sha256=sha256)
+            await body.write_to(target)
 
     assert target.got == WHOLE
     assert sha256.hexdigest() == hashlib.sha256(WHOLE).hexdigest()
@@ -235,7 +235,7 @@ async def test_a_part_that_is_cancelled_in_the_middle_leaves_nothing(
             reader = download.open_reader()
             part = RangeBody(reader, 0, 256 * MIB, meter=Readings(None).meter, threads=threads)
             async with asyncio.TaskGroup() as group:
-                pouring = group.create_task(part.pour(target))
+                pouring = group.create_task(part.write_to(target))
                 await target.enough.wait()
                 pouring.cancel()
             await reader.aclose()

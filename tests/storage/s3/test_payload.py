@@ -163,10 +163,10 @@ async def test_a_cancelled_upload_waits_for_the_thread_that_serves_it() -> None:
     inside, go_on = threading.Event(), threading.Event()
 
     class Slow(BytesReader):
-        def take(self, buffer: memoryview, /, *, within: float) -> int:
+        def try_read(self, buffer: memoryview, /, *, within: float) -> int:
             inside.set()
             assert go_on.wait(20)
-            return super().take(buffer, within=within)
+            return super().try_read(buffer, within=within)
 
     body = body_of("range", data, Slow(data))
     async with receiving() as (url, _, _), aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from mediagen.core.errors import InvalidRequest, MediagenError
 from mediagen.streams.base import MIB, Source
-from mediagen.streams.serial_executor import Aside
+from mediagen.streams.serial_executor import SerialExecutor
 from mediagen.web.http.body import BodyLimits
 from mediagen.web.http.body_source import Incoming, incoming
 from mediagen.web.http.problems import BodyStalled
@@ -130,11 +130,11 @@ async def test_a_thread_takes_what_is_there_and_no_more_than_the_body() -> None:
 
     async def handler(request: web.Request) -> web.Response:
         with incoming(request, BodyLimits(MIB, 10, 0)) as body, ThreadPoolExecutor(1) as threads:
-            buffer, data, aside = memoryview(bytearray(size)), bytearray(), Aside(threads)
+            buffer, data, executor = memoryview(bytearray(size)), bytearray(), SerialExecutor(threads)
             while count := await body.read_into(buffer):
                 data += buffer[:count]
                 stretch = 0
-                while count := await aside.run(lambda: body.take(buffer[:MIB], within=0.1)):
+                while count := await executor.run(lambda: body.try_read(buffer[:MIB], within=0.1)):
                     data += buffer[:count]
                     stretch += count
                 taken.append(stretch)

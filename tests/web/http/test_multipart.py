@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediagen.core.errors import InvalidRequest, TooLarge
-from mediagen.streams.base import KIB, Source, take_from
+from mediagen.streams.base import KIB, Source, try_read_from
 from mediagen.streams.sources import ChunkSource
 from mediagen.web.http.multipart import Part, Parts
 from tests.contracts.source import SourceContract
@@ -49,9 +49,9 @@ class Pieces:
             await self.go_on.wait()
         if self._waits_after is not None:
             self._waits_after -= 1
-        return self.take(buffer, within=0)
+        return self.try_read(buffer, within=0)
 
-    def take(self, buffer: memoryview, /, *, within: float) -> int:
+    def try_read(self, buffer: memoryview, /, *, within: float) -> int:
         if not self._pieces:
             return 0
         count = min(len(buffer), len(self._pieces[0]))
@@ -69,7 +69,7 @@ def cut(source: Source, *, max_lines: int = 2000, max_rest: int = 100_000) -> Pa
 async def content_of(part: Part, step: int = 64 * KIB, *, taking: bool = False) -> bytes:
     buffer, out = memoryview(bytearray(step)), bytearray()
     while True:
-        while taking and (count := take_from(part, buffer, within=0)):
+        while taking and (count := try_read_from(part, buffer, within=0)):
             out += buffer[:count]
         count = await part.read_into(buffer)
         if not count:

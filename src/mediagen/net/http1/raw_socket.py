@@ -75,7 +75,7 @@ class SocketReader:
         self._taken = 0
         return filled
 
-    def take(self, buffer: memoryview, *, within: float) -> int:
+    def try_read(self, buffer: memoryview, *, within: float) -> int:
         """What comes ``within`` seconds; 0: nothing, or what only ``read_into`` tells. For a thread."""
         filled = 0
         while not self._ended and self._error is None and filled < len(buffer):

@@ -21,7 +21,7 @@ class BodyReader(Protocol):
 
     async def read_into(self, buffer: memoryview, /) -> int: ...
 
-    def take(self, buffer: memoryview, /, *, within: float) -> int:
+    def try_read(self, buffer: memoryview, /, *, within: float) -> int:
         """What comes ``within`` seconds; 0 when only ``read_into`` can tell. For a thread that has the reader alone."""
 
     def close(self) -> None: ...
@@ -59,8 +59,8 @@ class _Inflow:
         except OSError as exc:
             raise FetchFailed(f"the connection broke: {type(exc).__name__}") from None
 
-    def take(self, buffer: memoryview, *, within: float) -> int:
-        return self._take_early(buffer) or self._reader.take(buffer, within=within)
+    def try_read(self, buffer: memoryview, *, within: float) -> int:
+        return self._take_early(buffer) or self._reader.try_read(buffer, within=within)
 
     def give_back(self, view: memoryview) -> None:
         """These bytes come again before all others."""
@@ -87,7 +87,7 @@ class _Framed(ABC):
     async def read_into(self, buffer: memoryview, /) -> int: ...
 
     @abstractmethod
-    def take(self, buffer: memoryview, /, *, within: float) -> int: ...
+    def try_read(self, buffer: memoryview, /, *, within: float) -> int: ...
 
     def close(self) -> None:
         self._inflow.close()
@@ -111,9 +111,9 @@ class _PlainBody(_Framed):
             raise SourceTruncated("the connection ended without the closing alert of TLS")  # RFC 9112 section 9.8
         return self._came(count)
 
-    def take(self, buffer: memoryview, /, *, within: float) -> int:
+    def try_read(self, buffer: memoryview, /, *, within: float) -> int:
         view = self._room(buffer)
-        return self._came(self._inflow.take(view, within=within)) if view else 0
+        return self._came(self._inflow.try_read(view, within=within)) if view else 0
 
     def _room(self, buffer: memoryview) -> memoryview:
         return buffer if self._left is None else buffer[: self._left]
@@ -146,10 +146,10 @@ class _ChunkedBody(_Framed):
             raise self._error
         return 0
 
-    def take(self, buffer: memoryview, /, *, within: float) -> int:
+    def try_read(self, buffer: memoryview, /, *, within: float) -> int:
         if self._error is not None or self._decoder.ended:
             return 0
-        return self._decode(buffer[: self._inflow.take(buffer, within=within)])
+        return self._decode(buffer[: self._inflow.try_read(buffer, within=within)])
 
     def _decode(self, received: memoryview) -> int:
         try:

@@ -15,7 +15,7 @@ from typing import Final
 
 from mediagen.core.errors import StorageFull
 from mediagen.pipelines.saving.wait_for_space import until_room
-from mediagen.streams.base import MIB, Source, take_from
+from mediagen.streams.base import MIB, Source, try_read_from
 
 STEP: Final = 8 * MIB
 """Bytes that a transfer of unknown size reserves at a time."""
@@ -113,9 +113,9 @@ class _Reserving:
             await self._quota.grow(self._reservation, beyond, STEP)
         return count
 
-    def take(self, buffer: memoryview, /, *, within: float) -> int:
+    def try_read(self, buffer: memoryview, /, *, within: float) -> int:
         """What a thread may take without asking: only what is reserved already."""
         room = self._reservation.size - self._came
-        count = take_from(self._source, buffer[:room], within=within) if room > 0 else 0
+        count = try_read_from(self._source, buffer[:room], within=within) if room > 0 else 0
         self._came += count
         return count

@@ -159,7 +159,7 @@ class Saver:
                     wanted=wanted.kind,
                 )
                 self._check_size(placement, download.resource.size)
-                parallel = download.resource.resumable and self._store.storage.takes_ranges
+                parallel = download.resource.resumable and self._store.storage.accepts_ranges
                 if not parallel or download.size < RANGES_FROM:
                     return await self._sequential(run, placement, download, saved)
                 return await self._ranges(run, placement, download, saved)

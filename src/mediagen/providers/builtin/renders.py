@@ -199,7 +199,7 @@ def _close(job: Job) -> None:
 
 
 class FileSource:
-    """An open file from its beginning, read in threads. Fits ``streams.base.Source`` and ``Takes``."""
+    """An open file from its beginning, read in threads. Fits ``streams.base.Source`` and ``SupportsTryRead``."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._descriptor = file.fileno()
@@ -207,9 +207,9 @@ class FileSource:
         self.size: int | None = os.fstat(self._descriptor).st_size
 
     async def read_into(self, buffer: memoryview, /) -> int:
-        return await asyncio.to_thread(self.take, buffer, within=0.0)
+        return await asyncio.to_thread(self.try_read, buffer, within=0.0)
 
-    def take(self, buffer: memoryview, /, *, within: float) -> int:
+    def try_read(self, buffer: memoryview, /, *, within: float) -> int:
         count = os.preadv(self._descriptor, [buffer], self._position)
         self._position += count
         return count

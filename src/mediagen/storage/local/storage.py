@@ -43,7 +43,7 @@ class LocalStorage:
     """A folder of objects. Disk calls run in a small pool of threads of its own."""
 
     name = "local"
-    takes_ranges = True
+    accepts_ranges = True
     acts_late = False
 
     def __init__(self, root: Path, *, reserve: int = 0) -> None:
@@ -150,8 +150,8 @@ class LocalStorage:
 class LocalSink:
     """An upload in a temporary file of the same file system. Parts land at their offsets, in any order."""
 
-    takes_ranges = True
-    pours_once = True
+    accepts_ranges = True
+    accepts_stream = True
     part_size = _PART
     parts_in_flight = 4
     chunk_size = disk.CHUNK
@@ -246,7 +246,7 @@ class LocalSink:
         return await self._calls.see_through(self._storage.run(call, self._fd, *args))
 
     async def put_part(self, number: int, body: Body) -> StoredPart:
-        await body.pour(_ToFile(self, (number - 1) * self.part_size))
+        await body.write_to(_ToFile(self, (number - 1) * self.part_size))
         return StoredPart(number, len(body), body.crc32, f"{body.crc32:08x}")
 
     async def put_whole(self, body: Body) -> None:
@@ -302,11 +302,11 @@ class _ToFile:
         self._sink = sink
         self._offset = offset
 
-    async def put(self, view: memoryview, /) -> None:
+    async def write(self, view: memoryview, /) -> None:
         await self._sink.write(view, self._offset)
         self._offset += len(view)
 
-    def offer(self, view: memoryview, /, *, within: float) -> int:
+    def try_write(self, view: memoryview, /, *, within: float) -> int:
         try:
             self._sink.write_now(view, self._offset)
         except StorageFull:

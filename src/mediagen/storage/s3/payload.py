@@ -95,7 +95,7 @@ class BodyPayload(Payload):
     async def _pour(self, target: Target) -> None:
         self._since = self._clock()
         try:
-            await self._body.pour(_Timed(target, self))
+            await self._body.write_to(_Timed(target, self))
         except OSError:
             raise  # the target's: the store is to blame
         except Exception as exc:
@@ -127,17 +127,17 @@ class _Timed:
         self._payload = payload
         self._left = len(payload)
 
-    async def put(self, view: memoryview, /) -> None:
+    async def write(self, view: memoryview, /) -> None:
         self._payload.arrived()
         self._left -= len(view)
         if self._left == 0:
             await self._payload.ends()
             self._payload.given = True
-        await self._target.put(view)
+        await self._target.write(view)
         self._payload.handed_on()
 
-    def offer(self, view: memoryview, /, *, within: float) -> int:
-        count = self._target.offer(view, within=within)
+    def try_write(self, view: memoryview, /, *, within: float) -> int:
+        count = self._target.try_write(view, within=within)
         self._left -= count
         self._payload.given = self._left == 0
         return count
@@ -151,12 +151,12 @@ class _ToSocket:
         self._transport = transport
         self._loop = asyncio.get_running_loop()
 
-    async def put(self, view: memoryview, /) -> None:
+    async def write(self, view: memoryview, /) -> None:
         if self._transport.is_closing():
             raise ClientConnectionResetError("the store has closed the connection")
         await self._loop.sock_sendall(self._sock, view)
 
-    def offer(self, view: memoryview, /, *, within: float) -> int:
+    def try_write(self, view: memoryview, /, *, within: float) -> int:
         return send_now(self._sock, view, within=within)
 
 
@@ -166,12 +166,12 @@ class _ToWriter:
     def __init__(self, writer: AbstractStreamWriter) -> None:
         self._writer = writer
 
-    async def put(self, view: memoryview, /) -> None:
+    async def write(self, view: memoryview, /) -> None:
         for start in range(0, len(view), _TLS_PIECE):
             # a copy of its own: the transport may keep what it could not send, and the view is used again
             await self._writer.write(bytes(view[start : start + _TLS_PIECE]))
 
-    def offer(self, view: memoryview, /, *, within: float) -> int:
+    def try_write(self, view: memoryview, /, *, within: float) -> int:
         return 0
 
 

@@ -30,10 +30,10 @@ class RevocableBody:
     def crc32(self) -> int:
         return self._body.crc32
 
-    async def pour(self, target: Target, /) -> None:
+    async def write_to(self, target: Target, /) -> None:
         self.check()
         self.left = len(self._body)
-        await self._body.pour(_Revocable(target, self))
+        await self._body.write_to(_Revocable(target, self))
 
     def check(self) -> None:
         """Raises StorageUnavailable once it was revoked."""
@@ -48,14 +48,14 @@ class _Revocable:
         self._target = target
         self._body = body
 
-    async def put(self, view: memoryview, /) -> None:
+    async def write(self, view: memoryview, /) -> None:
         self._body.check()
-        await self._target.put(view)
+        await self._target.write(view)
         self._body.left -= len(view)  # only now is the view of no use any more
         self._body.check()
 
-    def offer(self, view: memoryview, /, *, within: float) -> int:
+    def try_write(self, view: memoryview, /, *, within: float) -> int:
         self._body.check()
-        count = self._target.offer(view, within=within)
+        count = self._target.try_write(view, within=within)
         self._body.left -= count
         return count

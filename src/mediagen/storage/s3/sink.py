@@ -42,7 +42,7 @@ TOKEN: Final = "mediagen-token"  # noqa: S105 - the name of a field
 class S3Sink:
     """See ``streams.base.Sink``."""
 
-    pours_once = False
+    accepts_stream = False
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class S3Sink:
         self._may_be_visible = False
         self._calls = Finishing()
         self._detached = False
-        self.takes_ranges = not settings.sign_payload
+        self.accepts_ranges = not settings.sign_payload
         if parallel and size is not None:
             self.part_size = range_part_size_for(size, settings.part_bytes)
         else:

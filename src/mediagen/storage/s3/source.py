@@ -32,7 +32,7 @@ from mediagen.core.errors import FetchFailed, FetchRefused, SourceStalled, Sourc
 from mediagen.net.http1.dialer import AddressInfo, Dialer
 from mediagen.net.http1.response import Response, ask
 from mediagen.net.http1.response_body import open_body
-from mediagen.streams.base import KIB, MIB, take_from
+from mediagen.streams.base import KIB, MIB, try_read_from
 
 _MAX_COMPLAINT: Final = MIB
 """Bytes of an answer that is an error."""
@@ -175,8 +175,8 @@ class S3Source:
             raise StorageUnavailable(f"the store sent {self._done} of {self.size} bytes")
         return count
 
-    def take(self, buffer: memoryview, /, *, within: float) -> int:
-        count = take_from(self._body, buffer, within=within)
+    def try_read(self, buffer: memoryview, /, *, within: float) -> int:
+        count = try_read_from(self._body, buffer, within=within)
         self._done += count
         return count
 

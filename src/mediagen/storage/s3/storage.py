@@ -67,7 +67,7 @@ class S3Storage:
         )
 
     @property
-    def takes_ranges(self) -> bool:
+    def accepts_ranges(self) -> bool:
         """Not when payloads are signed: to be signed a body has to be read before it is sent."""
         return not self.settings.sign_payload
 

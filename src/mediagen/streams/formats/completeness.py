@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 from mediagen.core.errors import SourceTruncated
-from mediagen.streams.base import Source, View, take_from
+from mediagen.streams.base import Source, View, try_read_from
 from mediagen.streams.formats.walks import WALKS, Step
 
 
@@ -89,7 +89,7 @@ class Whole:
             raise SourceTruncated("the source ended before the end of the file it was sending")
         return count
 
-    def take(self, buffer: memoryview, /, *, within: float) -> int:
-        count = take_from(self._source, buffer, within=within)
+    def try_read(self, buffer: memoryview, /, *, within: float) -> int:
+        count = try_read_from(self._source, buffer, within=within)
         self._watch.feed(buffer[:count])
         return count

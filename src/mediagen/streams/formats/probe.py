@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from mediagen.streams.base import KIB, Source, View, take_from
+from mediagen.streams.base import KIB, Source, View, try_read_from
 from mediagen.streams.formats import audio_heads as sound_heads
 from mediagen.streams.formats import image_heads as picture_heads
 from mediagen.streams.formats import video_heads as film_heads
@@ -164,8 +164,8 @@ class Probed:
     async def read_into(self, buffer: memoryview, /) -> int:
         return self._passed(buffer, await self._source.read_into(buffer))
 
-    def take(self, buffer: memoryview, /, *, within: float) -> int:
-        return self._passed(buffer, take_from(self._source, buffer, within=within))
+    def try_read(self, buffer: memoryview, /, *, within: float) -> int:
+        return self._passed(buffer, try_read_from(self._source, buffer, within=within))
 
     def _passed(self, buffer: memoryview, count: int) -> int:
         if count and not self._probe.idle:

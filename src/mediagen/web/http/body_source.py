@@ -79,8 +79,8 @@ class Incoming:
         self._early = self._early[count:]
         return count
 
-    def take(self, buffer: memoryview, /, *, within: float) -> int:
-        return 0 if self._early or self._past is None else self._past.take(buffer, within=within)
+    def try_read(self, buffer: memoryview, /, *, within: float) -> int:
+        return 0 if self._early or self._past is None else self._past.try_read(buffer, within=within)
 
     def close(self) -> None:
         if self._past is not None:
@@ -136,10 +136,10 @@ class _PastAiohttp:
         self._pace.count(count)
         return count
 
-    def take(self, buffer: memoryview, *, within: float) -> int:
+    def try_read(self, buffer: memoryview, *, within: float) -> int:
         if not self._left or self._untold >= _MOST_UNTOLD:
             return 0
-        count = self._reader.take(buffer[: self._left], within=within)
+        count = self._reader.try_read(buffer[: self._left], within=within)
         self._passed(count)
         self._pace.add(count)
         return count

@@ -90,8 +90,8 @@ class FormFile:
             self._finished = True
         return count
 
-    def take(self, buffer: memoryview, /, *, within: float) -> int:
-        count = self._part.take(buffer, within=within)
+    def try_read(self, buffer: memoryview, /, *, within: float) -> int:
+        count = self._part.try_read(buffer, within=within)
         self._any = self._any or count > 0
         return count
 

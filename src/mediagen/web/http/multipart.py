@@ -12,7 +12,7 @@ from multidict import CIMultiDict
 
 from mediagen.core.errors import InvalidRequest, TooLarge
 from mediagen.net.content_disposition import decoded, filename_in, parameters_of
-from mediagen.streams.base import KIB, Source, take_from
+from mediagen.streams.base import KIB, Source, try_read_from
 
 _PIECE: Final = 256 * KIB
 """Bytes of content searched at a time: they are still in the processor's cache."""
@@ -39,7 +39,7 @@ class Part:
     async def read_into(self, buffer: memoryview, /) -> int:
         return await self._parts.content_into(buffer)
 
-    def take(self, buffer: memoryview, /, *, within: float) -> int:
+    def try_read(self, buffer: memoryview, /, *, within: float) -> int:
         return self._parts.take_content(buffer, within=within)
 
 
@@ -131,11 +131,11 @@ class Parts:
                 return count
 
     def take_content(self, buffer: memoryview, *, within: float) -> int:
-        """As ``Takes.take``, of the present part."""
+        """As ``SupportsTryRead.try_read``, of the present part."""
         if not self._in_content or self._found or self._at < len(self._came) or len(buffer) < _SMALL:
             return 0
         held = len(self._held)
-        count = take_from(self._source, buffer[held:_PIECE], within=within)
+        count = try_read_from(self._source, buffer[held:_PIECE], within=within)
         return self._searched(buffer[: held + count]) if count else 0
 
     def _give(self, buffer: memoryview) -> int:

@@ -274,8 +274,8 @@ class _Begun:
         self._left = self._left[count:]
         return count
 
-    def take(self, buffer: memoryview, /, *, within: float) -> int:
-        return 0 if self._left else self._part.take(buffer, within=within)
+    def try_read(self, buffer: memoryview, /, *, within: float) -> int:
+        return 0 if self._left else self._part.try_read(buffer, within=within)
 
 
 def _listed(value: Any) -> Any:

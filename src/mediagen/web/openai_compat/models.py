@@ -54,7 +54,7 @@ class ModelRoutes:
 
 
 def view_of(offer: Offer) -> ModelView:
-    """``offer`` as it is shown."""
+    """``try_write`` as it is shown."""
     model = offer.model
     return ModelView(
         id=offer.name,
