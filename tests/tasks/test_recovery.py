@@ -16,7 +16,7 @@ from mediagen.db.outbox import SqliteOutbox
 from mediagen.streams.base import StoredPart
 from mediagen.tasks.runner import MAX_CLAIMS
 from tests.contracts.journal import NOW, a_file, a_task
-from tests.tasks.scripted import Scripted, World, world
+from tests.tasks.scripted import Scripted, Spec, World, world
 
 
 def left(number: int = 0, **changes: Any) -> Task:
@@ -182,8 +182,8 @@ async def test_a_request_that_this_release_does_not_take_fails_with_the_field(tm
 async def test_ended_tasks_stay_as_they_are(tmp_path: Path) -> None:
     async with world(tmp_path) as first:
         first.pipeline.release.set()
-        done = await first.service.wait((await first.service.submit("scripted", {})).id)
-        failed = await first.service.wait((await first.service.submit("scripted", {"do": "fail"})).id)
+        done = await first.service.wait((await first.service.submit("scripted", Spec())).id)
+        failed = await first.service.wait((await first.service.submit("scripted", Spec(do="fail"))).id)
 
     async with world(tmp_path, Scripted()) as second:
         assert await second.service.get(done.id) == done

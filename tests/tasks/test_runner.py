@@ -21,12 +21,12 @@ from mediagen.tasks.attempt import AttemptRun
 from mediagen.tasks.settings import TasksSettings
 from tests.contracts.journal import NOW, a_task
 from tests.core.clocks import Times
-from tests.tasks.scripted import World, world
+from tests.tasks.scripted import Spec, World, world
 
 
 async def run(server: World, **request: Any) -> Task:
     """A task carried out to its end."""
-    task = await server.service.submit("scripted", request)
+    task = await server.service.submit("scripted", Spec(**request))
     async with asyncio.timeout(10):
         return await server.service.wait(task.id)
 
@@ -100,7 +100,7 @@ async def test_an_outcome_that_is_no_row_fails_and_is_discarded(server: World) -
 
 
 async def test_an_end_that_was_written_although_the_disk_said_no_keeps_what_it_made(server: World) -> None:
-    task = await server.service.submit("scripted", {"do": "wait"})
+    task = await server.service.submit("scripted", Spec(do="wait"))
     await server.pipeline.began()
     running = await server.row(task.id)
     completed = running.to(TaskStatus.COMPLETED, now=running.updated_at, ended_at=running.updated_at)
@@ -115,7 +115,7 @@ async def test_an_end_that_was_written_although_the_disk_said_no_keeps_what_it_m
 
 
 async def test_a_task_that_takes_too_long_is_timed_out_and_clean(server: World) -> None:
-    task = await server.service.submit("scripted", {"do": "wait", "checkpoint": {"u": 1}}, timeout_seconds=0.05)
+    task = await server.service.submit("scripted", Spec(do="wait", checkpoint={"u": 1}), timeout_seconds=0.05)
 
     ended = await server.service.wait(task.id)
 
@@ -127,7 +127,7 @@ async def test_a_task_that_takes_too_long_is_timed_out_and_clean(server: World) 
 
 
 async def test_a_running_task_is_cancelled_at_once_and_clean(server: World) -> None:
-    task = await server.service.submit("scripted", {"do": "wait", "checkpoint": {"u": 1}, "parts": 3})
+    task = await server.service.submit("scripted", Spec(do="wait", checkpoint={"u": 1}, parts=3))
     await server.pipeline.began()
     start = time.monotonic()
 
@@ -146,7 +146,7 @@ async def test_a_running_task_is_cancelled_at_once_and_clean(server: World) -> N
 async def test_a_pipeline_that_does_not_let_go_delays_a_cancel_by_less_than_a_second(
     server: World, logs: list[Any]
 ) -> None:
-    task = await server.service.submit("scripted", {"do": "stubborn", "checkpoint": {"u": 1}})
+    task = await server.service.submit("scripted", Spec(do="stubborn", checkpoint={"u": 1}))
     await server.pipeline.began()
     start = time.monotonic()
 
@@ -161,7 +161,7 @@ async def test_a_pipeline_that_does_not_let_go_delays_a_cancel_by_less_than_a_se
 async def test_what_cannot_be_removed_now_is_owed_and_removed_later(server: World) -> None:
     server.pipeline.abandon_waits = asyncio.Event()
     server.pipeline.abandon_fails = True
-    task = await server.service.submit("scripted", {"do": "wait", "checkpoint": {"u": 1}})
+    task = await server.service.submit("scripted", Spec(do="wait", checkpoint={"u": 1}))
     await server.pipeline.began()
 
     assert (await server.service.cancel(task.id)).status is TaskStatus.CANCELLED
@@ -177,7 +177,7 @@ async def test_what_cannot_be_removed_now_is_owed_and_removed_later(server: Worl
 
 
 async def test_an_outcome_that_comes_after_a_cancel_is_discarded(server: World) -> None:
-    task = await server.service.submit("scripted", {"do": "late", "files": 1})
+    task = await server.service.submit("scripted", Spec(do="late", files=1))
     await server.pipeline.began()
 
     ended = await server.service.cancel(task.id)  # "late" answers a cancel with an outcome
@@ -188,7 +188,7 @@ async def test_an_outcome_that_comes_after_a_cancel_is_discarded(server: World) 
 
 
 async def test_of_cancel_and_finish_at_once_one_wins_and_the_other_is_told(server: World) -> None:
-    tasks = [await server.service.submit("scripted", {"do": "wait", "files": 1}) for _ in range(4)]
+    tasks = [await server.service.submit("scripted", Spec(do="wait", files=1)) for _ in range(4)]
     await server.pipeline.began(4)
 
     async def cancel(task_id: str) -> str:
@@ -216,8 +216,8 @@ async def test_of_cancel_and_finish_at_once_one_wins_and_the_other_is_told(serve
 async def test_shutdown_puts_what_runs_back_and_the_next_start_goes_on(tmp_path: Path) -> None:
     request = {"do": "wait", "checkpoint": {"upload": "u"}, "parts": 2}
     async with world(tmp_path) as first:
-        task = await first.service.submit("scripted", request, priority=70, owner="anna")
-        waiting = [await first.service.submit("scripted", {"do": "wait"}) for _ in range(4)]
+        task = await first.service.submit("scripted", Spec(**request), priority=70, owner="anna")
+        waiting = [await first.service.submit("scripted", Spec(do="wait")) for _ in range(4)]
         await first.pipeline.began(4)
     assert {seen.stopping for seen in first.pipeline.runs} == {True}
     assert first.pipeline.abandoned == []
@@ -236,7 +236,7 @@ async def test_shutdown_puts_what_runs_back_and_the_next_start_goes_on(tmp_path:
 
 async def test_an_outcome_that_comes_during_shutdown_is_kept(tmp_path: Path) -> None:
     async with world(tmp_path) as server:
-        task = await server.service.submit("scripted", {"do": "late", "files": 1})
+        task = await server.service.submit("scripted", Spec(do="late", files=1))
         await server.pipeline.began()
 
     async with world(tmp_path, started=False) as after:
@@ -246,8 +246,8 @@ async def test_an_outcome_that_comes_during_shutdown_is_kept(tmp_path: Path) -> 
 async def test_draining_lets_what_runs_end_and_begins_nothing(tmp_path: Path) -> None:
     settings = TasksSettings(lanes={"ingest": 1})
     async with world(tmp_path, settings=settings) as server:
-        running = await server.service.submit("scripted", {"do": "wait"})
-        waiting = await server.service.submit("scripted", {"do": "wait"})
+        running = await server.service.submit("scripted", Spec(do="wait"))
+        waiting = await server.service.submit("scripted", Spec(do="wait"))
         await server.pipeline.began()
 
         async with asyncio.TaskGroup() as group:
@@ -262,7 +262,7 @@ async def test_draining_lets_what_runs_end_and_begins_nothing(tmp_path: Path) ->
 
 
 async def test_a_drain_that_takes_too_long_ends(server: World) -> None:
-    await server.service.submit("scripted", {"do": "wait"})
+    await server.service.submit("scripted", Spec(do="wait"))
     await server.pipeline.began()
 
     await server.runner.drain(0.02)
@@ -284,7 +284,7 @@ def held(path: Path) -> Iterator[None]:
 
 async def test_an_end_that_cannot_be_written_is_written_as_soon_as_it_can(tmp_path: Path, logs: list[Any]) -> None:
     async with world(tmp_path, busy_seconds=0.05) as server:
-        task = await server.service.submit("scripted", {"do": "wait", "files": 1})
+        task = await server.service.submit("scripted", Spec(do="wait", files=1))
         await server.pipeline.began()
         with held(server.database.path):
             server.pipeline.release.set()
@@ -298,7 +298,7 @@ async def test_an_end_that_cannot_be_written_is_written_as_soon_as_it_can(tmp_pa
 
 async def test_what_an_attempt_saves_waits_for_the_database(tmp_path: Path, logs: list[Any]) -> None:
     async with world(tmp_path, busy_seconds=0.05) as server:
-        task = await server.service.submit("scripted", {"do": "wait"})
+        task = await server.service.submit("scripted", Spec(do="wait"))
         await server.pipeline.began()
         run = AttemptRun(await server.service.get(task.id), server.registry, server.ledger, server.runner.debts)
         async with asyncio.TaskGroup() as group:
@@ -315,7 +315,7 @@ async def test_what_an_attempt_saves_waits_for_the_database(tmp_path: Path, logs
 
 async def test_waiting_for_the_database_ends_with_the_attempt(tmp_path: Path) -> None:
     async with world(tmp_path, busy_seconds=0.05) as server:
-        blocker = await server.service.submit("scripted", {"do": "wait"}, priority=100)
+        blocker = await server.service.submit("scripted", Spec(do="wait"), priority=100)
         await server.pipeline.began()
         run = AttemptRun(await server.service.get(blocker.id), server.registry, server.ledger, server.runner.debts)
         with held(server.database.path), pytest.raises(TimeoutError):

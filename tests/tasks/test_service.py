@@ -11,33 +11,38 @@ from mediagen.core.tasks import TaskQuery, TaskStatus
 from mediagen.tasks import service as service_module
 from mediagen.tasks.settings import TasksSettings
 from tests.contracts.journal import a_file
-from tests.tasks.scripted import World, world
+from tests.tasks.scripted import Spec, World, world
 
 ONE_SLOT = TasksSettings(lanes={"ingest": 1}, max_queued=3)
 
 
 async def test_a_submitted_task_is_durable_when_the_call_returns(tmp_path: Path) -> None:
     async with world(tmp_path, started=False) as server:
-        task = await server.service.submit("scripted", {"note": "x"}, priority=7, timeout_seconds=5, owner="anna")
+        task = await server.service.submit("scripted", Spec(note="x"), priority=7, timeout_seconds=5, owner="anna")
 
         assert await server.row(task.id) == task
         assert (task.status, task.priority, task.timeout_seconds, task.owner) == (TaskStatus.QUEUED, 7, 5, "anna")
         assert server.service.position(task) == 0
 
 
-async def test_what_does_not_fit_is_refused_with_its_fields(server: World) -> None:
+async def test_edits_that_do_not_fit_are_refused_with_their_fields(server: World) -> None:
+    failed = await server.service.wait((await server.service.submit("scripted", Spec(do="fail"))).id)
+
     with pytest.raises(InvalidRequest) as refused:
-        await server.service.submit("scripted", {"do": "fly", "parts": "many", "more": 1})
+        await server.service.retry(failed.id, {"do": "fly", "parts": "many", "more": 1})
     errors = refused.value.context["errors"]
     assert isinstance(errors, list)
     assert {error["field"] for error in errors} == {"do", "parts", "more"}
     assert "fly" not in str(refused.value)
+    assert await server.row(failed.id) == failed
 
+
+async def test_a_task_that_cannot_be_is_refused(server: World) -> None:
     for call in (
-        server.service.submit("of no kind", {}),
-        server.service.submit("scripted", {}, priority=101),
-        server.service.submit("scripted", {}, timeout_seconds=0),
-        server.service.submit("scripted", {}, timeout_seconds=1e9),
+        server.service.submit("of no kind", Spec()),
+        server.service.submit("scripted", Spec(), priority=101),
+        server.service.submit("scripted", Spec(), timeout_seconds=0),
+        server.service.submit("scripted", Spec(), timeout_seconds=1e9),
     ):
         with pytest.raises(InvalidRequest):
             await call
@@ -46,9 +51,9 @@ async def test_what_does_not_fit_is_refused_with_its_fields(server: World) -> No
 
 async def test_a_full_queue_refuses_and_says_when_to_come_back(tmp_path: Path) -> None:
     async with world(tmp_path, settings=ONE_SLOT) as server:
-        first = await server.service.submit("scripted", {"do": "wait"})
+        first = await server.service.submit("scripted", Spec(do="wait"))
         await server.pipeline.began()
-        submits = [server.service.submit("scripted", {"do": "wait"}) for _ in range(10)]
+        submits = [server.service.submit("scripted", Spec(do="wait")) for _ in range(10)]
         answers = await asyncio.gather(*submits, return_exceptions=True)
 
         refused = [answer for answer in answers if isinstance(answer, QueueFull)]
@@ -56,11 +61,11 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back(tmp_path: Path) -
         assert all(answer.retry_after for answer in refused)
         await server.service.cancel(first.id)
         await server.pipeline.began(2)
-        await server.service.submit("scripted", {})
+        await server.service.submit("scripted", Spec())
 
 
 async def test_a_submit_whose_caller_goes_is_carried_out_whole(server: World) -> None:
-    submit = asyncio.get_running_loop().create_task(server.service.submit("scripted", {}))
+    submit = asyncio.get_running_loop().create_task(server.service.submit("scripted", Spec()))
     await asyncio.sleep(0)
     submit.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -72,11 +77,11 @@ async def test_a_submit_whose_caller_goes_is_carried_out_whole(server: World) ->
 
 
 async def test_a_client_that_lost_the_answer_asks_again_and_gets_the_same_task(server: World) -> None:
-    submits = [server.service.submit("scripted", {"do": "fail"}, key="k", owner="anna") for _ in range(10)]
+    submits = [server.service.submit("scripted", Spec(do="fail"), key="k", owner="anna") for _ in range(10)]
     (task_id,) = {task.id for task in await asyncio.gather(*submits)}
     ended = await server.service.wait(task_id)
 
-    assert await server.service.submit("scripted", {"do": "fail"}, key="k", owner="anna") == ended
+    assert await server.service.submit("scripted", Spec(do="fail"), key="k", owner="anna") == ended
     assert len(server.pipeline.runs) == 1
     for request, priority, key in (
         ({"do": "succeed"}, 50, "k"),
@@ -85,8 +90,8 @@ async def test_a_client_that_lost_the_answer_asks_again_and_gets_the_same_task(s
         ({}, 50, "k" * 256),
     ):
         with pytest.raises(InvalidRequest):
-            await server.service.submit("scripted", request, priority=priority, key=key, owner="anna")
-    other = await server.service.submit("scripted", {"do": "succeed"}, key="k", owner="bert")
+            await server.service.submit("scripted", Spec(**request), priority=priority, key=key, owner="anna")
+    other = await server.service.submit("scripted", Spec(do="succeed"), key="k", owner="bert")
     assert other.id != task_id
     await server.service.wait(other.id)
 
@@ -94,18 +99,18 @@ async def test_a_client_that_lost_the_answer_asks_again_and_gets_the_same_task(s
 async def test_a_repeat_is_answered_while_the_queue_is_full(tmp_path: Path) -> None:
     async with world(tmp_path, settings=ONE_SLOT) as server:
         submit = server.service.submit
-        await submit("scripted", {"do": "wait"})
+        await submit("scripted", Spec(do="wait"))
         await server.pipeline.began()
-        first = await submit("scripted", {"do": "wait"}, key="k")
+        first = await submit("scripted", Spec(do="wait"), key="k")
         for _ in range(2):
-            await submit("scripted", {"do": "wait"})
+            await submit("scripted", Spec(do="wait"))
 
-        assert (await submit("scripted", {"do": "wait"}, key="k")).id == first.id
+        assert (await submit("scripted", Spec(do="wait"), key="k")).id == first.id
         with pytest.raises(IdempotencyMismatch):
-            await submit("scripted", {"do": "fail"}, key="k")
+            await submit("scripted", Spec(do="fail"), key="k")
         for other in ({"key": "new"}, {"key": "k", "owner": "anna"}, {}):
             with pytest.raises(QueueFull):
-                await submit("scripted", {"do": "wait"}, **other)  # type: ignore[arg-type]
+                await submit("scripted", Spec(do="wait"), **other)  # type: ignore[arg-type]
 
 
 async def test_done_work_that_comes_again_is_not_recorded_again(server: World) -> None:
@@ -134,7 +139,7 @@ async def test_work_that_is_done_already_is_recorded_with_its_files(server: Worl
 
 
 async def test_tasks_of_others_are_unknown(server: World) -> None:
-    task = await server.service.submit("scripted", {"do": "fail"}, owner="anna")
+    task = await server.service.submit("scripted", Spec(do="fail"), owner="anna")
     await server.service.wait(task.id, owner="anna")
 
     for owner, task_id in (("bert", task.id), ("anna", "task_unknown"), (None, "task_unknown")):
@@ -153,8 +158,8 @@ async def test_tasks_of_others_are_unknown(server: World) -> None:
 
 async def test_a_waiting_task_is_cancelled_at_once_and_never_runs(tmp_path: Path) -> None:
     async with world(tmp_path, settings=ONE_SLOT) as server:
-        first = await server.service.submit("scripted", {"do": "wait"})
-        waiting = await server.service.submit("scripted", {})
+        first = await server.service.submit("scripted", Spec(do="wait"))
+        waiting = await server.service.submit("scripted", Spec())
         await server.pipeline.began()
         assert server.service.position(waiting) == 0
 
@@ -170,7 +175,7 @@ async def test_a_waiting_task_is_cancelled_at_once_and_never_runs(tmp_path: Path
 
 
 async def test_a_completed_task_is_neither_cancelled_nor_tried_again(server: World) -> None:
-    task = await server.service.submit("scripted", {})
+    task = await server.service.submit("scripted", Spec())
     done = await server.service.wait(task.id)
 
     for call in (
@@ -185,7 +190,7 @@ async def test_a_completed_task_is_neither_cancelled_nor_tried_again(server: Wor
 
 async def test_a_retry_is_a_new_attempt_with_the_edits(server: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service_module, "REPEAT_SECONDS", 0)
-    task = await server.service.submit("scripted", {"do": "fail", "note": "a", "parts": 1})
+    task = await server.service.submit("scripted", Spec(do="fail", note="a", parts=1))
     await server.service.wait(task.id)
 
     again = await server.service.retry(task.id, {"note": "b", "parts": None})
@@ -205,7 +210,7 @@ async def test_a_retry_is_a_new_attempt_with_the_edits(server: World, monkeypatc
 
 
 async def test_rapid_repeats_of_retry_make_one_attempt(server: World) -> None:
-    task = await server.service.submit("scripted", {"do": "fail"})
+    task = await server.service.submit("scripted", Spec(do="fail"))
     await server.service.wait(task.id)
 
     answers = await asyncio.gather(*(server.service.retry(task.id) for _ in range(50)))
@@ -218,12 +223,12 @@ async def test_rapid_repeats_of_retry_make_one_attempt(server: World) -> None:
 
 async def test_a_retry_waits_like_any_other_task(tmp_path: Path) -> None:
     async with world(tmp_path, settings=ONE_SLOT) as server:
-        failed = await server.service.submit("scripted", {"do": "fail"})
+        failed = await server.service.submit("scripted", Spec(do="fail"))
         await server.service.wait(failed.id)
-        blocking = await server.service.submit("scripted", {"do": "wait"})
+        blocking = await server.service.submit("scripted", Spec(do="wait"))
         await server.pipeline.began(2)
         for _ in range(3):
-            await server.service.submit("scripted", {"do": "wait"})
+            await server.service.submit("scripted", Spec(do="wait"))
 
         with pytest.raises(QueueFull):
             await server.service.retry(failed.id)
@@ -237,9 +242,9 @@ async def test_retries_at_the_same_time_fill_the_queue_and_no_more(tmp_path: Pat
     async with world(tmp_path, settings=ONE_SLOT) as server:
         ids = []
         for _ in range(6):
-            ids.append((await server.service.submit("scripted", {"do": "fail"})).id)
+            ids.append((await server.service.submit("scripted", Spec(do="fail"))).id)
             await server.service.wait(ids[-1])
-        await server.service.submit("scripted", {"do": "wait"})
+        await server.service.submit("scripted", Spec(do="wait"))
         await server.pipeline.began(7)
 
         answers = await asyncio.gather(*map(server.service.retry, ids), return_exceptions=True)
@@ -249,9 +254,9 @@ async def test_retries_at_the_same_time_fill_the_queue_and_no_more(tmp_path: Pat
 
 async def test_priority_moves_a_waiting_task_and_is_kept(tmp_path: Path) -> None:
     async with world(tmp_path, settings=ONE_SLOT) as server:
-        await server.service.submit("scripted", {"do": "wait"})
+        await server.service.submit("scripted", Spec(do="wait"))
         await server.pipeline.began()
-        first, second = [await server.service.submit("scripted", {}) for _ in range(2)]
+        first, second = [await server.service.submit("scripted", Spec()) for _ in range(2)]
 
         moved = await server.service.set_priority(second.id, 80)
 
@@ -267,7 +272,7 @@ async def test_priority_moves_a_waiting_task_and_is_kept(tmp_path: Path) -> None
 
 
 async def test_only_ended_tasks_are_deleted(server: World) -> None:
-    task = await server.service.submit("scripted", {"do": "wait", "files": 1})
+    task = await server.service.submit("scripted", Spec(do="wait", files=1))
     await server.pipeline.began()
     with pytest.raises(Conflict):
         await server.service.delete(task.id)
@@ -284,7 +289,7 @@ async def test_only_ended_tasks_are_deleted(server: World) -> None:
 
 
 async def test_a_page_shows_the_latest_readings(server: World) -> None:
-    task = await server.service.submit("scripted", {"do": "wait", "readings": [5, 40]})
+    task = await server.service.submit("scripted", Spec(do="wait", readings=[5, 40]))
     await server.pipeline.began()
 
     (shown,), more = await server.service.query(TaskQuery(status=TaskStatus.RUNNING))

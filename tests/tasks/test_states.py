@@ -19,7 +19,7 @@ from mediagen.core.events import Event, EventType
 from mediagen.core.tasks import NEXT, Task, TaskQuery, TaskStatus
 from mediagen.tasks import service as service_module
 from mediagen.tasks.settings import TasksSettings
-from tests.tasks.scripted import Scripted, World, world
+from tests.tasks.scripted import Scripted, Spec, World, world
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ class Server(RuleBasedStateMachine):
     @rule(target=tasks, do=st.sampled_from(["succeed", "fail", "wait", "late"]), priority=st.integers(0, 100))
     def submit(self, do: str, priority: int) -> str:
         request = {"do": do, "files": 1, "checkpoint": {"u": 1}, "readings": [1, 2]}
-        return self.run(self.server.service.submit("scripted", request, priority=priority)).id
+        return self.run(self.server.service.submit("scripted", Spec(**request), priority=priority)).id
 
     @rule(task_id=tasks)
     def cancel(self, task_id: str) -> None:

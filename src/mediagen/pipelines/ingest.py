@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from mediagen.core.files import FileKind
 from mediagen.net.policy import check_text
@@ -14,28 +14,40 @@ from mediagen.pipelines.saving.saver import SaveOptions, Saver
 from mediagen.streams.json.scanner import parse_pointer
 
 
-class IngestSpec(BaseModel):
-    """What to bring in."""
+def _check_url(url: str) -> str:
+    check_text(url)
+    return url
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: Annotated[str, StringConstraints(min_length=1, max_length=4096, strip_whitespace=True)]
-    field: str | None = None
-    kind: FileKind | None = None
-    filename: str | None = Field(default=None, max_length=255)
+def _check_pointer(pointer: str) -> str:
+    parse_pointer(pointer)
+    return pointer
 
-    @field_validator("url")
-    @classmethod
-    def _allowed(cls, url: str) -> str:
-        check_text(url)
-        return url
 
-    @field_validator("field")
-    @classmethod
-    def _is_pointer(cls, field: str | None) -> str | None:
-        if field is not None:
-            parse_pointer(field)
-        return field
+SourceUrl: TypeAlias = Annotated[
+    str, StringConstraints(min_length=1, max_length=4096, strip_whitespace=True), AfterValidator(_check_url)
+]
+
+
+class IngestOptions(BaseModel):
+    """What to fetch, and how to keep it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    url: SourceUrl | None = Field(None, description="what to fetch, http or https")
+    field: Annotated[str, StringConstraints(max_length=1024), AfterValidator(_check_pointer)] | None = Field(
+        None, description="JSON pointer (RFC 6901): the answer of the URL is JSON, keep the base64 text found there"
+    )
+    kind: FileKind | None = Field(None, description="what it must be; other content is refused")
+    filename: str | None = Field(None, max_length=255, description="the name to keep it by")
+
+
+class IngestSpec(IngestOptions):
+    """The request of an ingest task, as its row keeps it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: SourceUrl
 
 
 class IngestPipeline:

@@ -35,6 +35,11 @@ def validated(pipeline: Pipeline, request: Mapping[str, Any]) -> BaseModel:
         raise InvalidRequest(said, errors=errors, field=errors[0]["field"] or None) from exc
 
 
+def stored_form(spec: BaseModel) -> dict[str, Any]:
+    """A request as its row keeps it, which ``validated`` reads back: JSON values, defaults left out."""
+    return spec.model_dump(mode="json", exclude_defaults=True)
+
+
 def check_priority(priority: int) -> None:
     """Raise InvalidRequest unless it is 0-100."""
     if priority not in PRIORITIES:

@@ -10,6 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from time import monotonic
 from typing import Any, Final, Literal, TypeAlias
 
+from pydantic import BaseModel
+
 from mediagen.core.clock import utc_now
 from mediagen.core.errors import AttemptsExhausted, Conflict, InvalidRequest, NotFound, QueueFull
 from mediagen.core.files import File, new_id
@@ -19,7 +21,15 @@ from mediagen.pipelines.base import Pipeline
 from mediagen.tasks.deletions import check_ended
 from mediagen.tasks.ports import Dispatcher
 from mediagen.tasks.registry import Registry
-from mediagen.tasks.requests import asked_of_webhook, check_priority, fingerprint_of, merge_patch, scoped, validated
+from mediagen.tasks.requests import (
+    asked_of_webhook,
+    check_priority,
+    fingerprint_of,
+    merge_patch,
+    scoped,
+    stored_form,
+    validated,
+)
 from mediagen.tasks.runner import TaskRunner
 from mediagen.tasks.settings import TasksSettings
 
@@ -52,7 +62,7 @@ class TaskService:
     async def submit(
         self,
         kind: str,
-        request: Mapping[str, Any],
+        spec: BaseModel,
         *,
         priority: int = 50,
         timeout_seconds: float | None = None,
@@ -65,18 +75,20 @@ class TaskService:
     ) -> Task:
         """A new task, queued; or, when the caller gave the same ``key`` (Idempotency-Key) before, the task of then.
 
+        ``spec`` is a valid instance of the model of its kind (``Pipeline.spec``): it is validated again when the task
+        runs, and not here.
+
         ``files`` become rows together with the task; they name it by ``task_id`` (``core.files.new_id("task")``). When
         the task of then is given its id is another one, they are no rows, and the caller removes their bytes. ``same``
         is what the request is compared by in that case, when it is not the request itself.
 
         Raises:
-            InvalidRequest: the request does not fit its kind (``context["errors"]`` lists ``{field, message}``).
+            InvalidRequest: the kind is unknown, or the priority, the time limit or the key is not valid.
             IdempotencyMismatch: the key came with another request.
             QueueFull: too many wait; ``retry_after`` seconds.
             Unavailable: the database does not write.
         """
         pipeline = self._pipeline(kind)
-        validated(pipeline, request)
         check_priority(priority)
         longest = self._settings.timeout_seconds
         if timeout_seconds is not None and not 0 < timeout_seconds <= longest:
@@ -87,7 +99,7 @@ class TaskService:
             kind=kind,
             lane=pipeline.lane,
             status=TaskStatus.QUEUED,
-            request=dict(request),
+            request=stored_form(spec),
             created_at=now,
             updated_at=now,
             priority=priority,
@@ -96,8 +108,11 @@ class TaskService:
             owner=owner,
             webhook=webhook,
         )
-        request = task.request if same is None else same
-        asked = {"request": request, "priority": priority, "timeout_seconds": timeout_seconds}
+        asked = {
+            "request": task.request if same is None else same,
+            "priority": priority,
+            "timeout_seconds": timeout_seconds,
+        }
         asked |= asked_of_webhook(webhook)
         scope, fingerprint = scoped(key, kind, owner), fingerprint_of(asked)
         if scope is not None and self._waiting >= self._settings.max_queued:

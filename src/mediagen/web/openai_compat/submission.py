@@ -17,7 +17,7 @@ from mediagen.core.keys import Caller
 from mediagen.core.tasks import Task, TaskStatus
 from mediagen.core.webhooks import Webhook
 from mediagen.pipelines.inputs import RequestInputs
-from mediagen.tasks.requests import fingerprint_of
+from mediagen.tasks.requests import fingerprint_of, stored_form
 from mediagen.tasks.service import TaskService
 from mediagen.web.http.problems import DO_NOT_RETRY, TaskFailed
 from mediagen.web.tasks.routes import TASK_HEADER
@@ -76,7 +76,7 @@ class TaskSubmitter:
 
         ``arrivals``: what came with the request; it is claimed when the task is new.
         """
-        asked = spec.model_dump(mode="json", exclude_defaults=True)
+        asked = stored_form(spec)
         key = request.headers.get("Idempotency-Key")
         same = asked if request_inputs is None else _by_content(asked, request_inputs)
         digest = fingerprint_of({"owner": caller.owner, "kind": kind, "request": same})
@@ -87,7 +87,7 @@ class TaskSubmitter:
                     return was
         task = await self._service.submit(
             kind,
-            asked,
+            spec,
             priority=50 if priority is None else priority,
             timeout_seconds=timeout_seconds,
             owner=caller.owner,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from http import HTTPStatus
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from mediagen.core.errors import (
     InvalidBase64,
@@ -18,9 +18,11 @@ from mediagen.core.errors import (
     UnsupportedMedia,
     UrlNotAllowed,
 )
-from mediagen.core.files import File, FileKind, new_id
+from mediagen.core.files import File, new_id
 from mediagen.core.tasks import Task
 from mediagen.net.resource import clean_filename
+from mediagen.pipelines.derive import derive
+from mediagen.pipelines.ingest import IngestOptions, IngestSpec
 from mediagen.pipelines.saving.request_upload import RequestUploads
 from mediagen.streams.formats.sniff import SNIFF_BYTES
 from mediagen.streams.json.media_field import EmbeddedMedia
@@ -42,7 +44,7 @@ DATA: Final[Pointer] = ("data",)
 _KEY: Final = "Idempotency-Key"
 
 
-class IngestRequest(Notified):
+class IngestRequest(IngestOptions, Notified):
     """What to bring in, and how to keep it. Exactly one of ``url`` and ``data``."""
 
     model_config = ConfigDict(
@@ -57,21 +59,11 @@ class IngestRequest(Notified):
         }
     )
 
-    url: Annotated[str, StringConstraints(min_length=1, max_length=4096, strip_whitespace=True)] | None = Field(
-        None, description="what to fetch, http or https"
-    )
     data: str | None = Field(
         None,
         description="content in base64 or as a data: URI, of any length; it is stored while it arrives, so that the "
         "task is completed when it is answered",
     )
-    field: str | None = Field(
-        None,
-        max_length=1024,
-        description="JSON pointer (RFC 6901): the answer of the URL is JSON, keep the base64 text found there",
-    )
-    kind: FileKind | None = Field(None, description="what it must be; other content is refused")
-    filename: str | None = Field(None, min_length=1, max_length=255, description="the name to keep it by")
     priority: Priority = 50
     timeout_seconds: float | None = Field(None, gt=0, description="limit of one attempt")
 
@@ -160,7 +152,7 @@ class IngestRoutes:
         wanted = validate(IngestRequest, body.document)
         return await self._service.submit(
             "ingest",
-            wanted.model_dump(mode="json", include={"url", "field", "kind", "filename"}, exclude_none=True),
+            derive(IngestSpec, wanted),
             priority=wanted.priority,
             timeout_seconds=wanted.timeout_seconds,
             owner=call.caller.owner,
