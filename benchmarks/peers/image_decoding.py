@@ -1,6 +1,6 @@
 """A process that times decoders of pictures: ``python -m benchmarks.peers.image_decoding --folder DIR --rounds N``.
 
-Makes the pictures in DIR, then takes turns: each is decoded by ``PictureDecoder``, as the server does it, and by a
+Makes the pictures in DIR, then takes turns: each is decoded by ``ImageDecoder``, as the server does it, and by a
 process of its own that is warm, does the same with libvips and confines nothing (``--direct``), timed by its own clock.
 Both have the bytes in memory, and give pixels of 1024x1024. Prints a line of JSON: seconds of each turn by picture, and
 of the first picture of new decoders.
@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import pyvips
 
-from mediagen.media.image_decoder import PictureDecoder
+from mediagen.media.image_decoder import ImageDecoder
 
 SIDE: Final = 1024
 FIRSTS: Final = 5
@@ -68,7 +68,7 @@ def direct(folder: Path) -> None:
         print(time.perf_counter() - began, flush=True)
 
 
-async def _decoded(decoder: PictureDecoder, data: bytes) -> float:
+async def _decoded(decoder: ImageDecoder, data: bytes) -> float:
     began = time.perf_counter()
     frame = await decoder.covering(_Given(data), len(data), SIDE, SIDE)
     seconds = time.perf_counter() - began
@@ -84,7 +84,7 @@ async def _turns(folder: Path, pictures: dict[str, bytes], rounds: int) -> dict[
     assert other.stdin is not None
     assert other.stdout is not None
     told: dict[str, list[tuple[float, float]]] = {name: [] for name in pictures}
-    decoder = PictureDecoder()
+    decoder = ImageDecoder()
     async with decoder.running():
         for turn in range(rounds + 3):
             for name, data in pictures.items():
@@ -102,7 +102,7 @@ async def _firsts(data: bytes) -> list[float]:
     """Seconds of the first picture of new decoders, that nothing announced."""
     found = []
     for _ in range(FIRSTS):
-        decoder = PictureDecoder()
+        decoder = ImageDecoder()
         async with decoder.running():
             found.append(await _decoded(decoder, data))
     return found

@@ -13,11 +13,11 @@ from mediagen.core.errors import FetchFailed, MediagenError, first_cause
 from mediagen.core.progress import Transfer
 from mediagen.storage.base import Storage
 from mediagen.streams.base import MIB, Sink, StoredPart
-from mediagen.streams.digest import combined_crc32, crc32
+from mediagen.streams.digest import combine_crc32, crc32
 from mediagen.streams.meter import Meter
 from mediagen.streams.parts import BufferBody, RangeBody
 from mediagen.streams.pool import BufferPool
-from mediagen.streams.transfer import Moved, move_buffered
+from mediagen.streams.transfer import TransferResult, move_buffered
 from tests.infra.content import content_bytes
 from tests.streams.targets import THREADS
 
@@ -134,10 +134,10 @@ async def put_parts(sink: Sink, data: bytes, numbers: Sequence[int]) -> list[Sto
 
 async def commit(sink: Sink, parts: list[StoredPart]) -> None:
     parts = sorted(parts, key=lambda part: part.number)
-    await sink.commit(parts, size=sum(part.size for part in parts), crc32=combined_crc32(parts))
+    await sink.commit(parts, size=sum(part.size for part in parts), crc32=combine_crc32(parts))
 
 
-async def buffered(sink: Sink, data: bytes, *, announced: bool = True) -> Moved:
+async def buffered(sink: Sink, data: bytes, *, announced: bool = True) -> TransferResult:
     """Everything through the buffer lane, committed."""
 
     async def begun() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from mediagen.core.errors import StorageUnavailable
 from mediagen.core.owned_tasks import Finishing
-from mediagen.storage.s3.deadline import patience
+from mediagen.storage.s3.deadline import store_deadline
 from mediagen.storage.s3.revocable import RevocableBody
 from mediagen.streams.base import MIB
 from mediagen.streams.parts import BufferBody
@@ -100,14 +100,14 @@ async def test_stop_waits_a_while_and_then_no_longer() -> None:
     await finishing.stop(1)
 
 
-# -- patience
+# -- store_deadline
 
 
 async def test_the_deadline_is_for_the_whole_block() -> None:
     with pytest.raises(TimeoutError):
-        async with patience(0.02):
+        async with store_deadline(0.02):
             await asyncio.Event().wait()
-    async with patience(5):
+    async with store_deadline(5):
         await asyncio.sleep(0)
 
 
@@ -121,7 +121,7 @@ async def test_the_time_of_the_source_is_given_back() -> None:
     body, go_on = Waited(), asyncio.Event()
 
     async def send() -> None:
-        async with patience(0.05, body):
+        async with store_deadline(0.05, body):
             await go_on.wait()
 
     async with asyncio.TaskGroup() as group:
@@ -137,7 +137,7 @@ async def test_the_time_of_the_store_is_not_given_back() -> None:
     body.waited = 0.01
 
     with pytest.raises(TimeoutError):
-        async with patience(0.02, body):
+        async with store_deadline(0.02, body):
             await asyncio.Event().wait()
 
 

@@ -20,7 +20,7 @@ from mediagen.db.tasks import SqliteJournal
 from mediagen.events.webhooks.secrets import SigningSecrets
 from mediagen.events.webhooks.sender import Courier
 from mediagen.events.webhooks.settings import WebhooksSettings
-from mediagen.net.session import LookUp, guarded_session, system_look_up
+from mediagen.net.session import Lookup, guarded_session, system_lookup
 from mediagen.net.settings import FetchSettings
 from tests.contracts.journal import a_task, ended
 from tests.events.clock import Clock
@@ -84,12 +84,12 @@ class PostRoom:
 
 @asynccontextmanager
 async def post_room(
-    folder: Path, *, look_up: LookUp = system_look_up, running: bool = True, fetch: Any = None, **settings: Any
+    folder: Path, *, lookup: Lookup = system_lookup, running: bool = True, fetch: Any = None, **settings: Any
 ) -> AsyncIterator[PostRoom]:
     """A courier at work, unless it is not to run yet; ``settings`` of webhooks."""
     clock = Clock()
     given = FetchSettings(**{"allow_cidrs": LOOPBACK, "connect_seconds": 5.0, **(fetch or {})})
-    async with Database(folder / "mediagen.db") as database, guarded_session(given, look_up=look_up) as session:
+    async with Database(folder / "mediagen.db") as database, guarded_session(given, lookup=lookup) as session:
         outbox, secrets = SqliteOutbox(database), SigningSecrets(SqliteSecrets(database), now=clock)
         await secrets.load()
         asked = WebhooksSettings(**{"schedule_seconds": SCHEDULE, **settings})

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from mediagen.media.video import Film
+from mediagen.media.video import Video
 from mediagen.streams.base import Source
 from tests.streams.formats.files import box
 
@@ -119,8 +119,8 @@ class Shelf:
         finally:
             self.open -= 1
 
-    async def looked(self, media_type: str = "video/mp4", *, max_pixels: int = 50_000_000) -> Film:
-        return await Film.look(self, size=len(self.film), media_type=media_type, max_pixels=max_pixels)
+    async def looked(self, media_type: str = "video/mp4", *, max_pixels: int = 50_000_000) -> Video:
+        return await Video.look(self, size=len(self.film), media_type=media_type, max_pixels=max_pixels)
 
 
 class _Stretch:

@@ -1,4 +1,4 @@
-"""Places that owners share."""
+"""Slots shared fairly between owners."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from mediagen.media.fair_slots import Places
+from mediagen.media.fair_slots import FairSlots
 
 
 class Holders:
     """Tasks that hold, or wait for, a place until they are let go."""
 
-    def __init__(self, places: Places, group: asyncio.TaskGroup) -> None:
+    def __init__(self, places: FairSlots, group: asyncio.TaskGroup) -> None:
         self._places = places
         self._group = group
         self.inside: list[str] = []
@@ -50,7 +50,7 @@ async def settled() -> None:
 @asynccontextmanager
 async def holders(count: int) -> AsyncIterator[Holders]:
     async with asyncio.TaskGroup() as group:
-        made = Holders(Places(count), group)
+        made = Holders(FairSlots(count), group)
         yield made
         await made.go(*made.tasks)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mediagen.core.errors import UnsupportedMedia
-from mediagen.media.faststart import Ordered, pieces
+from mediagen.media.faststart import ReorderedSource, pieces
 from mediagen.streams.base import Source
 from tests.media.films import Shelf
 from tests.streams.formats.files import box
@@ -40,7 +40,7 @@ async def ordered(film: bytes) -> bytes:
     order = await pieces(shelf, len(film))
     data = b""
     buffer = memoryview(bytearray(1000))
-    async with aclosing(Ordered(shelf, order)) as source:
+    async with aclosing(ReorderedSource(shelf, order)) as source:
         while count := await source.read_into(buffer):
             data += buffer[:count]
         assert source.size == len(data)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from mediagen.core.errors import UnsupportedMedia
-from mediagen.media import process
-from mediagen.media.process import FilmUnreadable
+from mediagen.media import ffmpeg
+from mediagen.media.ffmpeg import VideoUnreadable
 from mediagen.media.thumbnails import thumbnail
 from mediagen.media.vips import VipsPool
 from tests.media.films import FIRST, H264, Shelf, elsewhere
@@ -159,8 +159,8 @@ async def test_a_child_that_reads_can_do_nothing_else(
     places = {"trap": trap.url, "port": trap.url.split(":")[2].split("/")[0]}
     given = [word.format(list=tmp_path / "list", out=tmp_path / "out", **places) for word in words]
 
-    with pytest.raises(FilmUnreadable) as refused:
-        await process.read("ffmpeg", ["-nostdin", *given], Given(), all_of, limit_seconds=20)
+    with pytest.raises(VideoUnreadable) as refused:
+        await ffmpeg.read("ffmpeg", ["-nostdin", *given], Given(), all_of, limit_seconds=20)
 
     assert said in str(refused.value.context["said"])
     assert not trap.was_called
@@ -170,8 +170,8 @@ async def test_a_child_that_reads_can_do_nothing_else(
 async def test_a_child_that_reads_has_so_much_memory(film_folder: Path) -> None:
     hungry = ("-f", "lavfi", "-i", "testsrc2=s=8000x8000:r=50:d=2", "-vf", "reverse", "-f", "null", "-")
 
-    with pytest.raises(FilmUnreadable) as refused:
-        await process.read("ffmpeg", ["-nostdin", "-xerror", *hungry], Given(), all_of, limit_seconds=60)
+    with pytest.raises(VideoUnreadable) as refused:
+        await ffmpeg.read("ffmpeg", ["-nostdin", "-xerror", *hungry], Given(), all_of, limit_seconds=60)
 
     assert "allocate" in str(refused.value.context["said"])
 

@@ -14,7 +14,7 @@ import pyvips
 
 from mediagen.core.errors import DeadlineExceeded, SourceTruncated, UnsupportedMedia
 from mediagen.media import image_decoder as pictures
-from mediagen.media.image_decoder import DecodeLimits, PictureDecoder
+from mediagen.media.image_decoder import DecodeLimits, ImageDecoder
 from mediagen.media.thumbnails import image_of
 from tests.infra.process import Child
 from tests.media import bombs
@@ -26,14 +26,14 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-async def decoder() -> AsyncIterator[PictureDecoder]:
-    made = PictureDecoder()
+async def decoder() -> AsyncIterator[ImageDecoder]:
+    made = ImageDecoder()
     async with made.running():
         yield made
     assert await asyncio.to_thread(decoders) == []
 
 
-async def decode(decoder: PictureDecoder, data: bytes, width: int = 64, height: int = 64) -> pyvips.Image:
+async def decode(decoder: ImageDecoder, data: bytes, width: int = 64, height: int = 64) -> pyvips.Image:
     return image_of(await decoder.covering(Given(data), len(data), width, height))
 
 
@@ -44,7 +44,7 @@ def two_halves(width: int = 96, height: int = 64) -> pyvips.Image:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".gif", ".png[interlace]", ".jpg[interlace]"])
-async def test_a_picture_fills_the_box(decoder: PictureDecoder, suffix: str) -> None:
+async def test_a_picture_fills_the_box(decoder: ImageDecoder, suffix: str) -> None:
     image = await decode(decoder, two_halves().write_to_buffer(suffix), 60, 40)
 
     assert (image.width, image.height, image.bands) == (60, 40, 3)
@@ -57,7 +57,7 @@ UPRIGHT: dict[int, tuple[int, int]] = {1: (2, 32), 3: (61, 32), 6: (32, 2), 8: (
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-async def test_a_picture_stands_upright_although_its_exif_is_not_parsed(decoder: PictureDecoder, order: str) -> None:
+async def test_a_picture_stands_upright_although_its_exif_is_not_parsed(decoder: ImageDecoder, order: str) -> None:
     jpeg, as_png = (two_halves(64, 64).write_to_buffer(suffix) for suffix in (".jpg", ".png"))
     for orientation, blue in UPRIGHT.items():
         exif = exif_with_orientation(orientation, order)
@@ -69,7 +69,7 @@ async def test_a_picture_stands_upright_although_its_exif_is_not_parsed(decoder:
             assert image(*blue)[2] > 150, orientation
 
 
-async def test_colours_go_through_the_profile_of_the_picture(decoder: PictureDecoder) -> None:
+async def test_colours_go_through_the_profile_of_the_picture(decoder: ImageDecoder) -> None:
     picture = two_halves().icc_transform("p3", input_profile="srgb").write_to_buffer(".png", profile="p3")
     same = pyvips.Image.pngload_buffer(picture)
     assert same.get_typeof("icc-profile-data") != 0
@@ -83,7 +83,7 @@ async def test_colours_go_through_the_profile_of_the_picture(decoder: PictureDec
 @pytest.mark.parametrize(
     "bomb", [bombs.png_text, bombs.png_profile, bombs.nested_exif_jpeg, bombs.png_exif, bombs.webp_exif]
 )
-async def test_what_stands_beside_the_pixels_costs_nothing(decoder: PictureDecoder, bomb: Callable[[], bytes]) -> None:
+async def test_what_stands_beside_the_pixels_costs_nothing(decoder: ImageDecoder, bomb: Callable[[], bytes]) -> None:
     """Decoded by libvips as they are they take from seconds to minutes, or gigabytes."""
     before = cpu_of_children()
 
@@ -118,7 +118,7 @@ def cpu_of_children() -> float:
     ],
 )
 async def test_what_goes_beyond_the_bounds_is_refused(
-    decoder: PictureDecoder, bomb: Callable[[], bytes], why: str
+    decoder: ImageDecoder, bomb: Callable[[], bytes], why: str
 ) -> None:
     with pytest.raises(UnsupportedMedia, match=why) as refused:
         await decode(decoder, bomb())
@@ -127,7 +127,7 @@ async def test_what_goes_beyond_the_bounds_is_refused(
     assert (await decode(decoder, small_jpeg())).width == 64  # and the next one is decoded
 
 
-async def test_a_film_of_many_frames_is_its_first_frame(decoder: PictureDecoder) -> None:
+async def test_a_film_of_many_frames_is_its_first_frame(decoder: ImageDecoder) -> None:
     assert (await decode(decoder, bombs.gif_many_frames())).width == 64
 
 
@@ -136,14 +136,14 @@ BOTH_STRIPS: list[Callable[[], bytes]] = [bombs.wide_png, bombs.tall_png]
 
 async def test_a_strip_is_cut_before_it_is_made_as_high_as_the_box() -> None:
     """As it is, it would be two and a half million pixels wide on the way."""
-    decoder = PictureDecoder(DecodeLimits(side=1_000_000, memory=512 * MIB))
+    decoder = ImageDecoder(DecodeLimits(side=1_000_000, memory=512 * MIB))
     async with decoder.running():
         for bomb in BOTH_STRIPS:
             assert (await decode(decoder, bomb(), 1024, 1024)).width == 1024
 
 
 async def test_memory_has_an_end() -> None:
-    decoder = PictureDecoder(DecodeLimits(memory=128 * MIB))
+    decoder = ImageDecoder(DecodeLimits(memory=128 * MIB))
     async with decoder.running():
         for bomb in (bombs.interlaced_png, bombs.solid_webp):
             with pytest.raises(UnsupportedMedia, match="decode_memory"):
@@ -151,14 +151,14 @@ async def test_memory_has_an_end() -> None:
         assert (await decode(decoder, small_jpeg())).width == 64
 
 
-async def test_the_limits_as_they_come_decode_the_largest_pictures(decoder: PictureDecoder) -> None:
+async def test_the_limits_as_they_come_decode_the_largest_pictures(decoder: ImageDecoder) -> None:
     for picture in (png(10_000, 10_000), bombs.long_png(), bombs.solid_webp()):
         assert (await decode(decoder, picture)).width == 64
 
 
 async def test_time_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "_WALL", 60)  # however busy the machine is
-    decoder = PictureDecoder(DecodeLimits(seconds=1))
+    decoder = ImageDecoder(DecodeLimits(seconds=1))
     async with decoder.running():
         with pytest.raises(UnsupportedMedia, match="decode_seconds"):
             await decode(decoder, bombs.long_png(), 4096, 4096)
@@ -180,7 +180,7 @@ class Stuck(Given):
         return count
 
 
-async def test_a_caller_that_goes_while_it_is_decoded_takes_the_child_along(decoder: PictureDecoder) -> None:
+async def test_a_caller_that_goes_while_it_is_decoded_takes_the_child_along(decoder: ImageDecoder) -> None:
     picture = bombs.long_png()
     async with asyncio.TaskGroup() as group:
         lost = group.create_task(decoder.covering(Given(picture), len(picture), 4096, 4096))
@@ -192,7 +192,7 @@ async def test_a_caller_that_goes_while_it_is_decoded_takes_the_child_along(deco
 
 
 async def test_there_are_so_many_at_once() -> None:
-    decoder = PictureDecoder(DecodeLimits(at_once=1))
+    decoder = ImageDecoder(DecodeLimits(at_once=1))
     async with decoder.running(), asyncio.TaskGroup() as group:
         first = group.create_task(decode(decoder, bombs.long_png()))
         (held,) = await stopped(1)
@@ -205,7 +205,7 @@ async def test_there_are_so_many_at_once() -> None:
 
 
 async def test_one_owner_leaves_a_place_to_others() -> None:
-    decoder = PictureDecoder(DecodeLimits(at_once=2))
+    decoder = ImageDecoder(DecodeLimits(at_once=2))
     picture = bombs.long_png()
     async with decoder.running(), asyncio.TaskGroup() as group:
         mine = [
@@ -223,7 +223,7 @@ async def test_one_owner_leaves_a_place_to_others() -> None:
 
 
 async def test_a_picture_that_is_still_being_read_holds_no_place() -> None:
-    decoder = PictureDecoder(DecodeLimits(at_once=1))
+    decoder = ImageDecoder(DecodeLimits(at_once=1))
     picture = png(64, 64)
     slow = [Stuck(picture[:-1]) for _ in range(3)]
     async with decoder.running(), asyncio.TaskGroup() as group:
@@ -235,7 +235,7 @@ async def test_a_picture_that_is_still_being_read_holds_no_place() -> None:
             task.cancel()
 
 
-async def test_a_child_waits_for_the_next_picture(decoder: PictureDecoder) -> None:
+async def test_a_child_waits_for_the_next_picture(decoder: ImageDecoder) -> None:
     """Forked, confined and warm before the picture is there."""
     decoder.announce()
     await becomes(lambda: len(decoders()) == 3, "there are the process and its children")
@@ -250,7 +250,7 @@ async def test_a_child_waits_for_the_next_picture(decoder: PictureDecoder) -> No
     await becomes(lambda: not decoding(), "the child has ended")
 
 
-async def test_children_that_ended_while_they_waited_harm_no_picture(decoder: PictureDecoder) -> None:
+async def test_children_that_ended_while_they_waited_harm_no_picture(decoder: ImageDecoder) -> None:
     decoder.announce()
     await becomes(lambda: len(decoders()) == 3, "there are the process and its children")
     nursery, *waiting = sorted(await asyncio.to_thread(decoders))
@@ -262,7 +262,7 @@ async def test_children_that_ended_while_they_waited_harm_no_picture(decoder: Pi
     assert nursery in decoders()
 
 
-async def test_after_the_process_has_ended_there_is_another(decoder: PictureDecoder) -> None:
+async def test_after_the_process_has_ended_there_is_another(decoder: ImageDecoder) -> None:
     await decode(decoder, small_jpeg())
     nursery = min(await asyncio.to_thread(decoders))
     os.kill(nursery, signal.SIGKILL)
@@ -271,7 +271,7 @@ async def test_after_the_process_has_ended_there_is_another(decoder: PictureDeco
     assert (await decode(decoder, small_jpeg())).width == 64
 
 
-async def test_a_child_that_crashes_breaks_nothing(decoder: PictureDecoder) -> None:
+async def test_a_child_that_crashes_breaks_nothing(decoder: ImageDecoder) -> None:
     """As when its decoder is made to."""
 
     async def crash() -> None:
@@ -285,7 +285,7 @@ async def test_a_child_that_crashes_breaks_nothing(decoder: PictureDecoder) -> N
     assert (await decode(decoder, small_jpeg())).width == 64
 
 
-async def test_a_picture_that_is_shorter_than_it_was_is_said_to_be_so(decoder: PictureDecoder) -> None:
+async def test_a_picture_that_is_shorter_than_it_was_is_said_to_be_so(decoder: ImageDecoder) -> None:
     picture = png(64, 64)
     with pytest.raises(SourceTruncated):
         await decoder.covering(Given(picture[:-1]), len(picture), 64, 64)
@@ -293,12 +293,12 @@ async def test_a_picture_that_is_shorter_than_it_was_is_said_to_be_so(decoder: P
 
 WORDS = """
 import asyncio, sys
-from mediagen.media.image_decoder import PictureDecoder
+from mediagen.media.image_decoder import ImageDecoder
 from tests.media.test_hostile import Given
 from tests.media.bombs import long_png
 
 async def main():
-    decoder = PictureDecoder()
+    decoder = ImageDecoder()
     async with decoder.running():
         picture = long_png()
         await decoder.covering(Given(picture), len(picture), 64, 64)
@@ -360,7 +360,7 @@ async def test_a_confined_process_has_nothing_but_what_it_holds() -> None:
     assert set(told.values()) == {"PermissionError"}, told
 
 
-async def test_a_machine_that_is_too_busy_says_so(decoder: PictureDecoder, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_machine_that_is_too_busy_says_so(decoder: ImageDecoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "_WALL", 0.001)
     picture = bombs.solid_webp()
 
@@ -370,7 +370,7 @@ async def test_a_machine_that_is_too_busy_says_so(decoder: PictureDecoder, monke
     await becomes(lambda: not decoding(), "the child has ended")
 
 
-async def test_descriptors_are_given_back(decoder: PictureDecoder) -> None:
+async def test_descriptors_are_given_back(decoder: ImageDecoder) -> None:
     await decode(decoder, small_jpeg())
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(20):

@@ -11,9 +11,9 @@ import pytest
 
 from mediagen.core.errors import DeadlineExceeded, StorageUnavailable, UnsupportedMedia
 from mediagen.media import thumbnails as stills
-from mediagen.media.process import FilmUnreadable
+from mediagen.media.ffmpeg import VideoUnreadable
 from mediagen.media.thumbnails import Picture, spritesheet, thumbnail
-from mediagen.media.video import Box, Frame
+from mediagen.media.video import BoundingBox, Frame
 from mediagen.media.vips import VipsPool
 from tests.media.films import TYPES, Shelf, turned
 
@@ -191,7 +191,7 @@ async def test_a_film_that_was_cut_short_is_an_error_and_no_wait(film: Films, po
     picture = await thumbnail(looked, pool)
     assert picture.width > 0
     if name == "plain.mp4":  # the others cannot tell an end from a cut
-        with pytest.raises(FilmUnreadable, match="cut short"):
+        with pytest.raises(VideoUnreadable, match="cut short"):
             await spritesheet(looked, pool)
     assert shelf.open == 0
 
@@ -215,7 +215,7 @@ async def test_a_frame_of_too_many_pixels_is_refused_before_it_is_decoded(film: 
     lying = data[:place] + b"\0\x10\0\x10" + data[place + 4 :]
     looked = await Shelf(lying).looked(max_pixels=20_000)
     assert (looked.width, looked.height) == (16, 16)
-    with pytest.raises(FilmUnreadable) as refused:
+    with pytest.raises(VideoUnreadable) as refused:
         await thumbnail(looked, pool)
     assert "pixels" in str(refused.value.context["said"]).lower() or "size" in str(refused.value.context["said"])
 
@@ -247,7 +247,7 @@ async def test_a_film_that_does_not_come_is_not_waited_for(
             await asyncio.sleep(60)
             return 0
 
-    monkeypatch.setattr("mediagen.media.faststart.Ordered.read_into", Silent.read_into)
+    monkeypatch.setattr("mediagen.media.faststart.ReorderedSource.read_into", Silent.read_into)
     with pytest.raises(DeadlineExceeded):
         await thumbnail(looked, pool)
 
@@ -262,7 +262,7 @@ async def test_frames_are_as_large_as_the_box_allows_and_no_larger(film: Films) 
 
     sizes = [
         (frame.width, frame.height, len(frame.data))
-        for box in (Box(4000, 4000), Box(100, 4000), Box(4000, 10), Box(1, 1))
+        for box in (BoundingBox(4000, 4000), BoundingBox(100, 4000), BoundingBox(4000, 10), BoundingBox(1, 1))
         for frame in [await looked.frames(first, every=1.0, box=box, limit_seconds=30)]
     ]
 

@@ -13,7 +13,7 @@ from mediagen.core.progress import Transfer
 from mediagen.net.download import Download, Fetcher
 from mediagen.streams.base import KIB, MIB, StoredPart
 from mediagen.streams.meter import Meter
-from mediagen.streams.transfer import Moved, move_ranges
+from mediagen.streams.transfer import TransferResult, move_ranges
 from tests.infra.content import content_bytes
 from tests.infra.resource import Answer, Break, Resource, busy, redirect_to
 from tests.infra.servers.source import SourceServer
@@ -30,7 +30,7 @@ def film(**changes: Any) -> Resource:
     return Resource(**{"size": SIZE, "seed": 1, **changes})
 
 
-async def moved(download: Download, sink: MemorySink, *, workers: int = 4) -> tuple[Moved, list[Transfer]]:
+async def moved(download: Download, sink: MemorySink, *, workers: int = 4) -> tuple[TransferResult, list[Transfer]]:
     """The download moved into the sink over several connections."""
     readings: list[Transfer] = []
     readers = await download.readers()

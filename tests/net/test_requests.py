@@ -16,7 +16,7 @@ from mediagen.core.errors import (
     InvalidRequest,
     UrlNotAllowed,
 )
-from mediagen.net.requests import _next_hop, get, refuse
+from mediagen.net.requests import _next_hop, error_for_status, get
 from mediagen.net.session import Session, guarded_session
 from tests.infra.resource import Answer, Break, Resource, busy, redirect_to
 from tests.infra.servers.source import SourceServer
@@ -249,7 +249,7 @@ async def test_which_statuses_can_be_tried_again(
     response = await get(session, source.add("/x", Resource(always=Answer(status))), SETTINGS, {})
     response.close()
 
-    error = refuse(response)
+    error = error_for_status(response)
 
     assert (error.retryable, error.retry_after) == (retryable, None)
     assert str(status) in error.detail
@@ -266,6 +266,6 @@ async def test_a_refusal_says_how_long_to_wait(
     response = await get(session, source.add("/x", Resource(always=busy(503, value))), SETTINGS, {})
     response.close()
 
-    asked = refuse(response).retry_after
+    asked = error_for_status(response).retry_after
 
     assert asked is None if least is None or most is None else asked is not None and least <= asked <= most

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mediagen.net.content_disposition import filename_of
+from mediagen.net.content_disposition import parse_filename
 from mediagen.net.download import Fetcher
 from mediagen.net.resource import clean_filename
 from tests.infra.resource import Resource
@@ -164,13 +164,13 @@ def test_cleaned_names(name: str, clean: str) -> None:
 
 @pytest.mark.parametrize("raw", [b'attachment; filename="na\xefve.mp4"', 'attachment; filename="naïve.mp4"'.encode()])
 def test_raw_bytes_are_utf_8_or_latin_1_however_they_were_read(raw: bytes) -> None:
-    assert filename_of(raw.decode("latin-1")) == "naïve.mp4"
-    assert filename_of(raw.decode("utf-8", "surrogateescape")) == "naïve.mp4"
+    assert parse_filename(raw.decode("latin-1")) == "naïve.mp4"
+    assert parse_filename(raw.decode("utf-8", "surrogateescape")) == "naïve.mp4"
 
 
 @given(st.text(max_size=400))
 def test_any_header_has_a_name_or_none_that_is_text(value: str) -> None:
-    for name in (filename_of(value), filename_of("attachment; filename" + value)):
+    for name in (parse_filename(value), parse_filename("attachment; filename" + value)):
         if name is not None:
             clean_filename(name).encode()
 
@@ -180,6 +180,6 @@ def test_any_header_has_a_name_or_none_that_is_text(value: str) -> None:
 )
 def test_no_header_takes_more_time_than_its_length(hostile: str) -> None:
     began = time.process_time()
-    filename_of(hostile)
+    parse_filename(hostile)
 
     assert time.process_time() - began < 1.0

@@ -13,7 +13,7 @@ import pytest
 
 from mediagen.core.errors import FetchFailed, InvalidRequest, UrlNotAllowed
 from mediagen.net.requests import get
-from mediagen.net.session import guarded_session, system_look_up
+from mediagen.net.session import guarded_session, system_lookup
 from mediagen.net.settings import FetchSettings
 from tests.infra.resource import Answer, Resource, redirect_to
 from tests.infra.servers.source import SourceServer
@@ -88,7 +88,7 @@ def allowed_source() -> Iterator[SourceServer]:
 
 
 async def status_of(url: str, *, names: Names | None = None, settings: FetchSettings = SETTINGS) -> int:
-    async with guarded_session(settings, look_up=names or Names()) as session:
+    async with guarded_session(settings, lookup=names or Names()) as session:
         response = await get(session, url, settings, {})
         status = response.status
         response.close()
@@ -262,7 +262,7 @@ async def test_a_request_says_little_and_keeps_no_cookies(allowed_source: Source
     url = allowed_source.add("/film", Resource(always=redirect_to("/next", Set_Cookie="a=b")))
     allowed_source.add("/next", Resource(size=5, headers={"Set-Cookie": "c=d"}))
 
-    async with guarded_session(SETTINGS, look_up=Names()) as session:
+    async with guarded_session(SETTINGS, lookup=Names()) as session:
         for _ in range(2):
             (await get(session, url, SETTINGS, {"Range": "bytes=0-"})).close()
 
@@ -276,7 +276,7 @@ async def test_a_name_of_the_system_is_looked_up_and_judged(canaries: Canaries) 
     with pytest.raises(UrlNotAllowed):
         async with guarded_session(SETTINGS) as session:
             await get(session, f"http://localhost:{canaries.port}/", SETTINGS, {})
-    assert {answer[4][0] for answer in system_look_up("localhost", 80, socket.AF_UNSPEC)} <= {"127.0.0.1", "::1"}
+    assert {answer[4][0] for answer in system_lookup("localhost", 80, socket.AF_UNSPEC)} <= {"127.0.0.1", "::1"}
 
 
 @pytest.mark.parametrize("error", [socket.gaierror(-2, "Name or service not known"), UnicodeError("label too long")])
@@ -285,13 +285,13 @@ async def test_a_name_that_cannot_be_resolved_is_a_failure_of_the_source(error: 
         raise error
 
     with pytest.raises(FetchFailed):
-        async with guarded_session(SETTINGS, look_up=fails) as session:
+        async with guarded_session(SETTINGS, lookup=fails) as session:
             await get(session, "http://example.test/", SETTINGS, {})
 
 
 async def test_a_name_without_answers_is_a_failure_of_the_source() -> None:
     with pytest.raises(FetchFailed):
-        async with guarded_session(SETTINGS, look_up=lambda host, port, family: []) as session:
+        async with guarded_session(SETTINGS, lookup=lambda host, port, family: []) as session:
             await get(session, "http://example.test/", SETTINGS, {})
 
 
@@ -318,7 +318,7 @@ def test_nothing_reads_past_a_library_that_pools_its_connections() -> None:
     users = {
         str(path.relative_to(root))
         for path in root.rglob("*.py")
-        if re.search(r"plain_socket\(|set_protocol\(|get_extra_info\(\"socket\"", path.read_text())
+        if re.search(r"duplicate_socket\(|set_protocol\(|get_extra_info\(\"socket\"", path.read_text())
     }
 
     assert {user for user in users if not user.startswith("web/")} == {

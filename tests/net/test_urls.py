@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mediagen.core.errors import InvalidRequest, UrlNotAllowed
 from mediagen.net.policy import MAX_URL, check_text
-from mediagen.net.urls import escape, resolve, text_of_field, without_dots
+from mediagen.net.urls import decode_url_field, escape, resolve, resolve_dots
 
 SIGNED = "sig=a%2Bb%2Fc%3D%3a%7E%2c&p=%3F%26&q=%zz&r=100%"
 
@@ -82,7 +82,7 @@ def test_what_grows_too_long_by_its_escapes_is_refused() -> None:
     ],
 )
 def test_dots_of_the_path_are_resolved_and_nothing_else(rest: str, becomes: str) -> None:
-    assert without_dots(rest) == becomes
+    assert resolve_dots(rest) == becomes
 
 
 # RFC 3986 section 5.4, strictly
@@ -138,4 +138,4 @@ def test_references_are_resolved_as_rfc_3986_has_it(reference: str, target: str)
     ],
 )
 def test_raw_bytes_of_a_field_become_escapes_one_by_one(value: bytes, text: str) -> None:
-    assert text_of_field(value.decode("latin-1")) == text
+    assert decode_url_field(value.decode("latin-1")) == text

@@ -20,7 +20,7 @@ import pytest
 import pyvips
 
 from mediagen.core.errors import InvalidRequest, ProviderError, UnsupportedMedia
-from mediagen.media import process
+from mediagen.media import ffmpeg
 from mediagen.providers.base import ImageRequest, Input, Operation, Phase, Size, VideoRequest
 from mediagen.providers.builtin.designs import DESIGNS, Canvas, svg
 from mediagen.providers.builtin.palettes import PALETTES, chance
@@ -379,12 +379,12 @@ async def test_without_ffmpeg_films_fail_with_a_word_and_pictures_work(
     provider: Builtin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda program, **_: None)
-    process.find.cache_clear()
+    ffmpeg.find.cache_clear()
     operation = await provider.submit(VideoRequest(model=CLIP, prompt="fox"))
 
     status = await settled(provider, operation)
     monkeypatch.undo()
-    process.find.cache_clear()
+    ffmpeg.find.cache_clear()
 
     assert status.error is not None
     assert "ffmpeg is not installed" in status.error.detail

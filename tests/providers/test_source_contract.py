@@ -13,7 +13,7 @@ from mediagen.streams.base import KIB, Source
 from mediagen.streams.json.media_fields import EmbeddedFields
 from mediagen.streams.meter import Meter
 from mediagen.streams.pool import BufferPool
-from mediagen.streams.sources import ChunkSource, Limited
+from mediagen.streams.sources import ChunkSource, LimitedSource
 from mediagen.streams.transfer import move_buffered
 from tests.contracts.source import SourceContract
 from tests.infra.content import content_bytes
@@ -65,7 +65,7 @@ async def test_they_go_through_the_pump() -> None:
             sink = MemorySink()
             async with opened(data) as source:
                 moved = await move_buffered(
-                    Limited(source, len(data)),
+                    LimitedSource(source, len(data)),
                     sink,
                     pool=BufferPool(8 * 256 * KIB),
                     meter=Meter(lambda _: None, total=source.size),

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediagen.streams.base import StoredPart
-from mediagen.streams.digest import BackgroundSha256, combined_crc32, crc32, crc32_checksum
+from mediagen.streams.digest import BackgroundSha256, combine_crc32, crc32, crc32_checksum
 from tests.infra.content import content_bytes
 from tests.streams.json.splitting import splits
 
@@ -44,7 +44,7 @@ def test_crc32_is_the_standard_librarys_and_combines(data: bytes, draw: st.DataO
         value = crc32(piece, value)
     parts = [StoredPart(number, len(piece), crc32(piece), "") for number, piece in enumerate(pieces, 1)]
 
-    assert value == combined_crc32(parts) == zlib.crc32(data)
+    assert value == combine_crc32(parts) == zlib.crc32(data)
     assert crc32_checksum(value).value == f"{zlib.crc32(data):08x}"
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mediagen.core.progress import Transfer
 from mediagen.streams import meter as meter_module
 from mediagen.streams.base import MIB
-from mediagen.streams.meter import RATE_WINDOW, Meter, Tally
+from mediagen.streams.meter import RATE_WINDOW, Meter, TransferTotals
 
 
 class Clock:
@@ -141,7 +141,7 @@ def test_an_empty_transfer_has_a_last_reading() -> None:
 
 
 def test_the_tally_counts_each_byte_once() -> None:
-    tally = Tally()
+    tally = TransferTotals()
     meter = Meter(lambda _: None, total=None, already=1000, tally=tally)
 
     meter.receive(100)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mediagen.core.errors import Unavailable
 from mediagen.streams.base import MIB
-from mediagen.streams.pool import BufferPool, Lender
+from mediagen.streams.pool import BufferAllocator, BufferPool
 
 
 @dataclass
@@ -211,7 +211,7 @@ async def test_requests_are_served_before_tasks_that_came_earlier() -> None:
     pool, order = BufferPool(10), []
     held = await pool.acquire(10)
 
-    async def borrow(name: str, lender: Lender) -> None:
+    async def borrow(name: str, lender: BufferAllocator) -> None:
         buffer = await lender.acquire(10)
         order.append(name)
         lender.release(buffer)
@@ -243,7 +243,7 @@ async def test_a_request_that_waits_too_long_is_told_to_come_again(monkeypatch: 
 @pytest.mark.parametrize("of_requests", [False, True])
 async def test_a_buffer_is_exchanged_where_there_is_room(of_requests: bool) -> None:
     pool = BufferPool(10)
-    lender: Lender = pool.requests if of_requests else pool
+    lender: BufferAllocator = pool.requests if of_requests else pool
     buffer: bytearray | None = await lender.acquire(4)
     assert buffer is not None
     held = await pool.acquire(2)

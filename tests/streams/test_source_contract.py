@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from mediagen.streams.base import RangeSource, Source
-from mediagen.streams.formats.completeness import Whole
-from mediagen.streams.sources import ChunkSource, Decompressed, Exact, Limited, Peeked
+from mediagen.streams.formats.completeness import CompleteSource
+from mediagen.streams.sources import ChunkSource, DecompressedSource, ExactSource, LimitedSource, PeekableSource
 from tests.contracts.source import RangeSourceContract, SourceContract
 from tests.streams.ranges import MemoryRanges
 
@@ -29,21 +29,21 @@ class TestChunksOfKnownLength(SourceContract):
 
     @asynccontextmanager
     async def opened(self, data: bytes) -> AsyncIterator[Source]:
-        yield Exact(Limited(ChunkSource(chunks(data), size=len(data)), len(data)))
+        yield ExactSource(LimitedSource(ChunkSource(chunks(data), size=len(data)), len(data)))
 
 
 class TestPeeked(SourceContract):
     @asynccontextmanager
     async def opened(self, data: bytes) -> AsyncIterator[Source]:
-        peeked = Peeked(ChunkSource(chunks(data)))
+        peeked = PeekableSource(ChunkSource(chunks(data)))
         await peeked.peek(4096)
-        yield Whole(peeked, "application/octet-stream")
+        yield CompleteSource(peeked, "application/octet-stream")
 
 
 class TestDecompressed(SourceContract):
     @asynccontextmanager
     async def opened(self, data: bytes) -> AsyncIterator[Source]:
-        yield Decompressed(ChunkSource(chunks(gzip.compress(data, 1))), "gzip")
+        yield DecompressedSource(ChunkSource(chunks(gzip.compress(data, 1))), "gzip")
 
 
 class TestMemoryRanges(RangeSourceContract):

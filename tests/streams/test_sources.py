@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mediagen.core.errors import SourceTruncated, TooLarge, UnsupportedMedia
 from mediagen.streams.base import Source
-from mediagen.streams.sources import ChunkSource, Decompressed, Exact, Limited, Peeked
+from mediagen.streams.sources import ChunkSource, DecompressedSource, ExactSource, LimitedSource, PeekableSource
 from tests.infra.content import content_bytes
 from tests.streams.json.splitting import split_at, splits
 
@@ -45,42 +45,42 @@ async def test_chunks_of_any_size_fill_buffers_of_any_size(step: int) -> None:
     assert await drained(source()) == b""
 
 
-# -- Limited
+# -- LimitedSource
 
 
 @pytest.mark.parametrize("limit", [3000, 3001, 10**12])
 async def test_what_is_within_the_limit_passes(limit: int) -> None:
-    assert await drained(Limited(source(WHOLE[:3000], size=3000), limit)) == WHOLE[:3000]
-    assert await drained(Limited(source(WHOLE[:3000]), limit)) == WHOLE[:3000]
+    assert await drained(LimitedSource(source(WHOLE[:3000], size=3000), limit)) == WHOLE[:3000]
+    assert await drained(LimitedSource(source(WHOLE[:3000]), limit)) == WHOLE[:3000]
 
 
 async def test_too_much_is_refused_at_once_when_announced_and_on_the_way_when_not() -> None:
     with pytest.raises(TooLarge, match="3000 bytes announced, at most 2999"):
-        Limited(source(WHOLE[:3000], size=3000), 2999)
+        LimitedSource(source(WHOLE[:3000], size=3000), 2999)
     for lies in (None, 10):
         with pytest.raises(TooLarge, match="larger than 2999"):
-            await drained(Limited(source(WHOLE[:3000], size=lies), 2999))
+            await drained(LimitedSource(source(WHOLE[:3000], size=lies), 2999))
 
 
-# -- Exact
+# -- ExactSource
 
 
 async def test_an_announced_size_must_come() -> None:
-    assert await drained(Exact(source(WHOLE[:100], size=100))) == WHOLE[:100]
-    assert await drained(Exact(source(WHOLE[:100]))) == WHOLE[:100]
-    assert await drained(Exact(source(size=0))) == b""
+    assert await drained(ExactSource(source(WHOLE[:100], size=100))) == WHOLE[:100]
+    assert await drained(ExactSource(source(WHOLE[:100]))) == WHOLE[:100]
+    assert await drained(ExactSource(source(size=0))) == b""
     for size in (99, 101):
         with pytest.raises(SourceTruncated, match=f"got 100 of {size} bytes"):
-            await drained(Exact(source(WHOLE[:100], size=size)))
+            await drained(ExactSource(source(WHOLE[:100], size=size)))
 
 
-# -- Peeked
+# -- PeekableSource
 
 
 @pytest.mark.parametrize("wanted", [0, 1, 10, 150, 1000])
 @pytest.mark.parametrize("step", [1, 64, 1000])
 async def test_what_was_peeked_at_still_comes(wanted: int, step: int) -> None:
-    peeked = Peeked(source(WHOLE[:10], WHOLE[10:100], size=100))
+    peeked = PeekableSource(source(WHOLE[:10], WHOLE[10:100], size=100))
 
     assert await peeked.peek(wanted) == WHOLE[: min(wanted, 100)]
     assert await peeked.peek(min(wanted, 5)) == WHOLE[: min(wanted, 5)]
@@ -88,7 +88,7 @@ async def test_what_was_peeked_at_still_comes(wanted: int, step: int) -> None:
     assert await drained(peeked, step=step) == WHOLE[:100]
 
 
-# -- Decompressed
+# -- DecompressedSource
 
 
 def deflated(data: bytes) -> bytes:
@@ -122,7 +122,7 @@ async def test_a_compressed_transfer_comes_out_as_it_was(
     raw = compress(WHOLE[:size])
     pieces = split_at(raw, range(0, len(raw), step)) if len(raw) < 200 * step else [raw]
 
-    plain = Decompressed(source(*pieces, size=len(raw)), coding)
+    plain = DecompressedSource(source(*pieces, size=len(raw)), coding)
 
     assert plain.size is None
     assert await drained(plain) == WHOLE[:size]
@@ -137,7 +137,7 @@ async def test_a_compressed_transfer_cut_anywhere_is_an_error(coding: str, compr
         if end == border:
             continue
         with pytest.raises(SourceTruncated):
-            await drained(Decompressed(source(raw[:end]), coding))
+            await drained(DecompressedSource(source(raw[:end]), coding))
 
 
 @given(st.binary(max_size=300), st.integers(0, 10_000), st.integers(1, 255))
@@ -147,7 +147,7 @@ async def test_a_damaged_gzip_never_passes(data: bytes, at: int, flip: int) -> N
     raw[at] ^= flip
 
     try:
-        plain = await drained(Decompressed(source(bytes(raw)), "gzip"))
+        plain = await drained(DecompressedSource(source(bytes(raw)), "gzip"))
     except SourceTruncated:
         return
     assert plain == data  # a bit that does not count: another way to write the same
@@ -157,25 +157,25 @@ async def test_a_damaged_gzip_never_passes(data: bytes, at: int, flip: int) -> N
 async def test_decompression_does_not_depend_on_where_the_bytes_are_split(draw: st.DataObject) -> None:
     raw = in_members(WHOLE[:80_000])
 
-    assert await drained(Decompressed(source(*draw.draw(splits(raw[:600])), raw[600:]), "gzip")) == WHOLE[:80_000]
+    assert await drained(DecompressedSource(source(*draw.draw(splits(raw[:600])), raw[600:]), "gzip")) == WHOLE[:80_000]
 
 
 async def test_bytes_after_the_end_of_a_compressed_stream_are_an_error() -> None:
     for coding, compress in CODINGS:
         with pytest.raises(SourceTruncated):
-            await drained(Decompressed(source(compress(b"abc"), b"more"), coding))
+            await drained(DecompressedSource(source(compress(b"abc"), b"more"), coding))
 
 
 @pytest.mark.parametrize("coding", ["br", "zstd", "compress", "gzip, gzip", "", "aws-chunked"])
 def test_an_unknown_coding_is_refused(coding: str) -> None:
     with pytest.raises(UnsupportedMedia, match="content coding"):
-        Decompressed(source(), coding)
+        DecompressedSource(source(), coding)
 
 
 async def test_a_bomb_goes_off_in_small_pieces_and_into_the_limit() -> None:
     packer = zlib.compressobj(9, wbits=31)
     bomb = b"".join(packer.compress(bytes(1 << 20)) for _ in range(64)) + packer.flush()
-    limited = Limited(Decompressed(source(bomb), "gzip"), 16 << 20)
+    limited = LimitedSource(DecompressedSource(source(bomb), "gzip"), 16 << 20)
     buffer, total = memoryview(bytearray(1 << 20)), 0
 
     async def explode() -> None:

@@ -12,8 +12,8 @@ from mediagen.streams.base import KIB, MIB, Source
 from mediagen.streams.digest import InlineSha256, Sha256Mode
 from mediagen.streams.meter import Meter
 from mediagen.streams.pool import BufferPool
-from mediagen.streams.scratch import NARROW, Scratch
-from mediagen.streams.sources import Limited
+from mediagen.streams.scratch import NARROW, ScratchBuffer
+from mediagen.streams.sources import LimitedSource
 from mediagen.streams.streamed_body import StreamedBody
 from tests.infra.content import content_bytes
 from tests.streams.targets import THREADS, Gathering
@@ -67,7 +67,7 @@ async def passing(
     readings: list[Transfer] = []
     sha256 = InlineSha256(mode)
     meter = Meter(readings.append, total=None)
-    scratch = await Scratch(pool or BufferPool(MIB), 512 * KIB).__aenter__()
+    scratch = await ScratchBuffer(pool or BufferPool(MIB), 512 * KIB).__aenter__()
     return StreamedBody(source, scratch, meter=meter, threads=THREADS, sha256=sha256), sha256, readings
 
 
@@ -135,7 +135,7 @@ async def test_it_comes_once() -> None:
 
 async def test_a_limit_and_a_full_disk_are_told_from_the_thread_too() -> None:
     for at in (10, 300_000, 3 * MIB):
-        limited, _, _ = await passing(Limited(Ready(WHOLE), at))
+        limited, _, _ = await passing(LimitedSource(Ready(WHOLE), at))
         with pytest.raises(TooLarge):
             await limited.write_to(Picky())
 

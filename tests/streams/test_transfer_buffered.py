@@ -18,8 +18,8 @@ from mediagen.core.progress import Transfer
 from mediagen.streams.base import KIB, Source
 from mediagen.streams.meter import Meter
 from mediagen.streams.pool import BufferPool
-from mediagen.streams.sources import ChunkSource, Limited
-from mediagen.streams.transfer import Moved, move_buffered
+from mediagen.streams.sources import ChunkSource, LimitedSource
+from mediagen.streams.transfer import TransferResult, move_buffered
 from tests.infra.content import content_bytes
 from tests.streams.memory_sink import MemorySink
 
@@ -37,7 +37,7 @@ class Move:
     readings: list[Transfer] = field(default_factory=list)
     begun: int = 0
 
-    async def run(self, source: Source, mode: Literal["auto", "always", "never"] = "always") -> Moved:
+    async def run(self, source: Source, mode: Literal["auto", "always", "never"] = "always") -> TransferResult:
         async def on_begin() -> None:
             assert self.sink.begun
             assert not self.sink.parts
@@ -213,7 +213,7 @@ async def test_a_failing_source_ends_the_transfer_with_its_own_error(
 
 async def test_a_limit_ends_the_transfer_in_the_middle(move: Move) -> None:
     with pytest.raises(TooLarge):
-        await move.run(Limited(source(WHOLE), 3 * PART))
+        await move.run(LimitedSource(source(WHOLE), 3 * PART))
 
     assert move.pool.lent == 0
     assert len(move.sink.content) <= 3 * PART

@@ -14,7 +14,7 @@ from mediagen.core.errors import FetchFailed, SourceChanged, SourceTruncated, St
 from mediagen.core.progress import Transfer
 from mediagen.streams.base import KIB, StoredPart
 from mediagen.streams.meter import Meter
-from mediagen.streams.transfer import Moved, move_ranges, still_stored
+from mediagen.streams.transfer import TransferResult, move_ranges, still_stored
 from tests.infra.content import content_bytes
 from tests.streams.memory_sink import MemorySink
 from tests.streams.ranges import MemoryRanges
@@ -39,7 +39,7 @@ class Move:
     readings: list[Transfer] = field(default_factory=list)
     record_fails: bool = False
 
-    async def run(self, *, done: list[StoredPart] | None = None, workers: int = 4, readers: int = 2) -> Moved:
+    async def run(self, *, done: list[StoredPart] | None = None, workers: int = 4, readers: int = 2) -> TransferResult:
         done = done or []
 
         async def record(part: StoredPart) -> None:

@@ -11,7 +11,7 @@ from mediagen.app.tasks import STOP_SHARE, Tasks
 from mediagen.app.telling import Telling
 from mediagen.core.errors import Unavailable
 from mediagen.db import clock_record
-from mediagen.net.session import policy_of
+from mediagen.net.session import policy_from_settings
 from mediagen.pipelines.saving.request_upload import RequestUploads
 from mediagen.pipelines.variants import Variants
 from mediagen.settings import Settings
@@ -126,7 +126,7 @@ async def listen(
 def _task_routes(
     settings: Settings, stores: Stores, tasks: Tasks, telling: Telling, admission: Admission, uploads: RequestUploads
 ) -> tuple[object, ...]:
-    targets = WebhookTargets(policy_of(settings.fetch))
+    targets = WebhookTargets(policy_from_settings(settings.fetch))
     return (
         IngestRoutes(tasks.service, uploads, telling.views, settings.server, targets),
         TaskRoutes(tasks.service, tasks.deletions, telling.views),
@@ -157,7 +157,7 @@ def _generation_routes(
 ) -> tuple[object, ...]:
     submitter = TaskSubmitter(tasks.service)
     bodies = BodyParser(uploads, stores.fetcher, stores.files, BodyLimits.of(settings.server))
-    targets = WebhookTargets(policy_of(settings.fetch))
+    targets = WebhookTargets(policy_from_settings(settings.fetch))
     answers = ImageResponses(
         submitter,
         stores.files,

@@ -1,4 +1,4 @@
-"""Places for work that many owners want at once: bounded in all, and shared fairly."""
+"""A bounded number of slots, shared fairly between owners."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 
 
-class Places:
+class FairSlots:
     """``count`` places. One owner holds at most half of them, rounded up; owners who wait take turns.
 
     Callers without an owner are not told apart, and each counts as an owner of its own.

@@ -30,13 +30,13 @@ _PLACES: Final = {b"stco": "I", b"co64": "Q"}
 """Boxes with places in the file, and the ``array`` type of their numbers."""
 
 
-class Opens(Protocol):
-    """Opens a stretch of a film as ``Storage.open_source`` does."""
+class OpenRange(Protocol):
+    """Opens a range of a stored video, as ``Storage.open_source`` does."""
 
     def __call__(self, *, offset: int = 0, length: int | None = None) -> AbstractAsyncContextManager[Source]: ...
 
 
-async def pieces(opens: Opens, size: int) -> tuple[Piece, ...]:
+async def pieces(opens: OpenRange, size: int) -> tuple[Piece, ...]:
     """An MP4 or QuickTime file of ``size`` bytes with its index before its media.
 
     Raises:
@@ -73,10 +73,10 @@ async def pieces(opens: Opens, size: int) -> tuple[Piece, ...]:
     raise UnsupportedMedia("the film is damaged or cut short: it has no index")
 
 
-class Ordered:
+class ReorderedSource:
     """The bytes of the pieces, one after another. Fits ``streams.base.Source``; left with ``aclose``."""
 
-    def __init__(self, opens: Opens, order: Sequence[Piece]) -> None:
+    def __init__(self, opens: OpenRange, order: Sequence[Piece]) -> None:
         self.size: int | None = sum(map(len, order))
         self._opens = opens
         self._waiting = list(reversed(order))
@@ -108,10 +108,10 @@ class Ordered:
         await self._stack.aclose()
 
 
-async def _read(opens: Opens, offset: int, length: int) -> bytes:
+async def _read(opens: OpenRange, offset: int, length: int) -> bytes:
     data = memoryview(bytearray(length))
     done = 0
-    async with aclosing(Ordered(opens, [range(offset, offset + length)])) as source:
+    async with aclosing(ReorderedSource(opens, [range(offset, offset + length)])) as source:
         while done < length and (count := await source.read_into(data[done:])):
             done += count
     return bytes(data[:done])

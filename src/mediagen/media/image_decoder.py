@@ -26,9 +26,9 @@ import structlog
 
 from mediagen.core.errors import DeadlineExceeded, SourceTruncated, Unavailable, UnsupportedMedia
 from mediagen.media import decoder_process as forks
-from mediagen.media.fair_slots import Places
+from mediagen.media.fair_slots import FairSlots
 from mediagen.media.video import Frame
-from mediagen.media.vips import PictureFailed
+from mediagen.media.vips import ImageProcessingFailed
 from mediagen.streams.base import GIB, MIB, Source, fill
 from mediagen.streams.formats.sniff import sniff
 
@@ -112,13 +112,13 @@ class _Child:
         self.lifeline.close()
 
 
-class PictureDecoder:
+class ImageDecoder:
     """Decodes pictures inside ``running``."""
 
     def __init__(self, limits: DecodeLimits | None = None) -> None:
         self._limits = limits or DecodeLimits()
-        self._places = Places(self._limits.at_once)
-        self._taken_in = Places(self._limits.at_once * _TAKEN_IN)
+        self._places = FairSlots(self._limits.at_once)
+        self._taken_in = FairSlots(self._limits.at_once * _TAKEN_IN)
         self._starting = asyncio.Lock()
         self._announced = asyncio.Event()
         self._control: socket.socket | None = None
@@ -152,7 +152,7 @@ class PictureDecoder:
             UnsupportedMedia: it is neither PNG, JPEG, WebP nor GIF, is broken, or goes beyond the limits.
             DeadlineExceeded: this machine is too busy.
             Unavailable: the process that decodes has ended.
-            PictureFailed: a fault of ours.
+            ImageProcessingFailed: a fault of ours.
         """
         async with self._taken_in.place(owner):
             head = memoryview(bytearray(min(_HEAD, size)))
@@ -184,7 +184,9 @@ class PictureDecoder:
         if "refused" in answer:
             raise self._refusal(answer["refused"], answer.get("said", ""))
         if "failed" in answer:
-            raise PictureFailed("the picture could not be decoded; the log has the reason", said=answer["failed"])
+            raise ImageProcessingFailed(
+                "the picture could not be decoded; the log has the reason", said=answer["failed"]
+            )
 
     async def _answer(self, order: dict[str, str | int], given: int, pixels: int) -> dict[str, str]:
         """What a child answers. Raises UnsupportedMedia, DeadlineExceeded, Unavailable."""

@@ -6,15 +6,15 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from mediagen.media.process import FilmUnreadable
-from mediagen.media.video import Box, Film, Frame
+from mediagen.media.ffmpeg import VideoUnreadable
+from mediagen.media.video import BoundingBox, Frame, Video
 from mediagen.media.vips import VipsPool
 
 if TYPE_CHECKING:
     import pyvips
 
-THUMBNAIL: Final = Box(512, 1024)
-TILE: Final = Box(256, 256)
+THUMBNAIL: Final = BoundingBox(512, 1024)
+TILE: Final = BoundingBox(256, 256)
 COLUMNS: Final = 5
 TILES: Final = 25
 
@@ -41,12 +41,12 @@ class Picture:
     height: int
 
 
-async def thumbnail(film: Film, pool: VipsPool) -> Picture:
+async def thumbnail(film: Video, pool: VipsPool) -> Picture:
     """The first frame that shows something, as WebP; of those of the first ten seconds the liveliest when none does.
 
     Raises:
         UnsupportedMedia: there is no frame, or none can be decoded.
-        DeadlineExceeded, PictureFailed, and what the store raises.
+        DeadlineExceeded, ImageProcessingFailed, and what the store raises.
     """
 
     async def choose(frames: AsyncIterator[Frame]) -> Frame | None:
@@ -66,11 +66,11 @@ async def thumbnail(film: Film, pool: VipsPool) -> Picture:
 
     chosen = await film.frames(choose, every=_EVERY_SECONDS, box=THUMBNAIL, limit_seconds=_THUMBNAIL_SECONDS)
     if chosen is None:
-        raise FilmUnreadable("there is no frame in this film")
+        raise VideoUnreadable("there is no frame in this film")
     return await pool.run(_as_webp, chosen)
 
 
-async def spritesheet(film: Film, pool: VipsPool) -> Picture:
+async def spritesheet(film: Video, pool: VipsPool) -> Picture:
     """Frames at even distances, in rows of five, as JPEG; at most 25, fewer where the film has fewer.
 
     Raises:
@@ -92,7 +92,7 @@ async def spritesheet(film: Film, pool: VipsPool) -> Picture:
     every = _UNKNOWN_STEP if film.seconds is None else max(film.seconds / TILES, _SHORTEST_STEP)
     kept = await film.frames(collect, every=every, box=TILE, limit_seconds=_SHEET_SECONDS)
     if not kept:
-        raise FilmUnreadable("there is no frame in this film")
+        raise VideoUnreadable("there is no frame in this film")
     if len(kept) > TILES:
         kept = [kept[number * len(kept) // TILES] for number in range(TILES)]
     return await pool.run(_as_sheet, kept)

@@ -18,8 +18,8 @@ from fractions import Fraction
 from typing import Any, Final, Self, TypeVar
 
 from mediagen.core.errors import UnsupportedMedia
-from mediagen.media import process
-from mediagen.media.faststart import Opens, Ordered, Piece, pieces
+from mediagen.media import ffmpeg
+from mediagen.media.faststart import OpenRange, Piece, ReorderedSource, pieces
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ _EXACT_BYTES: Final = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
+class BoundingBox:
     """The most that a picture may have, in pixels. A frame is made smaller to fit, never larger."""
 
     width: int
@@ -61,7 +61,7 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
-class Film:
+class Video:
     """A film that has been looked at.
 
     ``width`` and ``height`` are those of the coded frames; ``seconds`` and ``rate`` are what the film says, or None.
@@ -72,13 +72,13 @@ class Film:
     seconds: float | None
     rate: float | None
     size: int
-    opens: Opens = field(repr=False)
+    opens: OpenRange = field(repr=False)
     order: tuple[Piece, ...] = field(repr=False)
     demuxer: tuple[str, str]
     max_pixels: int
 
     @classmethod
-    async def look(cls, opens: Opens, *, size: int, media_type: str, max_pixels: int) -> Self:
+    async def look(cls, opens: OpenRange, *, size: int, media_type: str, max_pixels: int) -> Self:
         """Read what the film says of itself; nothing is decoded.
 
         Args:
@@ -99,8 +99,8 @@ class Film:
             *("-show_entries", "stream=width,height,avg_frame_rate,duration:format=duration"),
             *("-of", "json=c=1", "pipe:0"),
         )
-        async with aclosing(Ordered(opens, order)) as source:
-            said = await process.read("ffprobe", asked, source, _facts, limit_seconds=_PROBE_SECONDS)
+        async with aclosing(ReorderedSource(opens, order)) as source:
+            said = await ffmpeg.read("ffprobe", asked, source, _facts, limit_seconds=_PROBE_SECONDS)
         streams = said.get("streams") or []
         if not streams:
             raise UnsupportedMedia("there is no picture in this film")
@@ -113,14 +113,19 @@ class Film:
         return cls(width, height, seconds, rate, size, opens, order, demuxer, max_pixels)
 
     async def frames(
-        self, take: Callable[[AsyncIterator[Frame]], Awaitable[T]], *, every: float, box: Box, limit_seconds: float
+        self,
+        take: Callable[[AsyncIterator[Frame]], Awaitable[T]],
+        *,
+        every: float,
+        box: BoundingBox,
+        limit_seconds: float,
     ) -> T:
         """What ``take`` makes of frames: the first of the film, and then the first of each ``every`` seconds.
 
         ``take`` may stop early, and no more is decoded then. Of long films only key frames are looked at.
 
         Raises:
-            FilmUnreadable: FFmpeg met an error before ``take`` had enough.
+            VideoUnreadable: FFmpeg met an error before ``take`` had enough.
             DeadlineExceeded, and what ``take`` and the store raise.
         """
         fit = f"min(1,min({box.width}/(iw*sar),{box.height}/ih))"
@@ -141,8 +146,8 @@ class Film:
             pictures = _Pictures(output, box)
             return await take(pictures), pictures.ended
 
-        async with aclosing(Ordered(self.opens, self.order)) as source:
-            return await process.read("ffmpeg", arguments, source, taken, limit_seconds=limit_seconds)
+        async with aclosing(ReorderedSource(self.opens, self.order)) as source:
+            return await ffmpeg.read("ffmpeg", arguments, source, taken, limit_seconds=limit_seconds)
 
     @property
     def _is_short(self) -> bool:
@@ -173,7 +178,7 @@ async def _facts(output: asyncio.StreamReader) -> tuple[dict[str, Any], bool]:
 class _Pictures:
     """The frames of a row of PPM files, as FFmpeg writes them."""
 
-    def __init__(self, output: asyncio.StreamReader, box: Box) -> None:
+    def __init__(self, output: asyncio.StreamReader, box: BoundingBox) -> None:
         self.ended = False
         self._output = output
         self._box = box
@@ -186,7 +191,7 @@ class _Pictures:
             width, height = map(int, (await self._output.readline()).split())
             await self._output.readline()
             if width > self._box.width or height > self._box.height:
-                raise process.FilmUnreadable("the film cannot be read", said=f"a frame of {width}x{height}")
+                raise ffmpeg.VideoUnreadable("the film cannot be read", said=f"a frame of {width}x{height}")
             with contextlib.suppress(asyncio.IncompleteReadError):  # the child's exit says why
                 return Frame(width, height, await self._output.readexactly(width * height * 3))
         self.ended = True

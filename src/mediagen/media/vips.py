@@ -19,7 +19,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class PictureFailed(MediagenError):
+class ImageProcessingFailed(MediagenError):
     """libvips could not do it; its words are in the context."""
 
 
@@ -33,7 +33,7 @@ class VipsPool:
         """The function's result. It runs to its end even when its caller is cancelled: there is no way to stop it.
 
         Raises:
-            PictureFailed, and what the function raises.
+            ImageProcessingFailed, and what the function raises.
         """
         return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: _mapped(function, *args, **kwargs))
 
@@ -54,4 +54,6 @@ def _mapped(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return function(*args, **kwargs)
     except pyvips.Error as exc:
         log.warning("vips_failed", said=str(exc)[:1000])
-        raise PictureFailed("the picture could not be made; the log has the reason", said=str(exc)[:1000]) from None
+        raise ImageProcessingFailed(
+            "the picture could not be made; the log has the reason", said=str(exc)[:1000]
+        ) from None

@@ -46,15 +46,15 @@ class AddressForbidden(OSError):
         super().__init__("its address is not allowed")
 
 
-def certificate_cause(exc: ssl.SSLCertVerificationError) -> str:
+def describe_certificate_error(exc: ssl.SSLCertVerificationError) -> str:
     """What is wrong with a certificate."""
     return _CERTIFICATES.get(exc.verify_code, exc.verify_message)
 
 
-def cause_of(exc: OSError) -> str:
+def describe_cause(exc: OSError) -> str:
     """What went wrong while a connection was made."""
     if isinstance(exc, ssl.SSLCertVerificationError):
-        return f"the certificate is not to be trusted: {certificate_cause(exc)}"
+        return f"the certificate is not to be trusted: {describe_certificate_error(exc)}"
     if isinstance(exc, ssl.SSLEOFError | ConnectionResetError):
         return "the connection was closed at once"
     if isinstance(exc, ssl.SSLError):

@@ -30,7 +30,7 @@ _GZIPPED_TYPES: Final = frozenset(
 )
 
 
-def content_coding(headers: CIMultiDictProxy[str] | CIMultiDict[str]) -> str | None:
+def parse_content_coding(headers: CIMultiDictProxy[str] | CIMultiDict[str]) -> str | None:
     """The coding of the body in lower case, several with commas between; None: the bytes are as they are."""
     words = [
         word.strip().strip('"').lower() for line in headers.getall("Content-Encoding", ()) for word in line.split(",")
@@ -38,7 +38,7 @@ def content_coding(headers: CIMultiDictProxy[str] | CIMultiDict[str]) -> str | N
     return ", ".join(word for word in words if word in _ENCODE) or None
 
 
-def is_of_the_file(coding: str | None, media_type: str | None, filename: str) -> bool:
+def is_file_format(coding: str | None, media_type: str | None, filename: str) -> bool:
     """Whether a coding may be the file's own: what is named ``.tar.gz`` is meant to be kept as gzip.
 
     Web servers that label files by their extensions send ``Content-Encoding: x-gzip`` with such a file as it lies on

@@ -24,7 +24,7 @@ _NO_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _PIECE: Final = re.compile(r"(.+?)\*([0-9]{1,3})(\*?)")
 
 
-def parameters_of(text: str) -> dict[str, str]:
+def parse_parameters(text: str) -> dict[str, str]:
     """The parameters by lower-case name, as they stand; of several of one name the first."""
     text = text[:_MAX_VALUE]
     found: dict[str, str] = {}
@@ -48,7 +48,7 @@ def _end_of(text: str, start: int) -> int:
     return len(text) if end < 0 else end
 
 
-def filename_in(parameters: Mapping[str, str]) -> str | None:
+def find_filename(parameters: Mapping[str, str]) -> str | None:
     """The file name: that of ``filename*`` if it is right, then of its pieces (RFC 2231), then ``filename``, then that
     of ``filename*`` as far as it can be read."""
     extended = parameters.get("filename*", "")
@@ -58,13 +58,13 @@ def filename_in(parameters: Mapping[str, str]) -> str | None:
     return _extended(extended) if name is None else name
 
 
-def filename_of(value: str) -> str | None:
+def parse_filename(value: str) -> str | None:
     """The file name in the header of an answer; percent-encoding and encoded words are undone, as browsers do.
 
     ``value`` holds the raw bytes of the header, decoded as Latin-1 or as UTF-8 with surrogates.
     """
-    parameters = parameters_of(text_of(value[:_MAX_VALUE]))
-    name = filename_in(parameters)
+    parameters = parse_parameters(text_of(value[:_MAX_VALUE]))
+    name = find_filename(parameters)
     if name is None or name != parameters.get("filename"):
         return name
     if name.startswith("=?") and name.endswith("?="):

@@ -20,20 +20,20 @@ import structlog
 from yarl import URL
 
 from mediagen.core.errors import FetchFailed, FetchRefused, RangesUnreliable
-from mediagen.net.content_coding import is_of_the_file
+from mediagen.net.content_coding import is_file_format
 from mediagen.net.http1.response import Response
 from mediagen.net.http1.response_body import BodyReader, open_body
 from mediagen.net.policy import check_text
 from mediagen.net.range_reader import HttpRangeReader
 from mediagen.net.requests import GONE, get
-from mediagen.net.resource import Part, Resource, check_part, describe
+from mediagen.net.resource import ContentRange, Resource, check_part, describe
 from mediagen.net.retry import RetryPolicy
 from mediagen.net.session import Session
 from mediagen.net.settings import FetchSettings
 from mediagen.net.trusted_origin import TrustedOrigin
 from mediagen.streams.base import Source
 from mediagen.streams.formats.sniff import SNIFF_BYTES
-from mediagen.streams.sources import Decompressed, Exact, Peeked, holds_gzip
+from mediagen.streams.sources import DecompressedSource, ExactSource, PeekableSource, holds_gzip
 from mediagen.streams.turnstile import Turnstile
 
 log = structlog.get_logger()
@@ -183,7 +183,9 @@ class Fetcher:
         part.close()
         return whole
 
-    async def open_range(self, resource: Resource, start: int, end: int | None) -> tuple[BodyReader, Part, Resource]:
+    async def open_range(
+        self, resource: Resource, start: int, end: int | None
+    ) -> tuple[BodyReader, ContentRange, Resource]:
         """The answer to the bytes from ``start`` up to ``end`` (None: to the last), and what part it carries; and the
         resource with the link that gave it.
 
@@ -225,13 +227,13 @@ def refuses_ranges(exc: FetchFailed) -> bool:
 class Download:
     """An answer that has begun. Either ``sequential`` or ``readers`` takes its bytes, once."""
 
-    def __init__(self, fetcher: Fetcher, resource: Resource, body: BodyReader, part: Part | None) -> None:
+    def __init__(self, fetcher: Fetcher, resource: Resource, body: BodyReader, part: ContentRange | None) -> None:
         self.resource = resource
         self._fetcher = fetcher
         self._body = body
         self._part = part
         self._reader: HttpRangeReader | None = None
-        self._peeked: Peeked | None = None
+        self._peeked: PeekableSource | None = None
         self._handed_out: list[HttpRangeReader] = []
         self.head = b""
 
@@ -255,20 +257,20 @@ class Download:
             source = await self._decoded(resource.coding)
         elif self._part is not None and resource.size is not None:
             self._reader = HttpRangeReader(self._fetcher, resource, strict=False, opened=(self._body, self._part))
-            source = Exact(_Sequential(self._reader, resource.size))
+            source = ExactSource(_Sequential(self._reader, resource.size))
         else:
-            source = Exact(_OneShot(self._body, resource.size))
-        self._peeked = Peeked(source)
+            source = ExactSource(_OneShot(self._body, resource.size))
+        self._peeked = PeekableSource(source)
         self.head = await self._peeked.peek(SNIFF_BYTES)
 
     async def _decoded(self, coding: str) -> Source:
         """The content without its coding; with it, where that is the file's own."""
-        raw = Peeked(Exact(_OneShot(self._body, self.resource.length)))
-        own = is_of_the_file(coding, self.resource.media_type, self.resource.filename)
+        raw = PeekableSource(ExactSource(_OneShot(self._body, self.resource.length)))
+        own = is_file_format(coding, self.resource.media_type, self.resource.filename)
         if own and not holds_gzip(await raw.peek(SNIFF_BYTES)):
             self.resource = replace(self.resource, coding=None, size=self.resource.length, ranges=False)
             return raw
-        return Decompressed(raw, coding, may_be_empty=self.resource.end_proven)
+        return DecompressedSource(raw, coding, may_be_empty=self.resource.end_proven)
 
     def sequential(self) -> Source:
         """All bytes from the first; resumed by itself when the resource allows it."""

@@ -85,7 +85,7 @@ def check_text(text: str) -> URL:
     try:
         origin = URL(f"{scheme}://{authority}/")
         host, port = origin.raw_host, origin.port
-        spelled = urls.escape(urls.without_dots(rest[len(authority) :]))
+        spelled = urls.escape(urls.resolve_dots(rest[len(authority) :]))
     except ValueError as exc:
         raise InvalidRequest(f"not a URL: {exc}") from None
     if not host or port is None or not 0 < port < 65536:

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from mediagen.core.errors import FetchFailed, RangesUnreliable, SourceChanged, SourceTruncated
 from mediagen.net.http1.response_body import BodyReader
-from mediagen.net.resource import AnotherRange, Part, Resource
+from mediagen.net.resource import ContentRange, Resource, WrongRange
 from mediagen.net.retry import RetryPolicy
 from mediagen.streams.base import KIB, MIB
 
@@ -33,7 +33,9 @@ class OpensRanges(Protocol):
     @property
     def retry(self) -> RetryPolicy: ...
 
-    async def open_range(self, resource: Resource, start: int, end: int | None) -> tuple[BodyReader, Part, Resource]:
+    async def open_range(
+        self, resource: Resource, start: int, end: int | None
+    ) -> tuple[BodyReader, ContentRange, Resource]:
         """The answer to a range, checked; ``end`` None: as far as the resource goes."""
 
     async def pause(self, failures: int, exc: FetchFailed) -> None: ...
@@ -56,7 +58,7 @@ class HttpRangeReader:
         resource: Resource,
         *,
         strict: bool,
-        opened: tuple[BodyReader, Part] | None = None,
+        opened: tuple[BodyReader, ContentRange] | None = None,
         head: bytes = b"",
     ) -> None:
         if resource.size is None:
@@ -66,7 +68,7 @@ class HttpRangeReader:
         self._size = resource.size
         self._strict = strict
         self._body: BodyReader | None
-        self._body, self._part = opened or (None, Part(0, 0, sized=True))
+        self._body, self._part = opened or (None, ContentRange(0, 0, sized=True))
         self._head = head
         self._position = 0
         self._end = self._size
@@ -113,7 +115,7 @@ class HttpRangeReader:
                 self._drop()
                 self._failures += 1
                 if not exc.retryable or self._failures >= attempts:
-                    if isinstance(exc, AnotherRange):
+                    if isinstance(exc, WrongRange):
                         raise RangesUnreliable(exc.detail) from None
                     raise
                 await self._fetcher.pause(self._failures, exc)
@@ -213,7 +215,7 @@ class HttpRangeReader:
     def close(self) -> None:
         self._drop()
 
-    def hand_over(self) -> tuple[BodyReader, Part] | None:
+    def hand_over(self) -> tuple[BodyReader, ContentRange] | None:
         """The open answer and its part; from now on somebody else's."""
         body, self._body = self._body, None
         return None if body is None else (body, self._part)

@@ -21,9 +21,9 @@ from mediagen.core.errors import (
     UrlNotAllowed,
 )
 from mediagen.net import urls
-from mediagen.net.connection_errors import FORBIDDEN, AddressForbidden, cause_of, certificate_cause
+from mediagen.net.connection_errors import FORBIDDEN, AddressForbidden, describe_cause, describe_certificate_error
 from mediagen.net.http1.dialer import Dialer
-from mediagen.net.http1.response import Response, ask
+from mediagen.net.http1.response import Response, send_request
 from mediagen.net.policy import check_text
 from mediagen.net.retry import parse_retry_after
 from mediagen.net.session import COMMON_HEADERS, Session
@@ -99,7 +99,7 @@ class _Cookies:
 
 def _next_hop(present: URL, location: str) -> URL:
     """Where ``location`` (a field's value as Latin-1) leads from ``present``."""
-    following = check_text(urls.resolve(str(present), urls.text_of_field(location)))
+    following = check_text(urls.resolve(str(present), urls.decode_url_field(location)))
     if present.scheme == "https" and following.scheme == "http":
         raise UrlNotAllowed("the source redirects from https to http")
     return following
@@ -113,7 +113,7 @@ async def _get_once(dialer: Dialer, url: URL, headers: Mapping[str, str], second
         raise _no_connection(url, exc, dialer.seconds) from None
     try:
         async with asyncio.timeout(seconds):
-            return await ask(sock, "GET", url, headers)
+            return await send_request(sock, "GET", url, headers)
     except TimeoutError:
         raise FirstByteTimeout(f"no answer within {seconds:g} s") from None
     except OSError as exc:
@@ -163,8 +163,10 @@ def _no_connection(url: URL, exc: BaseException, seconds: float) -> FetchFailed 
     if isinstance(exc, TimeoutError) and exc.errno is None:
         return ConnectTimeout(f"no connection within {seconds:g} s", **facts)
     if isinstance(exc, ssl.SSLCertVerificationError):
-        return FetchRefused(f"the source's certificate is not to be trusted: {certificate_cause(exc)}", **facts)
-    cause = cause_of(exc) if isinstance(exc, OSError) else "its certificate cannot be read"
+        return FetchRefused(
+            f"the source's certificate is not to be trusted: {describe_certificate_error(exc)}", **facts
+        )
+    cause = describe_cause(exc) if isinstance(exc, OSError) else "its certificate cannot be read"
     return FetchFailed(f"no connection to the source: {cause}", **facts)
 
 
@@ -172,7 +174,7 @@ def _no_answer(url: URL, exc: Exception) -> FetchFailed:
     return FetchFailed("the source broke off before its answer", host=url.host, reason=repr(exc))
 
 
-def refuse(response: Response) -> FetchFailed:
+def error_for_status(response: Response) -> FetchFailed:
     """The error for a status that is no success, with the time that the source asks us to wait."""
     detail = f"the source answered {response.status} {response.reason or ''}".rstrip()
     if response.status in _TRANSIENT:

@@ -14,10 +14,10 @@ from unicodedata import category
 from urllib.parse import unquote_to_bytes
 
 from mediagen.core.errors import FetchFailed, FetchRefused, RangesUnreliable, SourceChanged
-from mediagen.net.content_coding import content_coding
-from mediagen.net.content_disposition import decoded, filename_of
+from mediagen.net.content_coding import parse_content_coding
+from mediagen.net.content_disposition import decoded, parse_filename
 from mediagen.net.http1.response import Response
-from mediagen.net.requests import refuse
+from mediagen.net.requests import error_for_status
 
 _CONTENT_RANGE: Final = re.compile(
     r"(?:bytes?\b)?[ \t=:]*([0-9]{1,19})[ \t]*-[ \t]*([0-9]{1,19})[ \t]*/[ \t]*([0-9]{1,19}|\*)", re.IGNORECASE
@@ -59,7 +59,7 @@ class Resource:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ContentRange:
     """Which bytes of the resource an answer carries: from ``start`` up to ``end``."""
 
     start: int
@@ -69,7 +69,7 @@ class Part:
     programs do), and only its end shows whether it held no more than it said."""
 
 
-def describe(url: str, response: Response, *, asked: bool) -> tuple[Resource, Part | None]:
+def describe(url: str, response: Response, *, asked: bool) -> tuple[Resource, ContentRange | None]:
     """What the first answer says, and which part of the resource it carries; None: the whole.
 
     ``asked``: the request had ``Range: bytes=0-``.
@@ -79,9 +79,9 @@ def describe(url: str, response: Response, *, asked: bool) -> tuple[Resource, Pa
         FetchRefused: no success, or a part that was not asked for.
     """
     headers = response.headers
-    coding = content_coding(headers)
+    coding = parse_content_coding(headers)
     size: int | None = response.content_length
-    part: Part | None = None
+    part: ContentRange | None = None
     ranges = False
     if response.status == 206:
         try:
@@ -93,7 +93,7 @@ def describe(url: str, response: Response, *, asked: bool) -> tuple[Resource, Pa
         ranges = asked and total is not None
         size = part.end if total is None else total
     elif response.status not in _WHOLE:
-        raise refuse(response)
+        raise error_for_status(response)
     validator = _validator(response)
     return Resource(
         url=url,
@@ -111,7 +111,7 @@ def describe(url: str, response: Response, *, asked: bool) -> tuple[Resource, Pa
     ), part
 
 
-def _first_part(response: Response, coding: str | None, *, asked: bool) -> tuple[Part, int | None]:
+def _first_part(response: Response, coding: str | None, *, asked: bool) -> tuple[ContentRange, int | None]:
     start, end, total = _content_range(response)
     if start != 0:
         raise RangesUnreliable("the source answered with a part that was not asked for")
@@ -132,7 +132,7 @@ def _content_range(response: Response) -> tuple[int, int, int | None]:
     return int(match[1]), int(match[2]) + 1, None if match[3] == "*" else int(match[3])
 
 
-def _part(response: Response, start: int, end: int, total: int | None) -> Part:
+def _part(response: Response, start: int, end: int, total: int | None) -> ContentRange:
     """Raises RangesUnreliable when the range, its total and the length of the answer contradict each other."""
     length = response.content_length
     if end <= start or (total is not None and end > total):
@@ -140,7 +140,7 @@ def _part(response: Response, start: int, end: int, total: int | None) -> Part:
     if length is not None and length < end - start:
         detail = f"the source answered with a part of {end - start} bytes and announced {length}"
         raise RangesUnreliable(detail, total=total)
-    return Part(start, end, length == end - start)
+    return ContentRange(start, end, length == end - start)
 
 
 def _validator(response: Response) -> str | None:
@@ -158,11 +158,11 @@ def _validator(response: Response) -> str | None:
     return modified if strong else None
 
 
-class AnotherRange(FetchFailed):
+class WrongRange(FetchFailed):
     """A range that does not hold the byte that was asked for."""
 
 
-def check_part(response: Response, resource: Resource, start: int) -> Part:
+def check_part(response: Response, resource: Resource, start: int) -> ContentRange:
     """The part that the answer to a range carries, the byte at ``start`` in it.
 
     Raises:
@@ -173,13 +173,13 @@ def check_part(response: Response, resource: Resource, start: int) -> Part:
     if response.status in _NO_RANGE:
         raise SourceChanged("the source has changed since the transfer began, or no longer serves ranges")
     if response.status != 206:
-        raise refuse(response)
+        raise error_for_status(response)
     first, end, total = _content_range(response)
     if not first <= start < end:
-        raise AnotherRange("the source answered with another range than asked for")
+        raise WrongRange("the source answered with another range than asked for")
     if total not in (None, resource.size) or _has_changed(response, resource):
         raise SourceChanged("the source has changed since the transfer began")
-    if content_coding(response.headers):
+    if parse_content_coding(response.headers):
         raise RangesUnreliable("the source compressed a range")
     return _part(response, first, end, resource.size)
 
@@ -197,7 +197,7 @@ def _has_changed(response: Response, resource: Resource) -> bool:
 
 def _filename(response: Response) -> str:
     """A name for people: of Content-Disposition, else the path's last piece. Never used as a path."""
-    given = filename_of(response.headers.get("Content-Disposition", ""))
+    given = parse_filename(response.headers.get("Content-Disposition", ""))
     return clean_filename(given or decoded(unquote_to_bytes(response.url.raw_name)))
 
 

@@ -31,7 +31,7 @@ _MAX_ANSWERS: Final = 16
 COMMON_HEADERS: Final = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": f"mediagen/{__version__}"}
 """Of every request."""
 
-LookUp: TypeAlias = Callable[[str, int, int], list[tuple[Any, Any, int, str, Any]]]
+Lookup: TypeAlias = Callable[[str, int, int], list[tuple[Any, Any, int, str, Any]]]
 """As ``socket.getaddrinfo(host, port, family)``; called in a thread."""
 
 
@@ -46,9 +46,9 @@ class Session:
 class PolicyResolver(AbstractResolver):
     """Names to allowed addresses, in a small pool of its own: slow look-ups must not hold up file writes."""
 
-    def __init__(self, policy: AddressPolicy, look_up: LookUp) -> None:
+    def __init__(self, policy: AddressPolicy, lookup: Lookup) -> None:
         self._policy = policy
-        self._look_up = look_up
+        self._lookup = lookup
         self._pool = ThreadPoolExecutor(_DNS_THREADS, thread_name_prefix="dns")
 
     async def resolve(
@@ -58,7 +58,7 @@ class PolicyResolver(AbstractResolver):
         try:
             async with asyncio.timeout(_DNS_SECONDS):
                 answers = await loop.run_in_executor(
-                    self._pool, self._look_up, host, port, family if family else socket.AF_UNSPEC
+                    self._pool, self._lookup, host, port, family if family else socket.AF_UNSPEC
                 )
         except TimeoutError:
             raise NameNotFound(f"its name was not resolved within {_DNS_SECONDS:g} s") from None
@@ -86,19 +86,19 @@ class PolicyResolver(AbstractResolver):
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def system_look_up(host: str, port: int, family: int) -> list[tuple[Any, Any, int, str, Any]]:
+def system_lookup(host: str, port: int, family: int) -> list[tuple[Any, Any, int, str, Any]]:
     """The answers of the system's resolver (getaddrinfo(3)); blocks."""
     return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_ADDRCONFIG)
 
 
-def policy_of(settings: FetchSettings) -> AddressPolicy:
+def policy_from_settings(settings: FetchSettings) -> AddressPolicy:
     """What the session enforces, for those who want to know beforehand."""
     return AddressPolicy(allow=settings.allow_cidrs, deny=settings.deny_cidrs, ports=settings.ports)
 
 
 @asynccontextmanager
 async def guarded_session(
-    settings: FetchSettings, *, look_up: LookUp = system_look_up, tls: ssl.SSLContext | None = None
+    settings: FetchSettings, *, lookup: Lookup = system_lookup, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[Session]:
     """A session for URLs that users or providers name.
 
@@ -108,8 +108,8 @@ async def guarded_session(
     Args:
         tls: whom to trust; None: as ``dialer.default_tls``.
     """
-    policy, tls = policy_of(settings), tls or default_tls()
-    async with _resolving(policy, look_up) as resolver:
+    policy, tls = policy_from_settings(settings), tls or default_tls()
+    async with _resolving(policy, lookup) as resolver:
         make_socket = _guarded(policy)
         connector = aiohttp.TCPConnector(
             resolver=resolver, socket_factory=make_socket, ssl=tls, limit=0, limit_per_host=0, ttl_dns_cache=10
@@ -127,17 +127,17 @@ async def guarded_session(
 
 @asynccontextmanager
 async def guarded_dialer(
-    settings: FetchSettings, *, look_up: LookUp = system_look_up, tls: ssl.SSLContext | None = None
+    settings: FetchSettings, *, lookup: Lookup = system_lookup, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[Dialer]:
     """The ``dialer`` of a session alone."""
-    policy = policy_of(settings)
-    async with _resolving(policy, look_up) as resolver:
+    policy = policy_from_settings(settings)
+    async with _resolving(policy, lookup) as resolver:
         yield Dialer(resolver, _guarded(policy), tls=tls or default_tls(), seconds=settings.connect_seconds)
 
 
 @asynccontextmanager
-async def _resolving(policy: AddressPolicy, look_up: LookUp) -> AsyncIterator[PolicyResolver]:
-    resolver = PolicyResolver(policy, look_up)
+async def _resolving(policy: AddressPolicy, lookup: Lookup) -> AsyncIterator[PolicyResolver]:
+    resolver = PolicyResolver(policy, lookup)
     try:
         yield resolver
     finally:

@@ -15,7 +15,7 @@ from typing import Final
 from yarl import URL
 
 from mediagen.net.http1.dialer import Dialer
-from mediagen.net.session import LookUp, guarded_dialer, system_look_up
+from mediagen.net.session import Lookup, guarded_dialer, system_lookup
 from mediagen.net.settings import FetchSettings
 
 _EVERYWHERE: Final = (ip_network("0.0.0.0/0"), ip_network("::/0"))
@@ -35,7 +35,7 @@ class TrustedOrigin:
 
 
 @asynccontextmanager
-async def trusted_dialer(settings: FetchSettings, *, look_up: LookUp = system_look_up) -> AsyncIterator[Dialer]:
+async def trusted_dialer(settings: FetchSettings, *, lookup: Lookup = system_lookup) -> AsyncIterator[Dialer]:
     """As ``guarded_dialer``, for configured origins."""
-    async with guarded_dialer(settings.model_copy(update={"allow_cidrs": _EVERYWHERE}), look_up=look_up) as dialer:
+    async with guarded_dialer(settings.model_copy(update={"allow_cidrs": _EVERYWHERE}), lookup=lookup) as dialer:
         yield dialer

@@ -21,13 +21,13 @@ def escape(text: str) -> str:
     return _ODD.sub(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), text)
 
 
-def without_dots(rest: str) -> str:
+def resolve_dots(rest: str) -> str:
     """What follows the host, the segments ``.`` and ``..`` of its path resolved (RFC 3986 section 5.2.4)."""
     path, mark, behind = _parted(rest)
     return _resolved(path) + mark + behind if _DOTS.search(path) else rest
 
 
-def text_of_field(value: str) -> str:
+def decode_url_field(value: str) -> str:
     """The URL in a header field, read as browsers and curl do: its raw bytes become escapes, one by one.
 
     Args:

@@ -21,7 +21,7 @@ from mediagen.pipelines.saving.request_upload import PendingFile, RequestUploads
 from mediagen.providers.base import Input, Role
 from mediagen.storage.base import Storage
 from mediagen.streams.base import Source, View
-from mediagen.streams.formats.completeness import Whole
+from mediagen.streams.formats.completeness import CompleteSource
 from mediagen.streams.json.base64 import DataUriDecoder
 from mediagen.streams.sources import ChunkSource
 
@@ -181,7 +181,7 @@ class RequestInputs:
                 source: Source = download.sequential()
                 about = download.resource
                 if source.size is None and not about.end_proven and about.coding is None:
-                    source = Whole(source, about.media_type or "")
+                    source = CompleteSource(source, about.media_type or "")
                 return await self.take(source, filename=about.filename, declared=about.media_type)
         except FetchFailed as exc:
             raise InputUnavailable(f"an input could not be fetched: {exc.detail}", **exc.context) from None

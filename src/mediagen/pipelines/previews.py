@@ -19,7 +19,7 @@ import structlog
 
 from mediagen.providers.base import Content
 from mediagen.streams.base import KIB, Source
-from mediagen.streams.sources import Limited
+from mediagen.streams.sources import LimitedSource
 
 log = structlog.get_logger(__name__)
 
@@ -109,7 +109,7 @@ class Previews:
         file: IO[bytes] | None = await asyncio.to_thread(tempfile.TemporaryFile, dir=self._folder, buffering=0)
         try:
             assert file is not None
-            size = await self._spooled(Limited(content.source, self._max_bytes), file)
+            size = await self._spooled(LimitedSource(content.source, self._max_bytes), file)
             watches = self._watches.get(task_id, ())
             if size is None or not watches:
                 return

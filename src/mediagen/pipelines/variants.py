@@ -23,7 +23,7 @@ from mediagen.core.errors import Conflict, DeadlineExceeded, MediagenError, NotF
 from mediagen.core.files import CLAIM, TYPE_FROM, File, FileKind, new_id
 from mediagen.media import thumbnails as stills
 from mediagen.media.thumbnails import Picture
-from mediagen.media.video import Film
+from mediagen.media.video import Video
 from mediagen.media.vips import VipsPool
 from mediagen.pipelines.saving.placement import Placement, StoreContext
 from mediagen.pipelines.saving.request_upload import RequestUploads
@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 VariantName: TypeAlias = Literal["thumbnail", "spritesheet"]
 _Key: TypeAlias = tuple[str, str]
 
-_MAKERS: Final[Mapping[VariantName, Callable[[Film, VipsPool], Awaitable[Picture]]]] = {
+_MAKERS: Final[Mapping[VariantName, Callable[[Video, VipsPool], Awaitable[Picture]]]] = {
     "thumbnail": stills.thumbnail,
     "spritesheet": stills.spritesheet,
 }
@@ -164,7 +164,7 @@ class Variants:
         if film.metadata.get(TYPE_FROM) == CLAIM:
             raise UnsupportedMedia("the file only claims to be a film")
         opens = partial(self._storage.open_source, film.key)
-        looked = await Film.look(opens, size=film.bytes, media_type=film.media_type, max_pixels=self._max_pixels)
+        looked = await Video.look(opens, size=film.bytes, media_type=film.media_type, max_pixels=self._max_pixels)
         picture = await _MAKERS[name](looked, self._pool)
         placement = _place_variant(film, name, picture)
         source = ChunkSource(_once(picture.data), size=len(picture.data))

@@ -14,7 +14,7 @@ def is_token(text: str) -> bool:
     return _TOKEN.fullmatch(text) is not None
 
 
-def checked_key(key: str) -> str:
+def check_key(key: str) -> str:
     """``key``: relative, ``/``-separated, no piece that begins with a dot.
 
     Neither a file system nor a URL can read anything else into it. Raises ValueError for any other.
@@ -24,7 +24,7 @@ def checked_key(key: str) -> str:
     return key
 
 
-def checked_token(token: str) -> str:
+def check_token(token: str) -> str:
     """``token``, usable as a file name and as metadata of an object. Raises ValueError for any other."""
     if not is_token(token):
         raise ValueError("a token is 8 to 64 letters, digits, dashes and underscores")

@@ -23,7 +23,7 @@ def crc32(data: View, value: int = 0) -> int:
     return isal_zlib.crc32(data, value)
 
 
-def combined_crc32(parts: Iterable[StoredPart]) -> int:
+def combine_crc32(parts: Iterable[StoredPart]) -> int:
     """CRC-32 of the parts one after another, in the order given."""
     whole = 0
     for part in parts:

@@ -22,7 +22,7 @@ TICK_SECONDS: Final = 0.5
 _SAMPLE_SPACING: Final = 0.1
 
 
-class Tally:
+class TransferTotals:
     """Bytes of all transfers since the process started, replays and what an earlier run had stored left out.
 
     Of a transfer that fails, up to the last MiB received may be missing: meters tell it at their readings.
@@ -69,7 +69,7 @@ class Meter:
         *,
         total: int | None,
         already: int = 0,
-        tally: Tally | None = None,
+        tally: TransferTotals | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._report = report
@@ -139,7 +139,7 @@ class Meter:
         self.total = self.downloaded
         self._read()
 
-    def _tell(self, tally: Tally) -> None:
+    def _tell(self, tally: TransferTotals) -> None:
         received, stored = self.downloaded, self.uploaded
         # what will come again made the counts fall: it is told when they are past where they were
         tally.received += max(0, received - self._told_received)

@@ -18,7 +18,7 @@ _REQUEST_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 5.0
 
 
-class Lender(Protocol):
+class BufferAllocator(Protocol):
     """Lends buffers of the pool to one class of transfers."""
 
     async def acquire(self, size: int, /) -> bytearray:
@@ -37,17 +37,17 @@ class BufferPool:
     A transfer takes one buffer at a time and only before it reads, so it never holds one while it waits for the next:
     the pool cannot deadlock. Waiters are served in order. A single buffer larger than the budget is lent alone.
 
-    The pool itself is the ``Lender`` of downloads, which may take their time. ``reserved`` bytes are out of their
-    reach: they are left for ``requests``, whose clients wait for an answer, and for ``results``, which somebody has
-    paid for. Both are served first; only a request is refused when it has waited too long.
+    Downloads, which can wait, use the pool itself as their ``BufferAllocator``. They cannot use the last ``reserved``
+    bytes, which are kept for ``requests``, whose clients wait for a response, and for ``results``, which are paid for.
+    Both are served first; only a request is refused when it has waited too long.
     """
 
     def __init__(self, budget: int, *, reserved: int = 0) -> None:
         self.budget = budget
         self.reserved = reserved
         self.lent = 0
-        self.requests: Lender = _Reserved(self, _REQUEST_SECONDS)
-        self.results: Lender = _Reserved(self, None)
+        self.requests: BufferAllocator = _Reserved(self, _REQUEST_SECONDS)
+        self.results: BufferAllocator = _Reserved(self, None)
         self._lent_to_tasks = 0
         self._free: list[bytearray] = []
         self._kept = 0
@@ -188,7 +188,7 @@ class _GivesBack(Protocol):
 
 
 class _Reserved:
-    """A ``Lender`` of the whole budget. ``seconds``: how long one waits for a buffer; None: as long as it takes."""
+    """Lends from the whole budget. ``seconds``: longest wait for a buffer; None: as long as it takes."""
 
     def __init__(self, pool: BufferPool, seconds: float | None) -> None:
         self._pool = pool

@@ -6,19 +6,19 @@ from types import TracebackType
 from typing import Final, Self
 
 from mediagen.streams.base import KIB
-from mediagen.streams.pool import Lender
+from mediagen.streams.pool import BufferAllocator
 
 NARROW: Final = 64 * KIB
 """Bytes for a slow transfer: hundreds of those may run for hours, and their buffers must not use up the pool."""
 
 
-class Scratch:
+class ScratchBuffer:
     """A buffer of the pool inside ``async with``: ``size`` bytes, or ``NARROW`` while there is no room for them.
 
     ``view`` must be taken anew after ``widen`` and ``narrow``: the earlier one belongs to the pool again.
     """
 
-    def __init__(self, pool: Lender, size: int) -> None:
+    def __init__(self, pool: BufferAllocator, size: int) -> None:
         self._pool = pool
         self._size = size
         self._buffer: bytearray | None = None

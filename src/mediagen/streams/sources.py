@@ -30,7 +30,7 @@ class ChunkSource:
         return count
 
 
-class Limited:
+class LimitedSource:
     """Raises TooLarge as soon as more than ``max_bytes`` have come, at once when the announced size is larger."""
 
     def __init__(self, source: Source, max_bytes: int) -> None:
@@ -54,7 +54,7 @@ class Limited:
         return count
 
 
-class Exact:
+class ExactSource:
     """Raises SourceTruncated when a source of announced size ends early."""
 
     def __init__(self, source: Source) -> None:
@@ -75,7 +75,7 @@ class Exact:
         return count
 
 
-class Peeked:
+class PeekableSource:
     """A source whose first bytes were looked at before anybody took them."""
 
     def __init__(self, source: Source) -> None:
@@ -120,7 +120,7 @@ def holds_gzip(head: bytes) -> bool:
         return False
 
 
-class Decompressed:
+class DecompressedSource:
     """The content of a transfer that came compressed although ``identity`` was asked for (RFC 9110 section 8.4).
 
     Works in pieces of 64 KiB, so that a small input cannot become a large memory. The length is not known, and a

@@ -15,7 +15,7 @@ from typing import Final
 from mediagen.streams.base import KIB, MIB, Source, SupportsTryRead, Target, try_read_from
 from mediagen.streams.digest import InlineSha256, crc32
 from mediagen.streams.meter import Meter
-from mediagen.streams.scratch import NARROW, Scratch
+from mediagen.streams.scratch import NARROW, ScratchBuffer
 from mediagen.streams.serial_executor import PAUSE, Burst, SerialExecutor
 
 BUFFER: Final = 512 * KIB
@@ -48,7 +48,7 @@ class StreamedBody:
     """
 
     def __init__(
-        self, source: Source, scratch: Scratch, *, meter: Meter, threads: Executor, sha256: InlineSha256
+        self, source: Source, scratch: ScratchBuffer, *, meter: Meter, threads: Executor, sha256: InlineSha256
     ) -> None:
         self._source = source
         self._scratch = scratch

@@ -33,11 +33,11 @@ from mediagen.streams.base import (
     Watch,
     try_read_from,
 )
-from mediagen.streams.digest import BackgroundSha256, InlineSha256, Sha256Mode, combined_crc32, crc32
+from mediagen.streams.digest import BackgroundSha256, InlineSha256, Sha256Mode, combine_crc32, crc32
 from mediagen.streams.meter import Meter
 from mediagen.streams.parts import BufferBody, RangeBody
-from mediagen.streams.pool import Lender
-from mediagen.streams.scratch import Scratch
+from mediagen.streams.pool import BufferAllocator
+from mediagen.streams.scratch import ScratchBuffer
 from mediagen.streams.serial_executor import PAUSE, Burst, SerialExecutor
 from mediagen.streams.streamed_body import BUFFER, GATHERING, StreamedBody
 
@@ -53,7 +53,7 @@ _SPAN_PARTS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class TransferResult:
     """What went through: bytes, CRC-32 of the whole, SHA-256 where bytes came in order, and the parts to commit."""
 
     size: int
@@ -66,13 +66,13 @@ async def move_buffered(
     source: Source,
     sink: Sink,
     *,
-    pool: Lender,
+    pool: BufferAllocator,
     meter: Meter,
     threads: Executor,
     sha256_mode: Sha256Mode = "auto",
     made_here: bool = False,
     on_begin: Callable[[], Awaitable[None]],
-) -> Moved:
+) -> TransferResult:
     """Move a source of any kind, once and in order.
 
     Into a sink that pours once it passes through one small buffer. Otherwise it goes through part buffers, and parts
@@ -85,12 +85,12 @@ async def move_buffered(
     """
     if sink.accepts_stream:
         most = GATHERING if made_here else BUFFER
-        async with Scratch(pool, most if source.size is None else min(most, max(1, source.size))) as scratch:
+        async with ScratchBuffer(pool, most if source.size is None else min(most, max(1, source.size))) as scratch:
             return await _pass(source, sink, scratch, meter=meter, threads=threads, sha256_mode=sha256_mode)
     inlet = _Inlet(source, meter, threads)
     sha256 = BackgroundSha256(sha256_mode, threads)
     stored: list[StoredPart] = []
-    whole: Moved | None = None
+    whole: TransferResult | None = None
     slots = asyncio.Semaphore(sink.parts_in_flight)
     received = 0
     size = sink.part_size if source.size is None else min(sink.part_size, max(1, source.size))
@@ -134,7 +134,7 @@ async def move_buffered(
             if number == 1:
                 if last and filled <= sink.part_size:
                     await store(None, body, hashed, last=True)
-                    whole = Moved(filled, body.crc32, sha256.hexdigest(), [])
+                    whole = TransferResult(filled, body.crc32, sha256.hexdigest(), [])
                     return False
                 await sink.begin()
                 await on_begin()
@@ -156,19 +156,19 @@ async def move_buffered(
     if whole is not None:
         return whole
     stored.sort(key=lambda part: part.number)
-    return Moved(received, combined_crc32(stored), sha256.hexdigest(), stored)
+    return TransferResult(received, combine_crc32(stored), sha256.hexdigest(), stored)
 
 
 async def _pass(
-    source: Source, sink: Sink, scratch: Scratch, *, meter: Meter, threads: Executor, sha256_mode: Sha256Mode
-) -> Moved:
+    source: Source, sink: Sink, scratch: ScratchBuffer, *, meter: Meter, threads: Executor, sha256_mode: Sha256Mode
+) -> TransferResult:
     sha256 = InlineSha256(sha256_mode)
     body = StreamedBody(source, scratch, meter=meter, threads=threads, sha256=sha256)
     with meter.ticking():
         await sink.put_whole(body)
     _check_size(source.size, len(body))
     meter.finish()
-    return Moved(len(body), body.crc32, sha256.hexdigest(), [])
+    return TransferResult(len(body), body.crc32, sha256.hexdigest(), [])
 
 
 def _check_size(announced: int | None, received: int) -> None:
@@ -250,7 +250,7 @@ async def move_ranges(
     workers: int,
     threads: Executor,
     watch: Watch | None = None,
-) -> Moved:
+) -> TransferResult:
     """Move a resource in parallel ranges, each part's body being its own download.
 
     Args:
@@ -344,7 +344,7 @@ async def move_ranges(
     if received != source.size:
         raise SourceTruncated(f"stored {received} of {source.size} bytes")
     meter.finish()
-    return Moved(received, combined_crc32(ordered), None, ordered)
+    return TransferResult(received, combine_crc32(ordered), None, ordered)
 
 
 class _Nowhere:

@@ -262,11 +262,11 @@ async def test_what_the_policy_refuses_is_not_connected_to(tmp_path: Path, url: 
 async def test_a_name_that_leads_inside_later_is_refused_then(tmp_path: Path) -> None:
     answers = ["127.0.0.1"]
 
-    def look_up(host: str, port: int, family: int) -> list[tuple[Any, Any, int, str, Any]]:
+    def lookup(host: str, port: int, family: int) -> list[tuple[Any, Any, int, str, Any]]:
         assert host == "rebinding.test"
         return socket.getaddrinfo(answers[0], port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
 
-    async with Receiver() as allowed, Receiver("127.0.0.2") as inside, post_room(tmp_path, look_up=look_up) as room:
+    async with Receiver() as allowed, Receiver("127.0.0.2") as inside, post_room(tmp_path, lookup=lookup) as room:
         allowed.replies(always=Answer(500, {"Connection": "close"}))
         task = await room.end_task(f"http://rebinding.test:{allowed.port}/hook")
         await room.stands(task, WAITING, tries=1)

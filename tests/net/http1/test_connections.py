@@ -21,7 +21,7 @@ from mediagen.core.errors import (
     UrlNotAllowed,
 )
 from mediagen.net.http1.dialer import Dialer
-from mediagen.net.http1.response import Response, ask
+from mediagen.net.http1.response import Response, send_request
 from mediagen.net.http1.response_body import open_body
 from mediagen.net.policy import check_text
 from mediagen.net.requests import get
@@ -258,7 +258,7 @@ async def test_what_is_wrong_with_a_certificate_is_named(certificate: Path, trus
     async with listening(answering(b"HTTP/1.1 200 OK\r\n\r\n"), context) as url:
         async with guarded_session(limits) as session:
             unknown = await failure(session, url)
-        async with guarded_session(limits, tls=trusting, look_up=at_loopback) as session:
+        async with guarded_session(limits, tls=trusting, lookup=at_loopback) as session:
             other = await failure(session, url.replace("127.0.0.1", "other.test"))
 
     assert "certificate is not to be trusted: nobody but itself vouches for it" in unknown.detail
@@ -280,12 +280,12 @@ def at_loopback(host: str, port: int, family: int) -> list[tuple[Any, Any, int, 
     ],
 )
 async def test_a_failure_of_dns_is_named(error: Exception | None, says: str) -> None:
-    def look_up(host: str, port: int, family: int) -> list[tuple[Any, Any, int, str, Any]]:
+    def lookup(host: str, port: int, family: int) -> list[tuple[Any, Any, int, str, Any]]:
         if error is not None:
             raise error
         return []
 
-    async with guarded_session(SETTINGS, look_up=look_up) as session:
+    async with guarded_session(SETTINGS, lookup=lookup) as session:
         failed = await failure(session, "http://example.test/")
 
     assert failed.detail == f"no connection to the source: {says}"
@@ -308,19 +308,19 @@ async def test_the_second_address_of_a_name_is_tried() -> None:
 
     limits = fetch_settings(allow_cidrs=["127.0.0.0/8"])
     server = listening(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"))
-    async with server as url, guarded_session(limits, look_up=two) as session:
+    async with server as url, guarded_session(limits, lookup=two) as session:
         assert await downloaded(session, url.replace("127.0.0.1", "two.test")) == b"hi"
 
 
 async def test_a_name_is_looked_up_once_for_many_connections() -> None:
     asked: list[str] = []
 
-    def look_up(host: str, port: int, family: int) -> list[tuple[Any, Any, int, str, Any]]:
+    def lookup(host: str, port: int, family: int) -> list[tuple[Any, Any, int, str, Any]]:
         asked.append(host)
         return at_loopback(host, port, family)
 
     server = listening(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"))
-    async with server as url, guarded_session(SETTINGS, look_up=look_up) as session:
+    async with server as url, guarded_session(SETTINGS, lookup=lookup) as session:
         for _ in range(3):
             assert await downloaded(session, url.replace("127.0.0.1", "One.test")) == b"hi"
 
@@ -404,7 +404,7 @@ async def pieces_of(data: bytes, *, times: int = 1) -> AsyncGenerator[bytes, Non
 async def posted(dialer: Dialer, url: str, body: AsyncGenerator[bytes, None] | None, length: int) -> Response:
     target = check_text(url)
     sock = await dialer.connect(target)
-    return await ask(sock, "POST", target, {"Content-Length": str(length)} if body else {}, body)
+    return await send_request(sock, "POST", target, {"Content-Length": str(length)} if body else {}, body)
 
 
 async def test_a_body_arrives_whole(dialer: Dialer, server_tls: ssl.SSLContext | None) -> None:
@@ -488,4 +488,4 @@ async def test_a_line_of_a_request_cannot_be_split(dialer: Dialer, name: str, va
         target = check_text(url)
         sock = await dialer.connect(target)
         with pytest.raises(ValueError, match="would end it"):
-            await ask(sock, "GET", target, {name: value})
+            await send_request(sock, "GET", target, {name: value})

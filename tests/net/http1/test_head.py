@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediagen.core.errors import FetchRefused
-from mediagen.net.http1.head import MAX_HEAD, MAX_LINES, Framing, Head, check_size, end_of_head, framing_of, parse_head
+from mediagen.net.http1.head import (
+    MAX_HEAD,
+    MAX_LINES,
+    Framing,
+    Head,
+    check_size,
+    find_end_of_head,
+    parse_framing,
+    parse_head,
+)
 
 
 def head_of(*lines: str | bytes, end: bytes = b"\r\n") -> Head:
@@ -114,9 +123,9 @@ def test_the_end_of_a_head_is_found_wherever_it_is_cut(end: bytes) -> None:
     head, body = b"HTTP/1.1 200 OK\r\nA: b" + end, b"\n\nbody"
     for cut in range(len(head)):
         received = bytearray(head[:cut])
-        assert end_of_head(received) is None
+        assert find_end_of_head(received) is None
         received += head[cut:] + body
-        assert end_of_head(received, cut) == len(head)
+        assert find_end_of_head(received, cut) == len(head)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +151,7 @@ def test_the_end_of_a_head_is_found_wherever_it_is_cut(end: bytes) -> None:
     ],
 )
 def test_unambiguous_framing_is_taken(lines: list[str], framing: Framing) -> None:
-    found = framing_of(head_of(*lines))
+    found = parse_framing(head_of(*lines))
 
     assert found == framing
     assert found.self_delimiting == (framing.chunked or framing.length is not None)
@@ -174,14 +183,14 @@ def test_unambiguous_framing_is_taken(lines: list[str], framing: Framing) -> Non
 )
 def test_contradictory_framing_is_refused_by_its_name(lines: list[str], says: str) -> None:
     with pytest.raises(FetchRefused, match=says):
-        framing_of(head_of(*lines))
+        parse_framing(head_of(*lines))
 
 
 @pytest.mark.parametrize("status", [204, 304])
 def test_answers_that_have_no_body(status: int) -> None:
     head = parse_head(f"HTTP/1.1 {status} X\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
 
-    assert framing_of(head) == Framing(length=0)
+    assert parse_framing(head) == Framing(length=0)
 
 
 PIECES = [b"HTTP/1.1 ", b"200", b" ", b"OK", b"\r", b"\n", b"\r\n", b"\r\n\r\n", b":", b"Content-Length", b"5"]
@@ -190,6 +199,6 @@ MORE = [b"A", b"Transfer-Encoding", b"chunked", b",", b"\t", b"\0", b"\xff"]
 
 @given(st.binary(max_size=300) | st.lists(st.sampled_from(PIECES + MORE), max_size=40).map(b"".join))
 def test_any_bytes_are_an_answer_or_an_error_of_ours(data: bytes) -> None:
-    end = end_of_head(data)
+    end = find_end_of_head(data)
     with suppress(FetchRefused):
-        framing_of(parse_head(data[:end] if end is not None else data + b"\r\n\r\n"))
+        parse_framing(parse_head(data[:end] if end is not None else data + b"\r\n\r\n"))

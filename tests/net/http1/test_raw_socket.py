@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from mediagen.net.http1.raw_socket import SocketReader, plain_socket, receive_now, send_now
+from mediagen.net.http1.raw_socket import SocketReader, duplicate_socket, try_receive, try_send
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ async def test_the_socket_of_a_plain_connection_is_one_of_its_own(pair: tuple[so
     here, there = pair
     with there:
         _, writer = await asyncio.open_connection(sock=here)
-        sock = plain_socket(writer.transport)
+        sock = duplicate_socket(writer.transport)
         assert sock is not None
         with sock:
             writer.transport.abort()
@@ -29,7 +29,7 @@ async def test_the_socket_of_a_plain_connection_is_one_of_its_own(pair: tuple[so
             await asyncio.sleep(0)
             assert sock.send(b"still open") == 10
         assert there.recv(20) == b"still open"
-    assert plain_socket(None) is None
+    assert duplicate_socket(None) is None
 
 
 def test_what_is_at_hand_is_received_at_once(pair: tuple[socket.socket, socket.socket]) -> None:
@@ -37,13 +37,13 @@ def test_what_is_at_hand_is_received_at_once(pair: tuple[socket.socket, socket.s
     buffer = memoryview(bytearray(10))
     with here, there:
         began = time.monotonic()
-        assert receive_now(here, buffer, within=0.02) is None
+        assert try_receive(here, buffer, within=0.02) is None
         assert time.monotonic() - began >= 0.02
         there.send(b"abc")
-        assert receive_now(here, buffer, within=20) == 3
+        assert try_receive(here, buffer, within=20) == 3
         assert bytes(buffer[:3]) == b"abc"
         there.close()
-        assert receive_now(here, buffer, within=20) == 0
+        assert try_receive(here, buffer, within=20) == 0
 
 
 async def test_a_reader_gives_what_came_before_the_end_and_before_an_error() -> None:
@@ -88,15 +88,15 @@ def test_a_socket_takes_what_it_has_room_for(pair: tuple[socket.socket, socket.s
     here, there = pair
     data = memoryview(bytes(1 << 24))
     with here, there:
-        sent = send_now(here, data, within=0.01)
+        sent = try_send(here, data, within=0.01)
         assert 0 < sent < len(data)
         left = sent
         while left:
             left -= len(there.recv(left))
-        assert send_now(here, data[:100], within=0.01) == 100
+        assert try_send(here, data[:100], within=0.01) == 100
         there.close()
         with pytest.raises(OSError):
-            send_now(here, data, within=0.01)
+            try_send(here, data, within=0.01)
 
 
 async def test_a_read_that_waits_ends_when_its_reader_is_closed(pair: tuple[socket.socket, socket.socket]) -> None:

@@ -20,7 +20,7 @@ from mediagen.streams.base import KIB, MIB, Source
 from mediagen.streams.digest import InlineSha256, crc32
 from mediagen.streams.parts import RangeBody
 from mediagen.streams.pool import BufferPool
-from mediagen.streams.scratch import Scratch
+from mediagen.streams.scratch import ScratchBuffer
 from mediagen.streams.streamed_body import BUFFER, StreamedBody
 from tests.contracts.uploads import Readings
 from tests.infra.content import content_bytes
@@ -215,7 +215,7 @@ async def test_byte_threads_carry_a_body_of_any_framing(
     target = Counting()
 
     with ThreadPoolExecutor(2) as threads:
-        async with fetcher.open(url) as download, Scratch(BufferPool(MIB), BUFFER) as scratch:
+        async with fetcher.open(url) as download, ScratchBuffer(BufferPool(MIB), BUFFER) as scratch:
             source, meter, sha256 = download.sequential(), Readings(None).meter, InlineSha256("always")
             body = StreamedBody(source, scratch, meter=meter, threads=threads, sha256=sha256)
             await body.write_to(target)

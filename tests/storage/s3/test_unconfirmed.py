@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from mediagen.core.errors import MediagenError
-from mediagen.storage.s3.unconfirmed import REMEMBERED_SECONDS, Outstanding
+from mediagen.storage.s3.unconfirmed import REMEMBERED_SECONDS, UnconfirmedRequests
 from mediagen.streams.parts import BufferBody
 from tests.contracts.uploads import ABOUT, KEY, cancelled, the_bytes
 from tests.infra.s3 import Bucket
@@ -102,7 +102,7 @@ async def test_of_a_part_that_was_cut_short_nothing_is_kept(broken: S3Place, fau
 
 def test_doubt_ends_with_time_and_takes_no_room() -> None:
     now = 0.0
-    outstanding = Outstanding(lambda: now)
+    outstanding = UnconfirmedRequests(lambda: now)
     for number in range(100):
         outstanding.unheard(f"key-{number}")
     assert "key-7" in outstanding
@@ -114,7 +114,7 @@ def test_doubt_ends_with_time_and_takes_no_room() -> None:
 
 
 def test_a_call_that_runs_is_in_doubt_until_the_last_of_its_kind_ends() -> None:
-    outstanding = Outstanding()
+    outstanding = UnconfirmedRequests()
     with outstanding.during("key"):
         with outstanding.during("key"), outstanding.during(None):
             assert "key" in outstanding

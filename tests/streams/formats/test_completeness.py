@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from mediagen.core.errors import SourceTruncated
-from mediagen.streams.formats.completeness import Completeness, Whole
+from mediagen.streams.formats.completeness import Completeness, CompleteSource
 from mediagen.streams.formats.sniff import SNIFF_BYTES, media_type_of
 from mediagen.streams.sources import ChunkSource
 from tests.infra.process import need
@@ -198,11 +198,14 @@ async def chunks(*pieces: bytes) -> AsyncIterator[bytes]:
 
 
 async def test_a_source_is_believed_when_its_file_is_whole() -> None:
-    whole, buffer = Whole(ChunkSource(chunks(png()[:30], png()[30:])), "image/png"), memoryview(bytearray(1000))
+    whole, buffer = (
+        CompleteSource(ChunkSource(chunks(png()[:30], png()[30:])), "image/png"),
+        memoryview(bytearray(1000)),
+    )
     assert [await whole.read_into(buffer), await whole.read_into(buffer)] == [30, len(png()) - 30]
     assert await whole.read_into(buffer) == 0
 
-    cut = Whole(ChunkSource(chunks(png()[:-1])), "image/png")
+    cut = CompleteSource(ChunkSource(chunks(png()[:-1])), "image/png")
     await cut.read_into(buffer)
     with pytest.raises(SourceTruncated):
         await cut.read_into(buffer)

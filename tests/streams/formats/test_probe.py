@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from mediagen.streams.formats.dimensions import Shape
-from mediagen.streams.formats.probe import READINGS, Probe, Probed
+from mediagen.streams.formats.dimensions import Dimensions
+from mediagen.streams.formats.probe import HEAD_PARSERS, Probe, ProbedSource
 from mediagen.streams.formats.sniff import SNIFF_BYTES, media_type_of
 from mediagen.streams.sources import ChunkSource
 from tests.infra.process import need
@@ -55,7 +55,7 @@ KNOWN: dict[str, tuple[tuple[int, int] | None, float | None]] = {
 }
 
 
-def shape_of(media_type: str, pieces: list[tuple[int, bytes]], size: int) -> Shape:
+def shape_of(media_type: str, pieces: list[tuple[int, bytes]], size: int) -> Dimensions:
     probe = Probe(media_type)
     for offset, piece in pieces:
         probe.feed(offset, piece)
@@ -146,7 +146,7 @@ def test_the_primary_item_of_several_gives_the_extent() -> None:
     assert (shape.width, shape.height) == (400, 300)
 
 
-@pytest.mark.parametrize("media_type", READINGS)
+@pytest.mark.parametrize("media_type", HEAD_PARSERS)
 def test_any_bytes_end_in_something_and_soon(media_type: str) -> None:
     dice = random.Random(media_type)
     began = time.process_time()
@@ -187,7 +187,7 @@ async def test_a_source_is_watched_while_it_is_read() -> None:
             yield png()[at : at + 10]
 
     probe = Probe("image/png")
-    source, buffer = Probed(ChunkSource(pieces()), probe), memoryview(bytearray(7))  # type: ignore[arg-type]
+    source, buffer = ProbedSource(ChunkSource(pieces()), probe), memoryview(bytearray(7))  # type: ignore[arg-type]
     while await source.read_into(buffer):
         pass
 

@@ -18,7 +18,7 @@ import aiohappyeyeballs
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from mediagen.net.http1.raw_socket import ready
+from mediagen.net.http1.raw_socket import wait_ready
 
 _HEAD_START: Final = 0.25
 """Seconds that an address has before the next one is tried beside it (RFC 8305 section 5)."""
@@ -105,9 +105,9 @@ class Dialer:
                 try:
                     secured.do_handshake()
                 except ssl.SSLWantReadError:
-                    await ready(secured, select.POLLIN)
+                    await wait_ready(secured, select.POLLIN)
                 except ssl.SSLWantWriteError:
-                    await ready(secured, select.POLLOUT)
+                    await wait_ready(secured, select.POLLOUT)
                 else:
                     return secured
         except BaseException:

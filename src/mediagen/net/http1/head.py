@@ -46,7 +46,7 @@ class Framing:
         return self.chunked or self.length is not None
 
 
-def end_of_head(received: bytes | bytearray, start: int = 0) -> int | None:
+def find_end_of_head(received: bytes | bytearray, start: int = 0) -> int | None:
     """Index behind the empty line that ends a head; None: it has not come. ``start``: where to look from."""
     found = _END.search(received, max(0, start - 3))
     return None if found is None else found.end()
@@ -102,7 +102,7 @@ def _fields(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
     return fields
 
 
-def framing_of(head: Head) -> Framing:
+def parse_framing(head: Head) -> Framing:
     """The framing of the body of an answer to a GET (RFC 9112 section 6.3).
 
     Raises:

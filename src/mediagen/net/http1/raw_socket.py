@@ -21,7 +21,7 @@ _CLOSED_HERE: Final = "the connection was closed here"
 _WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-def plain_socket(transport: asyncio.BaseTransport | None) -> socket.socket | None:
+def duplicate_socket(transport: asyncio.BaseTransport | None) -> socket.socket | None:
     """A second, non-blocking descriptor of the connection, the caller's to close; None when there is none to be had.
 
     None over TLS, whose bytes are made in the transport, and on an event loop that has transports of its own kind.
@@ -80,7 +80,7 @@ class SocketReader:
         filled = 0
         while not self._ended and self._error is None and filled < len(buffer):
             try:
-                count = receive_now(self._sock, buffer[filled:], within=0 if filled else within)
+                count = try_receive(self._sock, buffer[filled:], within=0 if filled else within)
             except OSError as exc:
                 self._error = exc  # what came before it is good
                 break
@@ -164,7 +164,7 @@ def _receive(sock: socket.socket, buffer: memoryview) -> int | None:
         return 0
 
 
-async def ready(sock: socket.socket, event: int) -> None:
+async def wait_ready(sock: socket.socket, event: int) -> None:
     """Wait in the event loop until ``sock`` can be read (``select.POLLIN``) or written (``select.POLLOUT``)."""
     loop, fd = asyncio.get_running_loop(), sock.fileno()
     if fd < 0:
@@ -186,7 +186,7 @@ def _wake(waiter: asyncio.Future[None]) -> None:
         waiter.set_result(None)
 
 
-def receive_now(sock: socket.socket, buffer: memoryview, *, within: float) -> int | None:
+def try_receive(sock: socket.socket, buffer: memoryview, *, within: float) -> int | None:
     """Bytes put into ``buffer``, 0 at the end of the connection; None: nothing came ``within`` seconds.
 
     Blocks for so long; call it in a thread. Raises OSError.
@@ -200,7 +200,7 @@ def receive_now(sock: socket.socket, buffer: memoryview, *, within: float) -> in
     return count
 
 
-def send_now(sock: socket.socket, view: memoryview, *, within: float) -> int:
+def try_send(sock: socket.socket, view: memoryview, *, within: float) -> int:
     """How many bytes of ``view`` the socket took without a pause of more than ``within`` seconds.
 
     Blocks for so long; call it in a thread. Raises OSError.
@@ -224,7 +224,7 @@ async def send_all(sock: socket.socket, data: bytes | memoryview) -> None:
         except ssl.SSLWantReadError:  # another task may wait for what can be read
             await asyncio.sleep(_GATHER_SECONDS)
         except _WOULD_BLOCK:
-            await ready(sock, select.POLLOUT)
+            await wait_ready(sock, select.POLLOUT)
 
 
 def _comes(sock: socket.socket, event: int, seconds: float) -> bool:

@@ -16,7 +16,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from mediagen.core.errors import FetchRefused, first_cause
-from mediagen.net.http1.head import Framing, Head, check_size, check_start, end_of_head, framing_of, parse_head
+from mediagen.net.http1.head import Framing, Head, check_size, check_start, find_end_of_head, parse_framing, parse_head
 from mediagen.net.http1.raw_socket import SocketReader, send_all
 from mediagen.streams.base import KIB
 
@@ -59,7 +59,7 @@ class Response:
         self.reader.close()
 
 
-async def ask(
+async def send_request(
     sock: socket.socket,
     method: str,
     url: URL,
@@ -83,7 +83,7 @@ async def ask(
     try:
         await send_all(sock, request_head(method, url, headers))
         head, early = await (_receive_head(reader) if body is None else _exchange(sock, reader, body))
-        return Response(url, head, framing_of(head), reader, early)
+        return Response(url, head, parse_framing(head), reader, early)
     except BaseException:
         reader.close()
         raise
@@ -141,7 +141,7 @@ async def _receive_head(reader: SocketReader) -> tuple[Head, bytes]:
     """The head of the final answer, and the bytes behind it. Interim answers (1xx) are read over."""
     received, scratch, seen = bytearray(), memoryview(bytearray(_READ)), 0
     while True:
-        end = end_of_head(received, seen)
+        end = find_end_of_head(received, seen)
         if end is not None:
             head = parse_head(bytes(received[:end]))
             if head.status == 101:

@@ -16,12 +16,12 @@ from mediagen.pipelines.saving.quota import Quota
 from mediagen.pipelines.settings import LimitsSettings
 from mediagen.storage.base import Storage
 from mediagen.streams.digest import Sha256Mode, crc32_checksum
-from mediagen.streams.formats.dimensions import Shape
+from mediagen.streams.formats.dimensions import Dimensions
 from mediagen.streams.formats.probe import Probe
 from mediagen.streams.formats.sniff import extension_of, kind_of, media_type_of, possible
-from mediagen.streams.meter import Tally
+from mediagen.streams.meter import TransferTotals
 from mediagen.streams.pool import BufferPool
-from mediagen.streams.transfer import Moved
+from mediagen.streams.transfer import TransferResult
 
 _FOLDERS: Final[Mapping[FileKind, str]] = {
     FileKind.IMAGE: "assets/images",
@@ -41,7 +41,7 @@ class StoreContext:
     threads: Executor
     limits: LimitsSettings
     sha256: Sha256Mode = "auto"
-    tally: Tally = field(default_factory=Tally)
+    tally: TransferTotals = field(default_factory=TransferTotals)
     quota: Quota = field(default_factory=Quota)
 
 
@@ -124,7 +124,7 @@ class Placement:
         """Watches the bytes for what their heads say; for nothing where they do not show what they are."""
         return Probe(self.media_type if self.proven else "")
 
-    def file(self, moved: Moved, shape: Shape, *, task_id: str | None, owner: str | None) -> File:
+    def file(self, moved: TransferResult, shape: Dimensions, *, task_id: str | None, owner: str | None) -> File:
         """The row of the stored file."""
         return File(
             id=self.file_id,

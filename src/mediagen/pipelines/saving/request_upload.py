@@ -22,10 +22,10 @@ from mediagen.pipelines.base import Ledger
 from mediagen.pipelines.saving.placement import Placement, StoreContext, late_write_cleanups, remove
 from mediagen.pipelines.saving.quota import Reservation
 from mediagen.streams.base import Source
-from mediagen.streams.formats.probe import Probed
+from mediagen.streams.formats.probe import ProbedSource
 from mediagen.streams.formats.sniff import SNIFF_BYTES
 from mediagen.streams.meter import Meter
-from mediagen.streams.sources import Limited, Peeked
+from mediagen.streams.sources import LimitedSource, PeekableSource
 from mediagen.streams.transfer import move_buffered
 
 log = structlog.get_logger(__name__)
@@ -123,7 +123,7 @@ class RequestUploads:
             TooLarge, StorageUnavailable, StorageFull, Unavailable, and what the source raises: nothing is kept.
         """
         async with self._reserve(source.size) as reservation:  # before the first byte is asked for
-            peeked = Peeked(source)
+            peeked = PeekableSource(source)
             head = await peeked.peek(SNIFF_BYTES)
             placement = Placement.make(head, declared=declared, filename=clean_filename(filename), wanted=wanted)
             async with self._save(placement, peeked, reservation, task_id, owner, made_here=decoded) as pending:
@@ -159,7 +159,7 @@ class RequestUploads:
         *,
         made_here: bool,
     ) -> AsyncIterator[PendingFile]:
-        limited = reservation.around(Limited(source, self._store.limits.for_kind(placement.kind)))
+        limited = reservation.around(LimitedSource(source, self._store.limits.for_kind(placement.kind)))
         state = {"kind": "ingest", "boot": self._boot, "checkpoint": placement.as_checkpoint()}
         debt = await self._ledger.owe_abort(state)
         try:
@@ -228,7 +228,7 @@ class RequestUploads:
             size=source.size,
         ) as sink:
             moved = await move_buffered(
-                Probed(source, probe),
+                ProbedSource(source, probe),
                 sink,
                 pool=store.pool.requests,
                 meter=Meter(_discard_reading, total=source.size, tally=store.tally),

@@ -37,16 +37,16 @@ from mediagen.pipelines.saving.quota import Reservation
 from mediagen.pipelines.saving.wait_for_space import until_room
 from mediagen.storage.base import WaitsForRoom
 from mediagen.streams.base import MIB, Sink, Source
-from mediagen.streams.digest import combined_crc32
-from mediagen.streams.formats.completeness import Whole
-from mediagen.streams.formats.probe import Probe, Probed
+from mediagen.streams.digest import combine_crc32
+from mediagen.streams.formats.completeness import CompleteSource
+from mediagen.streams.formats.probe import Probe, ProbedSource
 from mediagen.streams.formats.sniff import SNIFF_BYTES
 from mediagen.streams.json.media_field import EmbeddedMedia, chunks_of
 from mediagen.streams.json.scanner import parse_pointer
 from mediagen.streams.meter import Meter
-from mediagen.streams.pool import Lender
-from mediagen.streams.sources import ChunkSource, Limited, Peeked
-from mediagen.streams.transfer import Moved, move_buffered, move_ranges, still_stored
+from mediagen.streams.pool import BufferAllocator
+from mediagen.streams.sources import ChunkSource, LimitedSource, PeekableSource
+from mediagen.streams.transfer import TransferResult, move_buffered, move_ranges, still_stored
 
 log = structlog.get_logger()
 
@@ -79,7 +79,9 @@ class Saver:
     ``waits_for_room``: a full store is waited for, not failed at, until the attempt's time is over.
     """
 
-    def __init__(self, fetcher: Fetcher, store: StoreContext, buffers: Lender, *, waits_for_room: bool = False) -> None:
+    def __init__(
+        self, fetcher: Fetcher, store: StoreContext, buffers: BufferAllocator, *, waits_for_room: bool = False
+    ) -> None:
         self._fetcher = fetcher
         self._store = store
         self._buffers = buffers
@@ -253,7 +255,7 @@ class Saver:
                 if sink.committed:
                     if sum(part.size for part in recorded) != download.size:
                         raise UploadLost("the stored object is not the one that was recorded")
-                    moved = Moved(download.size, combined_crc32(recorded), None, recorded)
+                    moved = TransferResult(download.size, combine_crc32(recorded), None, recorded)
                     return self._outcome(run, placement, moved, probe)
                 await sink.begin()
                 placement = Placement.from_checkpoint(
@@ -275,7 +277,7 @@ class Saver:
         readers: list[HttpRangeReader],
         resumes: bool,
         probe: Probe,
-    ) -> Moved:
+    ) -> TransferResult:
         done = still_stored(await run.parts(), sink) if resumes else []
         already = sum(part.size for part in done)
         meter = Meter(_reporter(run), total=download.size, already=already, tally=self._store.tally)
@@ -300,7 +302,7 @@ class Saver:
     ) -> Outcome:
         source: Source = download.sequential()
         if source.size is None and not download.resource.end_proven and download.resource.coding is None:
-            source = Whole(source, placement.media_type)
+            source = CompleteSource(source, placement.media_type)
         await self._begin_anew(run, placement, saved)
         return await self._buffered(run, placement, source)
 
@@ -318,7 +320,7 @@ class Saver:
         saved: Mapping[str, Any],
     ) -> Outcome:
         """Bytes that are decoded here. ``declared``: their media type, once the first of them has come."""
-        peeked = Peeked(source)
+        peeked = PeekableSource(source)
         head = await peeked.peek(SNIFF_BYTES)
         placement = Placement.make(
             head, declared=declared(), filename=clean_filename(wanted.filename or ""), wanted=wanted.kind
@@ -342,7 +344,8 @@ class Saver:
 
             moved = await move_buffered(
                 room.around(
-                    Limited(Probed(source, probe), store.limits.for_kind(placement.kind)), waits=self._waits_for_room
+                    LimitedSource(ProbedSource(source, probe), store.limits.for_kind(placement.kind)),
+                    waits=self._waits_for_room,
                 ),
                 sink,
                 pool=self._buffers,
@@ -361,11 +364,11 @@ class Saver:
         await remove(self._store.storage, saved)
         await run.checkpoint(placement.as_checkpoint())
 
-    async def _commit(self, run: Run, placement: Placement, sink: Sink, moved: Moved, probe: Probe) -> Outcome:
+    async def _commit(self, run: Run, placement: Placement, sink: Sink, moved: TransferResult, probe: Probe) -> Outcome:
         await sink.commit(moved.parts, size=moved.size, crc32=moved.crc32)
         return self._outcome(run, placement, moved, probe)
 
-    def _outcome(self, run: Run, placement: Placement, moved: Moved, probe: Probe) -> Outcome:
+    def _outcome(self, run: Run, placement: Placement, moved: TransferResult, probe: Probe) -> Outcome:
         file = placement.file(moved, probe.finish(moved.size), task_id=run.task_id, owner=run.owner)
         return Outcome({"file": file.id}, (file,))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mediagen.core.errors import InvalidRequest, UnknownModel
-from mediagen.media.image_decoder import DecodeLimits, PictureDecoder
+from mediagen.media.image_decoder import DecodeLimits, ImageDecoder
 from mediagen.media.thumbnails import image_of
 from mediagen.media.video import Frame
 from mediagen.media.vips import VipsPool
@@ -84,7 +84,7 @@ class Builtin:
 
     models = MODELS
 
-    def __init__(self, name: str, pool: VipsPool, renders: Renders, decoder: PictureDecoder) -> None:
+    def __init__(self, name: str, pool: VipsPool, renders: Renders, decoder: ImageDecoder) -> None:
         self.name = name
         self._decoder = decoder
         self._pool = pool
@@ -101,7 +101,7 @@ class Builtin:
         """
         pool = VipsPool()
         renders = Renders(pool, folder, parallel)
-        decoder = PictureDecoder(decode)
+        decoder = ImageDecoder(decode)
         try:
             async with decoder.running(), renders.running():
                 yield cls(name, pool, renders, decoder)

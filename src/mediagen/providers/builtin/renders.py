@@ -19,7 +19,7 @@ from typing import BinaryIO, Final
 import structlog
 
 from mediagen.core.errors import MediagenError, ProviderError, ProviderRateLimited
-from mediagen.media import process
+from mediagen.media import ffmpeg
 from mediagen.media.vips import VipsPool
 from mediagen.providers.base import Phase
 from mediagen.providers.builtin.clip import Clip, arguments, layer
@@ -157,7 +157,7 @@ class Renders:
                 frame = block.get("frame", "")
                 job.percent = min(99, int(frame) * 100 // clip.frames) if frame.isdigit() else None
 
-            await process.run(
+            await ffmpeg.run(
                 arguments(clip, layer_file=_name(still), film_file=_name(film)),
                 descriptors=(still.fileno(), film.fileno()),
                 limit_seconds=120 + 30 * clip.seconds * clip.size.width * clip.size.height / (1280 * 720),

@@ -25,9 +25,9 @@ from mediagen.core.errors import (
     TooLarge,
     UnsupportedMedia,
 )
-from mediagen.net.connection_errors import cause_of
-from mediagen.net.content_coding import content_coding
-from mediagen.net.http1.response import Response, ask
+from mediagen.net.connection_errors import describe_cause
+from mediagen.net.content_coding import parse_content_coding
+from mediagen.net.http1.response import Response, send_request
 from mediagen.net.http1.response_body import open_body
 from mediagen.net.session import COMMON_HEADERS
 from mediagen.net.trusted_origin import TrustedOrigin
@@ -36,7 +36,7 @@ from mediagen.providers.calls.refusals import refusal
 from mediagen.providers.calls.request_bodies import Body, json_body
 from mediagen.streams.base import GIB, KIB, MIB, Source
 from mediagen.streams.json.media_field import chunks_of
-from mediagen.streams.sources import Decompressed, Exact, Limited, Peeked
+from mediagen.streams.sources import DecompressedSource, ExactSource, LimitedSource, PeekableSource
 
 _MAX_DOCUMENT: Final = 8 * MIB
 _MAX_COMPLAINT: Final = 64 * KIB
@@ -57,7 +57,7 @@ class Patience:
 class Reply:
     """A successful answer, its body unread but for its first bytes."""
 
-    def __init__(self, endpoint: Endpoint, response: Response, body: Peeked, *, paid: bool) -> None:
+    def __init__(self, endpoint: Endpoint, response: Response, body: PeekableSource, *, paid: bool) -> None:
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
         self.media_type = response.media_type
@@ -166,17 +166,17 @@ class Endpoint:
         sized: _Sized | None = None
         try:
             sized = _Sized(response, self._patience.stall)
-            source: Source = Exact(sized)
-            if (coding := content_coding(response.headers)) is not None:
+            source: Source = ExactSource(sized)
+            if (coding := parse_content_coding(response.headers)) is not None:
                 try:
-                    source = Decompressed(source, coding)
+                    source = DecompressedSource(source, coding)
                 except UnsupportedMedia as exc:
                     if response.status < 300:
                         raise self.unreadable(exc.detail) from None
                     raise refusal(self.name, response.status, response.headers, b"", paid=paid) from None
             if response.status >= 300:
                 raise await self._refused(response, source, paid=paid, of_result=of_result)
-            yield Reply(self, response, Peeked(Limited(source, _MAX_ANSWER)), paid=paid)
+            yield Reply(self, response, PeekableSource(LimitedSource(source, _MAX_ANSWER)), paid=paid)
         finally:
             if sized is not None:
                 sized.close()
@@ -232,11 +232,11 @@ class Endpoint:
         try:
             sock = await self.origin.dialer.connect(url)
         except OSError as exc:
-            detail = f"no connection to {self.name}: {cause_of(exc)}"
+            detail = f"no connection to {self.name}: {describe_cause(exc)}"
             raise ProviderUnavailable(detail, provider=self.name, reason=repr(exc)) from None
         try:
             async with asyncio.timeout(limit):
-                return await ask(sock, method, url, fields, body.chunks() if body else None)
+                return await send_request(sock, method, url, fields, body.chunks() if body else None)
         except TimeoutError:
             raise self.lost(f"nothing within {limit:g} s", paid=paid) from None
         except FetchFailed as exc:
@@ -247,7 +247,7 @@ class Endpoint:
     async def _refused(self, response: Response, source: Source, *, paid: bool, of_result: bool) -> MediagenError:
         body = bytearray()
         try:
-            async for chunk in chunks_of(Limited(source, _MAX_COMPLAINT)):
+            async for chunk in chunks_of(LimitedSource(source, _MAX_COMPLAINT)):
                 body += chunk
         except (FetchFailed, TooLarge):
             body.clear()  # the status says enough
@@ -265,7 +265,7 @@ class _Sized:
     """The body of an answer as a source."""
 
     def __init__(self, response: Response, stall: float) -> None:
-        self.size = response.content_length if content_coding(response.headers) is None else None
+        self.size = response.content_length if parse_content_coding(response.headers) is None else None
         self._body = open_body(response, stall=stall)
 
     async def read_into(self, buffer: memoryview, /) -> int:

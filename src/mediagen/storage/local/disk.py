@@ -21,7 +21,7 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @contextmanager
-def blaming() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as exc:

@@ -25,7 +25,7 @@ from mediagen.core.errors import (
 from mediagen.core.owned_tasks import Finishing
 from mediagen.storage.base import StoredObject
 from mediagen.storage.local import disk
-from mediagen.storage.object_keys import checked_key, checked_token, is_token
+from mediagen.storage.object_keys import check_key, check_token, is_token
 from mediagen.streams.base import MIB, Body, PartReceipt, Sink, Source, StoredPart
 
 log = structlog.get_logger()
@@ -65,12 +65,12 @@ class LocalStorage:
 
     async def run(self, call: Callable[..., T], *args: Any) -> T:
         """A blocking call in the store's own threads, its errors in our words."""
-        with disk.blaming():
+        with disk.translate_errors():
             return await asyncio.get_running_loop().run_in_executor(self._pool, call, *args)
 
     def path_of(self, key: str) -> str:
         """Absolute path of an object. Raises ValueError for a key that is not one of ours."""
-        return str(self._root / checked_key(key))
+        return str(self._root / check_key(key))
 
     @asynccontextmanager
     async def open_sink(
@@ -85,7 +85,7 @@ class LocalStorage:
         resume: Mapping[str, Any] | None = None,
         recorded: Sequence[StoredPart] = (),
     ) -> AsyncIterator[Sink]:
-        part_path = str(self._uploads / f"{checked_token(token)}.part")
+        part_path = str(self._uploads / f"{check_token(token)}.part")
         sink = LocalSink(self, self.path_of(key), part_path, key, token, size)
         try:
             present = 0 if resume is None else await sink.resume(resume, recorded)
@@ -106,7 +106,7 @@ class LocalStorage:
 
     @asynccontextmanager
     async def open_source(self, key: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[Source]:
-        source = _FileSource(self, self.path_of(key), offset, length)
+        source = _LocalSource(self, self.path_of(key), offset, length)
         try:
             await source.open()
             yield source
@@ -124,7 +124,7 @@ class LocalStorage:
         await self.run(disk.unlink, self.path_of(key))
 
     async def abort(self, state: Mapping[str, Any]) -> None:
-        checked_key(str(state["key"]))
+        check_key(str(state["key"]))
         token = str(state.get("token", ""))
         if is_token(token):
             await self.run(disk.unlink, str(self._uploads / f"{token}.part"))
@@ -221,7 +221,7 @@ class LocalSink:
         """The same in a thread of the caller's, who keeps the sink open for so long."""
         if self._fd is None:
             raise RuntimeError("begin the upload before its parts")
-        with disk.blaming(), self._writing:
+        with disk.translate_errors(), self._writing:
             disk.write_all(self._fd, view, offset)
 
     async def _with_room(self, call: Callable[[], Awaitable[None]]) -> None:
@@ -246,7 +246,7 @@ class LocalSink:
         return await self._calls.see_through(self._storage.run(call, self._fd, *args))
 
     async def put_part(self, number: int, body: Body) -> StoredPart:
-        await body.write_to(_ToFile(self, (number - 1) * self.part_size))
+        await body.write_to(_FileTarget(self, (number - 1) * self.part_size))
         return StoredPart(number, len(body), body.crc32, f"{body.crc32:08x}")
 
     async def put_whole(self, body: Body) -> None:
@@ -295,7 +295,7 @@ class LocalSink:
             log.warning("upload_left_behind", reason=exc.detail, key=self.state["key"])
 
 
-class _ToFile:
+class _FileTarget:
     """One part's place in the file."""
 
     def __init__(self, sink: LocalSink, offset: int) -> None:
@@ -317,7 +317,7 @@ class _ToFile:
         return len(view)
 
 
-class _FileSource:
+class _LocalSource:
     size = 0
 
     def __init__(self, storage: LocalStorage, path: str, offset: int, length: int | None) -> None:

@@ -30,10 +30,10 @@ from mediagen.core.errors import (
 )
 from mediagen.net.retry import RetryPolicy, parse_retry_after
 from mediagen.storage.s3.concurrency_limit import AdaptiveLimit
-from mediagen.storage.s3.deadline import patience
+from mediagen.storage.s3.deadline import store_deadline
 from mediagen.storage.s3.http import Expectations, Route, routed
 from mediagen.storage.s3.payload import BodyPayload
-from mediagen.storage.s3.unconfirmed import Outstanding
+from mediagen.storage.s3.unconfirmed import UnconfirmedRequests
 from mediagen.streams.base import Body
 from mediagen.streams.turnstile import Turnstile
 
@@ -105,7 +105,7 @@ class S3Caller:
         limit: AdaptiveLimit,
         answer_seconds: float,
         minimum_rate: int,
-        outstanding: Outstanding,
+        outstanding: UnconfirmedRequests,
         expectations: Expectations,
     ) -> None:
         self._policy = policy
@@ -195,15 +195,15 @@ class S3Caller:
             arguments = {**arguments, "Body": payload}
         async with self._limit.slot():
             try:
-                async with patience(limit, payload):
+                async with store_deadline(limit, payload):
                     await self._turnstile.pass_through()
                     answer = await operation(**arguments)
                     heard = True
             except (ClientError, BotoCoreError, ResponseParserError, OSError, TimeoutError) as exc:
-                heard = was_not_done(exc)
+                heard = was_not_carried_out(exc)
                 if payload is not None and payload.failure is not None:
                     raise payload.failure from None
-                error = in_our_words(exc, limit)
+                error = translate_error(exc, limit)
                 if error.context.get("throttled"):
                     self._limit.throttled()
                 return error
@@ -218,7 +218,7 @@ class S3Caller:
             return answer
 
 
-def in_our_words(exc: Exception, limit: float) -> MediagenError:
+def translate_error(exc: Exception, limit: float) -> MediagenError:
     """The error of ours for what the S3 library raised."""
     if isinstance(exc, ClientError):
         return _from_answer(exc)
@@ -236,7 +236,7 @@ def in_our_words(exc: Exception, limit: float) -> MediagenError:
     return StorageRefused(f"the store's client refuses: {exc}")
 
 
-def was_not_done(exc: Exception) -> bool:
+def was_not_carried_out(exc: Exception) -> bool:
     """Whether the store surely did not do what it was asked: it said so, or was never reached.
 
     A gateway's 502 or 504, a 500 and no answer at all say nothing about it.

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 
 
-class Waiting(Protocol):
+class WaitsForSource(Protocol):
     """Something that has had to wait for others."""
 
     @property
@@ -17,7 +17,7 @@ class Waiting(Protocol):
 
 
 @asynccontextmanager
-async def patience(seconds: float, body: Waiting | None = None) -> AsyncIterator[None]:
+async def store_deadline(seconds: float, body: WaitsForSource | None = None) -> AsyncIterator[None]:
     """Raise TimeoutError once the block has taken ``seconds``, without the time that ``body`` waited for its source."""
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds

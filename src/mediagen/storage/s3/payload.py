@@ -16,7 +16,7 @@ from aiohttp import ClientConnectionResetError, Payload
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import StreamWriter
 
-from mediagen.net.http1.raw_socket import plain_socket, send_now
+from mediagen.net.http1.raw_socket import duplicate_socket, try_send
 from mediagen.streams.base import KIB, Body, Target
 from mediagen.streams.parts import BufferBody
 from mediagen.streams.turnstile import Turnstile
@@ -83,7 +83,7 @@ class BodyPayload(Payload):
     async def write(self, writer: AbstractStreamWriter) -> None:
         self._consumed = True  # or aiohttp would send it again by itself, which nobody counts
         transport = cast("StreamWriter", writer).transport
-        sock = plain_socket(transport)
+        sock = duplicate_socket(transport)
         if transport is None or sock is None:
             await self._pour(_ToWriter(writer))
             return
@@ -157,7 +157,7 @@ class _ToSocket:
         await self._loop.sock_sendall(self._sock, view)
 
     def try_write(self, view: memoryview, /, *, within: float) -> int:
-        return send_now(self._sock, view, within=within)
+        return try_send(self._sock, view, within=within)
 
 
 class _ToWriter:

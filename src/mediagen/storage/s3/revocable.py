@@ -33,7 +33,7 @@ class RevocableBody:
     async def write_to(self, target: Target, /) -> None:
         self.check()
         self.left = len(self._body)
-        await self._body.write_to(_Revocable(target, self))
+        await self._body.write_to(_RevocableTarget(target, self))
 
     def check(self) -> None:
         """Raises StorageUnavailable once it was revoked."""
@@ -41,7 +41,7 @@ class RevocableBody:
             raise self._revoked
 
 
-class _Revocable:
+class _RevocableTarget:
     """A target that takes nothing more once its body was revoked."""
 
     def __init__(self, target: Target, body: RevocableBody) -> None:

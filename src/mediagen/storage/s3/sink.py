@@ -13,7 +13,7 @@ import structlog
 from mediagen.core.errors import MediagenError, StorageUnavailable, TooLarge, UploadLost
 from mediagen.core.owned_tasks import Finishing
 from mediagen.core.presentation import OBJECT_CACHE, disposition, may_be_shown, served_type
-from mediagen.storage.object_keys import checked_token
+from mediagen.storage.object_keys import check_token
 from mediagen.storage.s3.calls import required
 from mediagen.storage.s3.revocable import RevocableBody
 from mediagen.streams.base import KIB, Body, PartReceipt, StoredPart
@@ -60,7 +60,7 @@ class S3Sink:
         self._call = storage.caller.call
         self._api = storage.api
         self._key = key
-        self._token = checked_token(token)
+        self._token = check_token(token)
         self._size = size
         self._parallel = parallel
         self._about: dict[str, Any] = {

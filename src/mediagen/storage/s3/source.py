@@ -1,6 +1,6 @@
 """The bytes of an object, over a connection that belongs to its reader alone.
 
-The S3 library makes and signs a GetObject and reads what its answer says. In between stands ``ObjectDoor``, at the
+The S3 library makes and signs a GetObject and reads what its answer says. In between stands ``ObjectGetter``, at the
 place that the library has for it (the event ``before-send``): it sends the request over a connection of ours, so that
 none of the library's pool is ever read past it. Behind a proxy of the environment the library sends by itself, and its
 own parser gives the bytes.
@@ -30,7 +30,7 @@ from yarl import URL
 
 from mediagen.core.errors import FetchFailed, FetchRefused, SourceStalled, SourceTruncated, StorageUnavailable
 from mediagen.net.http1.dialer import AddressInfo, Dialer
-from mediagen.net.http1.response import Response, ask
+from mediagen.net.http1.response import Response, send_request
 from mediagen.net.http1.response_body import open_body
 from mediagen.streams.base import KIB, MIB, try_read_from
 
@@ -38,7 +38,7 @@ _MAX_COMPLAINT: Final = MIB
 """Bytes of an answer that is an error."""
 
 
-class Nothing:
+class EmptySource:
     """No bytes of an object."""
 
     size: int | None = 0
@@ -47,7 +47,7 @@ class Nothing:
         return 0
 
 
-class ObjectDoor:
+class ObjectGetter:
     """Sends the library's GetObject requests over connections of our own, each for one answer.
 
     Args:
@@ -67,24 +67,24 @@ class ObjectDoor:
         if get_environ_proxies(request.url).get(url.scheme):
             return None
         if self._dialer is None:
-            tls = await asyncio.to_thread(_trusting, self._ca_file)
+            tls = await asyncio.to_thread(_tls_context, self._ca_file)
             self._dialer = Dialer(ThreadedResolver(), _make_socket, tls=tls, seconds=self._connect_seconds)
         headers = CIMultiDict((name, _text(value)) for name, value in request.headers.items())
         headers["Accept-Encoding"] = "identity"
         try:
             sock = await self._dialer.connect(url)
             async with asyncio.timeout(self._answer_seconds):
-                response = await ask(sock, "GET", url, headers)
+                response = await send_request(sock, "GET", url, headers)
         except ssl.SSLCertVerificationError as exc:
             raise SSLError(endpoint_url=str(url.origin()), error=exc) from None
         except FetchRefused as exc:
             raise ResponseParserError(exc.detail) from None
-        raw = _Raw(response, self._answer_seconds)
+        raw = _RawResponse(response, self._answer_seconds)
         fields = {name.lower(): value for name, value in response.headers.items()}
         return AioAWSResponse(request.url, response.status, fields, raw)
 
 
-class _Raw:
+class _RawResponse:
     """An answer as the library wants it: ``read`` for errors, ``close``; of an object only its connection counts."""
 
     def __init__(self, response: Response, seconds: float) -> None:
@@ -118,7 +118,7 @@ def _make_socket(info: AddressInfo) -> socket.socket:
     return sock
 
 
-def _trusting(ca_file: str) -> ssl.SSLContext:
+def _tls_context(ca_file: str) -> ssl.SSLContext:
     """Whom the library trusts too (``AWS_CA_BUNDLE`` and its kin); reads files."""
     bundle = ca_file or Session().get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE") or True
     context = ssl.create_default_context(cafile=get_cert_path(bundle))
@@ -132,7 +132,7 @@ class _Reader(Protocol):
     def close(self) -> None: ...
 
 
-class _Parsed:
+class _LibraryBody:
     """A body that the library's own client receives and parses."""
 
     def __init__(self, response: aiohttp.ClientResponse, stall: float) -> None:
@@ -182,14 +182,14 @@ class S3Source:
 
 
 @asynccontextmanager
-async def body_of(answer: dict[str, Any], size: int | None, seconds: float) -> AsyncIterator[S3Source]:
+async def open_object_body(answer: dict[str, Any], size: int | None, seconds: float) -> AsyncIterator[S3Source]:
     """What a GetObject answered, of ``size`` bytes; its connection is closed with it, and no more is sent."""
     async with answer["Body"] as stream:
         raw = stream.raw_stream
-        if isinstance(raw, _Raw):
+        if isinstance(raw, _RawResponse):
             body: _Reader = open_body(raw.response, stall=seconds)
         else:
-            body = _Parsed(cast("aiohttp.ClientResponse", raw), seconds)
+            body = _LibraryBody(cast("aiohttp.ClientResponse", raw), seconds)
         try:
             yield S3Source(body, size, seconds)
         finally:

@@ -25,14 +25,14 @@ from mediagen.core.owned_tasks import Finishing
 from mediagen.core.presentation import disposition, may_be_shown, served_type
 from mediagen.net.retry import RetryPolicy
 from mediagen.storage.base import StoredObject
-from mediagen.storage.limits import Limits
-from mediagen.storage.object_keys import checked_key
+from mediagen.storage.cleanup_deadlines import CleanupDeadlines
+from mediagen.storage.object_keys import check_key
 from mediagen.storage.s3.calls import S3Api, S3Caller
 from mediagen.storage.s3.concurrency_limit import AdaptiveLimit
 from mediagen.storage.s3.http import Expectations, session_class, watch
 from mediagen.storage.s3.sink import TOKEN, S3Sink
-from mediagen.storage.s3.source import Nothing, ObjectDoor, body_of
-from mediagen.storage.s3.unconfirmed import Outstanding
+from mediagen.storage.s3.source import EmptySource, ObjectGetter, open_object_body
+from mediagen.storage.s3.unconfirmed import UnconfirmedRequests
 from mediagen.storage.settings import S3Settings
 from mediagen.streams.base import Sink, Source, StoredPart
 
@@ -54,8 +54,8 @@ class S3Storage:
         self.api: S3Api
         self.sinks = 0
         self._finishing = Finishing()
-        self.limits = Limits()
-        self._outstanding = Outstanding()
+        self.limits = CleanupDeadlines()
+        self._outstanding = UnconfirmedRequests()
         self._expectations = Expectations()
         self.caller = S3Caller(
             outstanding=self._outstanding,
@@ -117,10 +117,10 @@ class S3Storage:
             raise StorageRefused(f"the settings under storage.s3 cannot be used: {exc}") from None
         opened.meta.events.register("before-call.s3.HeadBucket", _not_redirected)
         watch(opened.meta.events, self._expectations)
-        door = ObjectDoor(
+        getter = ObjectGetter(
             ca_file=settings.ca_file, connect_seconds=settings.connect_seconds, answer_seconds=settings.answer_seconds
         )
-        opened.meta.events.register("before-send.s3.GetObject", door.send)
+        opened.meta.events.register("before-send.s3.GetObject", getter.send)
         self.api = cast("S3Api", opened)
         return self
 
@@ -130,7 +130,7 @@ class S3Storage:
 
     def place(self, key: str) -> dict[str, str]:
         """The arguments that name an object."""
-        return {"Bucket": self.settings.bucket, "Key": self.settings.prefix + checked_key(key)}
+        return {"Bucket": self.settings.bucket, "Key": self.settings.prefix + check_key(key)}
 
     @asynccontextmanager
     async def open_sink(
@@ -166,9 +166,9 @@ class S3Storage:
     async def open_source(self, key: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[Source]:
         answer = await self._get(key, offset, length)
         if answer is None:
-            yield Nothing()
+            yield EmptySource()
             return
-        async with body_of(answer, _size_of(answer), self.settings.answer_seconds) as source:
+        async with open_object_body(answer, _size_of(answer), self.settings.answer_seconds) as source:
             yield source
 
     async def _get(self, key: str, offset: int, length: int | None) -> dict[str, Any] | None:
@@ -256,7 +256,7 @@ class S3Storage:
         return [upload["UploadId"] for upload in answer.get("Uploads", []) if upload["Key"] == place["Key"]]
 
     async def sweep(self, keep: Sequence[Mapping[str, Any]]) -> int:
-        """Nothing: the bucket may be shared, so only uploads that our own records name are removed (``abort``)."""
+        """Remove nothing: the bucket may be shared, so only uploads in our own records are removed, by ``abort``."""
         return 0
 
     def hurry(self, seconds: float) -> None:

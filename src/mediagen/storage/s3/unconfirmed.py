@@ -16,7 +16,7 @@ REMEMBERED_SECONDS: Final = 1200.0
 """Longer than a store takes over anything: completing a large upload may take it ten minutes."""
 
 
-class Outstanding:
+class UnconfirmedRequests:
     """The keys of such requests, as far as this process made them. Bounded by age."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

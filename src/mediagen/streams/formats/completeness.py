@@ -73,7 +73,7 @@ class Completeness:
             self._walk, self._verdict = None, end.value
 
 
-class Whole:
+class CompleteSource:
     """A source of unknown length whose end is believed only when its format agrees."""
 
     def __init__(self, source: Source, media_type: str) -> None:

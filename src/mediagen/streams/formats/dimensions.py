@@ -1,7 +1,7 @@
-"""Width, height and duration of a file, and how they are asked for.
+"""Width, height and duration of a file, and the protocol of the parsers that find them.
 
-A reading is a generator: it yields what bytes it wants, gets them, and notes what it learns in a ``Shape``. Width and
-height are those of the coded pixels, before any rotation or stretching that a player applies.
+A parser is a generator: it yields the bytes that it needs, receives them, and fills in ``Dimensions``. Width and height
+are those of the coded pixels, before any rotation or scaling that a player applies.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MAX_SECONDS: Final = 10 * 366 * 86_400.0
 
 
 @dataclass(slots=True)
-class Shape:
+class Dimensions:
     """Pixels and seconds; None: not known. ``size`` in bytes is known at the end."""
 
     width: int | None = None
@@ -26,17 +26,17 @@ class Shape:
     duration_seconds: float | None = None
     size: int = 0
 
-    def frame(self, width: int, height: int) -> None:
+    def set_size(self, width: int, height: int) -> None:
         if 0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE:
             self.width, self.height = width, height
 
-    def lasts(self, units: float, per_second: float) -> None:
+    def set_duration(self, units: float, per_second: float) -> None:
         if units > 0 and per_second > 0 and units / per_second <= _MAX_SECONDS:
             self.duration_seconds = round(units / per_second, 3)
 
 
 @dataclass(frozen=True, slots=True)
-class Want:
+class ByteRequest:
     """``count`` bytes at ``offset``; or, with ``tail``, as many of the last bytes of the file as were seen."""
 
     offset: int
@@ -44,9 +44,9 @@ class Want:
     tail: bool = False
 
 
-Reading: TypeAlias = Generator[Want, bytes, None]
-TAIL: Final = Want(0, 64 * KIB, tail=True)
-SIZE: Final = Want(0, 0, tail=True)
+HeadParser: TypeAlias = Generator[ByteRequest, bytes, None]
+TAIL: Final = ByteRequest(0, 64 * KIB, tail=True)
+SIZE: Final = ByteRequest(0, 0, tail=True)
 """Nothing more, but to be asked once the size is known."""
 
 
@@ -60,10 +60,10 @@ def le(data: bytes) -> int:
     return int.from_bytes(data, "little")
 
 
-def box_at(at: int) -> Generator[Want, bytes, tuple[int, bytes, int]]:
+def box_at(at: int) -> Generator[ByteRequest, bytes, tuple[int, bytes, int]]:
     """Size, name and length of the head of the box at ``at``; a size of 0 reaches to the end of the file."""
-    head = yield Want(at, 8)
+    head = yield ByteRequest(at, 8)
     size, name = be(head[:4]), head[4:]
     if size == 1:
-        return be((yield Want(at + 8, 8))), name, 16
+        return be((yield ByteRequest(at + 8, 8))), name, 16
     return size, name, 8

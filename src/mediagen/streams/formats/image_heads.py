@@ -7,62 +7,62 @@ from typing import Final
 
 from mediagen.streams.base import KIB
 from mediagen.streams.formats.containers import boxes
-from mediagen.streams.formats.dimensions import Reading, Shape, Want, be, box_at, le
+from mediagen.streams.formats.dimensions import ByteRequest, Dimensions, HeadParser, be, box_at, le
 
 
-def png(shape: Shape) -> Reading:
-    head = yield Want(16, 8)
-    shape.frame(be(head[:4]), be(head[4:]))
+def png(shape: Dimensions) -> HeadParser:
+    head = yield ByteRequest(16, 8)
+    shape.set_size(be(head[:4]), be(head[4:]))
 
 
-def gif(shape: Shape) -> Reading:
-    head = yield Want(6, 4)
-    shape.frame(le(head[:2]), le(head[2:]))
+def gif(shape: Dimensions) -> HeadParser:
+    head = yield ByteRequest(6, 4)
+    shape.set_size(le(head[:2]), le(head[2:]))
 
 
-def bmp(shape: Shape) -> Reading:
-    head = yield Want(14, 12)
+def bmp(shape: Dimensions) -> HeadParser:
+    head = yield ByteRequest(14, 12)
     if le(head[:4]) == 12:
-        shape.frame(le(head[4:6]), le(head[6:8]))
+        shape.set_size(le(head[4:6]), le(head[6:8]))
     else:
         width, height = struct.unpack("<ii", head[4:12])
-        shape.frame(width, abs(height))
+        shape.set_size(width, abs(height))
 
 
-def webp(shape: Shape) -> Reading:
+def webp(shape: Dimensions) -> HeadParser:
     """RFC 9649."""
-    head = yield Want(12, 18)
+    head = yield ByteRequest(12, 18)
     if head[:4] == b"VP8X":
-        shape.frame(le(head[12:15]) + 1, le(head[15:18]) + 1)
+        shape.set_size(le(head[12:15]) + 1, le(head[15:18]) + 1)
     elif head[:4] == b"VP8L":
         bits = le(head[9:13])
-        shape.frame((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
+        shape.set_size((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
     elif head[:4] == b"VP8 " and head[11:14] == b"\x9d\x01\x2a":
-        shape.frame(le(head[14:16]) & 0x3FFF, le(head[16:18]) & 0x3FFF)
+        shape.set_size(le(head[14:16]) & 0x3FFF, le(head[16:18]) & 0x3FFF)
 
 
 _FRAMES: Final = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _ALONE: Final = frozenset({0x01, 0xFF, *range(0xD0, 0xD9)})
 
 
-def jpeg(shape: Shape) -> Reading:
+def jpeg(shape: Dimensions) -> HeadParser:
     """The first frame header (ITU-T T.81 annex B)."""
     at = 2
     while True:
-        head = yield Want(at, 4)
+        head = yield ByteRequest(at, 4)
         if head[0] != 0xFF or head[1] in (0xD9, 0xDA):
             return
         if head[1] in _ALONE:
             at += 1 if head[1] == 0xFF else 2
             continue
         if head[1] in _FRAMES:
-            frame = yield Want(at + 5, 4)
-            shape.frame(be(frame[2:]), be(frame[:2]))
+            frame = yield ByteRequest(at + 5, 4)
+            shape.set_size(be(frame[2:]), be(frame[:2]))
             return
         at += 2 + max(2, be(head[2:]))
 
 
-def heif(shape: Shape) -> Reading:
+def heif(shape: Dimensions) -> HeadParser:
     """The extent of the primary item (ISO/IEC 23008-12), else the largest one."""
     at = 0
     while True:
@@ -72,7 +72,7 @@ def heif(shape: Shape) -> Reading:
         at += size
     if name != b"meta" or not begin + 4 < size <= 128 * KIB:
         return
-    found = {kind: data for kind, data, _ in boxes((yield Want(at + begin + 4, size - begin - 4)))}
+    found = {kind: data for kind, data, _ in boxes((yield ByteRequest(at + begin + 4, size - begin - 4)))}
     parts = {kind: data for kind, data, _ in boxes(found.get(b"iprp", b""))}
     properties = [(kind, data) for kind, data, _ in boxes(parts.get(b"ipco", b""))]
     extents = [(be(data[4:8]), be(data[8:12])) if kind == b"ispe" else None for kind, data in properties]
@@ -81,7 +81,7 @@ def heif(shape: Shape) -> Reading:
     chosen = next((extent for extent in known if extent), None)
     chosen = chosen or max((extent for extent in extents if extent), default=None)
     if chosen:
-        shape.frame(*chosen)
+        shape.set_size(*chosen)
 
 
 def _properties_of(pitm: bytes, ipma: bytes) -> list[int]:

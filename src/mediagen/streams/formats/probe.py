@@ -14,7 +14,7 @@ from mediagen.streams.base import KIB, Source, View, try_read_from
 from mediagen.streams.formats import audio_heads as sound_heads
 from mediagen.streams.formats import image_heads as picture_heads
 from mediagen.streams.formats import video_heads as film_heads
-from mediagen.streams.formats.dimensions import Reading, Shape, Want
+from mediagen.streams.formats.dimensions import ByteRequest, Dimensions, HeadParser
 
 _MAX_WANT: Final = 256 * KIB
 """Bytes that are kept at once; no reading needs more."""
@@ -23,7 +23,7 @@ _MAX_WANTS: Final = 20_000
 """Questions that a reading may ask of one file: a hostile one would ask for ever."""
 
 
-READINGS: Final[dict[str, Callable[[Shape], Reading]]] = {
+HEAD_PARSERS: Final[dict[str, Callable[[Dimensions], HeadParser]]] = {
     "image/png": picture_heads.png,
     "image/gif": picture_heads.gif,
     "image/bmp": picture_heads.bmp,
@@ -45,11 +45,11 @@ class Probe:
     """Watches the bytes of a file of known media type. ``feed`` them as they come, then ``finish``."""
 
     def __init__(self, media_type: str) -> None:
-        make = READINGS.get(media_type)
+        make = HEAD_PARSERS.get(media_type)
         self._lock = threading.Lock()
-        self._shape = Shape()
+        self._shape = Dimensions()
         self._reading = None if make is None else make(self._shape)
-        self._want = Want(0, 0)
+        self._want = ByteRequest(0, 0)
         self._wants = 0
         self._taken = bytearray()
         self._next = -1
@@ -78,7 +78,7 @@ class Probe:
             with self._lock:
                 self._feed(offset, memoryview(view))
 
-    def finish(self, size: int) -> Shape:
+    def finish(self, size: int) -> Dimensions:
         """What is known of a file of ``size`` bytes."""
         with self._lock:
             self._shape.size = size
@@ -152,7 +152,7 @@ class _Tail:
         return self._kept if self._end == size else b""
 
 
-class Probed:
+class ProbedSource:
     """A source whose bytes are watched while they pass."""
 
     def __init__(self, source: Source, probe: Probe) -> None:

@@ -20,7 +20,7 @@ from typing import Final
 from aiohttp import web
 
 from mediagen.core.errors import InvalidRequest
-from mediagen.net.http1.raw_socket import SocketReader, plain_socket
+from mediagen.net.http1.raw_socket import SocketReader, duplicate_socket
 from mediagen.streams.base import MIB
 from mediagen.web.http.body import BodyLimits, Pace, invite
 from mediagen.web.http.connection_timeouts import Gate
@@ -96,7 +96,7 @@ class Incoming:
             return None
         self._early = memoryview(content.read_nowait())
         left = self.size - content.total_bytes
-        if not left or (sock := plain_socket(transport)) is None:
+        if not left or (sock := duplicate_socket(transport)) is None:
             return None
         return _PastAiohttp(self._request, transport, SocketReader(sock), left, self._pace)
 

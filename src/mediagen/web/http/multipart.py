@@ -11,7 +11,7 @@ from typing import Final
 from multidict import CIMultiDict
 
 from mediagen.core.errors import InvalidRequest, TooLarge
-from mediagen.net.content_disposition import decoded, filename_in, parameters_of
+from mediagen.net.content_disposition import decoded, find_filename, parse_parameters
 from mediagen.streams.base import KIB, Source, try_read_from
 
 _PIECE: Final = 256 * KIB
@@ -32,9 +32,9 @@ class Part:
     def __init__(self, parts: Parts, headers: CIMultiDict[str]) -> None:
         self._parts = parts
         self.headers = headers
-        parameters = parameters_of(headers.get("Content-Disposition", ""))
+        parameters = parse_parameters(headers.get("Content-Disposition", ""))
         self.name = parameters.get("name")
-        self.filename = filename_in(parameters)
+        self.filename = find_filename(parameters)
 
     async def read_into(self, buffer: memoryview, /) -> int:
         return await self._parts.content_into(buffer)

@@ -26,7 +26,7 @@ from aiohttp import web
 
 from mediagen.core.errors import first_cause
 from mediagen.core.owned_tasks import Finishing
-from mediagen.net.http1.raw_socket import plain_socket
+from mediagen.net.http1.raw_socket import duplicate_socket
 from mediagen.streams.base import KIB, MIB
 
 SLICE: Final = 256 * KIB
@@ -66,7 +66,7 @@ class Reader:
 
     async def __aenter__(self) -> Self:
         transport = self._transport()
-        if (sock := plain_socket(transport)) is not None:
+        if (sock := duplicate_socket(transport)) is not None:
             self._sock = sock
             await self._empty(transport)  # the head goes first
         return self

@@ -1,6 +1,6 @@
 """``/metrics`` in Prometheus' text format (version 0.0.4).
 
-Counts are kept by ``traffic`` and the streams' ``Tally``; gauges are read when they are asked for. There is no
+Counts are kept by ``traffic`` and the streams' ``TransferTotals``; gauges are read when they are asked for. There is no
 registry of the process: a scrape is made from this server's own parts. The families are made on the event loop, where
 what they read cannot change under them; /proc is read and the text written in a thread.
 """

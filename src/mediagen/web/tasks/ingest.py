@@ -27,7 +27,7 @@ from mediagen.pipelines.saving.request_upload import RequestUploads
 from mediagen.streams.formats.sniff import SNIFF_BYTES
 from mediagen.streams.json.media_field import EmbeddedMedia
 from mediagen.streams.json.scanner import Pointer, Rules
-from mediagen.streams.sources import ChunkSource, Peeked
+from mediagen.streams.sources import ChunkSource, PeekableSource
 from mediagen.tasks.requests import asked_of_webhook, fingerprint_of
 from mediagen.tasks.service import TaskService
 from mediagen.web.api.routing import Answer, Call, Empty, route, validate
@@ -86,7 +86,7 @@ class IngestBody:
 
     def __init__(self, body: AsyncIterator[bytes], rules: Rules) -> None:
         self._media = EmbeddedMedia(body, DATA, rules)
-        self.content = Peeked(ChunkSource(self._media.chunks(required=False)))
+        self.content = PeekableSource(ChunkSource(self._media.chunks(required=False)))
 
     async def has_content(self) -> bool:
         """Whether there is ``data``. If there is none, all of the body has been read.

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
-class Limits:
+class CleanupDeadlines:
     """Deadlines that all come sooner once there is a hurry."""
 
     def __init__(self) -> None:

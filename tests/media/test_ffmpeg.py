@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mediagen.core.errors import DeadlineExceeded
-from mediagen.media import process
+from mediagen.media import ffmpeg
 from mediagen.media import sandbox as leash
 from tests.infra.process import Child, descendants, need
 
@@ -22,7 +22,7 @@ FOREVER = ("-re", "-f", "lavfi", "-i", "color=s=64x64:r=10", "-f", "null", "-")
 RUN = f"""
 import asyncio
 from mediagen.media import process
-asyncio.run(process.run({FOREVER!r}, limit_seconds=60))
+asyncio.run(ffmpeg.run({FOREVER!r}, limit_seconds=60))
 """
 
 
@@ -66,7 +66,7 @@ async def test_it_tells_how_far_it_is_and_writes_into_a_file_without_a_name() ->
         descriptor = film.fileno()
         arguments = ["-f", "lavfi", "-i", "color=s=64x64:r=10:d=2", "-f", "mp4", "-y", f"/dev/fd/{descriptor}"]
 
-        await process.run(
+        await ffmpeg.run(
             arguments, descriptors=[descriptor], limit_seconds=30, told=lambda block: told.append(block["progress"])
         )
 
@@ -78,7 +78,7 @@ async def test_it_tells_how_far_it_is_and_writes_into_a_file_without_a_name() ->
 async def test_a_cancelled_caller_leaves_no_child() -> None:
     need("ffmpeg")
     async with asyncio.TaskGroup() as group:
-        running = group.create_task(process.run(FOREVER, limit_seconds=60))
+        running = group.create_task(ffmpeg.run(FOREVER, limit_seconds=60))
         await encoding(os.getpid())
 
         running.cancel()
@@ -125,7 +125,7 @@ async def test_too_long_is_ended() -> None:
     need("ffmpeg")
 
     with pytest.raises(DeadlineExceeded):
-        await process.run(FOREVER, limit_seconds=0.5)
+        await ffmpeg.run(FOREVER, limit_seconds=0.5)
 
     assert await asyncio.to_thread(encoders, os.getpid()) == []
 
@@ -133,8 +133,8 @@ async def test_too_long_is_ended() -> None:
 async def test_what_it_complains_of_is_for_the_log() -> None:
     need("ffmpeg")
 
-    with pytest.raises(process.EncodingFailed) as failed:
-        await process.run(["-i", "/nowhere", "-f", "null", "-"], limit_seconds=20)
+    with pytest.raises(ffmpeg.EncodingFailed) as failed:
+        await ffmpeg.run(["-i", "/nowhere", "-f", "null", "-"], limit_seconds=20)
 
     assert "/nowhere" not in failed.value.detail
     assert "/nowhere" in str(failed.value.context["said"])

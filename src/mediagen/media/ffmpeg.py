@@ -40,7 +40,7 @@ class EncodingFailed(MediagenError):
     """FFmpeg ended with an error; its last words are in the context."""
 
 
-class FilmUnreadable(UnsupportedMedia):
+class VideoUnreadable(UnsupportedMedia):
     """FFmpeg cannot read it; its last words are in the context."""
 
 
@@ -141,7 +141,7 @@ async def read(
 
     Raises:
         FfmpegMissing, DeadlineExceeded, what ``film`` and ``take`` raise.
-        FilmUnreadable: the output has ended, and the child with an error.
+        VideoUnreadable: the output has ended, and the child with an error.
     """
     fixed = ("-hide_banner", "-loglevel", "error")
     code: int | None = 0
@@ -163,7 +163,7 @@ async def read(
     if code != 0:
         words = said.result()
         log.warning("film_unreadable", program=program, code=code, said=words)
-        raise FilmUnreadable("the film cannot be read: it is damaged, cut short, or no film", code=code, said=words)
+        raise VideoUnreadable("the film cannot be read: it is damaged, cut short, or no film", code=code, said=words)
     return taken
 
 
