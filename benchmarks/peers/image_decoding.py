@@ -70,7 +70,7 @@ def direct(folder: Path) -> None:
 
 async def _decoded(decoder: ImageDecoder, data: bytes) -> float:
     began = time.perf_counter()
-    frame = await decoder.covering(_Given(data), len(data), SIDE, SIDE)
+    frame = await decoder.decode_to_fill(_Given(data), len(data), SIDE, SIDE)
     seconds = time.perf_counter() - began
     if len(frame.data) != SIDE * SIDE * 3:
         raise SystemExit(f"{len(frame.data)} bytes of pixels came")

@@ -1,4 +1,4 @@
-"""Pictures that cost far more than they weigh, each written byte by byte: none is made by a library that may refuse."""
+"""Images that cost far more than they weigh, each written byte by byte: none is made by a library that may refuse."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def solid_webp() -> bytes:
     return base64.b64decode("UklGRhoAAABXRUJQVlA4TA4AAAAv/v/0BQcQEf0PRET/Aw==")
 
 
-def _jpeg_with(exif: bytes, picture: bytes) -> bytes:
+def _jpeg_with(exif: bytes, image: bytes) -> bytes:
     segment = b"Exif\0\0" + exif
-    return picture[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + picture[2:]
+    return image[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + image[2:]
 
 
 def small_jpeg(**options: object) -> bytes:
@@ -105,8 +105,8 @@ def png_exif() -> bytes:
 
 
 def webp_exif() -> bytes:
-    picture = bytes(pyvips.Image.black(64, 64, bands=3).webpsave_buffer(keep="none"))
-    simple = picture[12:]
+    image = bytes(pyvips.Image.black(64, 64, bands=3).webpsave_buffer(keep="none"))
+    simple = image[12:]
     flags = struct.pack("<I", 0x08) + (63).to_bytes(3, "little") * 2
     exif = wide_exif(20_000)
     body = b"WEBP" + b"VP8X" + struct.pack("<I", 10) + flags + simple + b"EXIF" + struct.pack("<I", len(exif)) + exif
@@ -128,9 +128,9 @@ def gif_large_canvas() -> bytes:
 
 def jpeg_many_scans() -> bytes:
     """A progressive JPEG whose last scan comes again and again, over all of its pixels."""
-    picture = bytes(pyvips.Image.black(8_000, 8_000, bands=3).jpegsave_buffer(interlace=True))
-    start = picture.rindex(b"\xff\xda")
-    return picture[:-2] + picture[start:-2] * 2_000 + b"\xff\xd9"
+    image = bytes(pyvips.Image.black(8_000, 8_000, bands=3).jpegsave_buffer(interlace=True))
+    start = image.rindex(b"\xff\xda")
+    return image[:-2] + image[start:-2] * 2_000 + b"\xff\xd9"
 
 
 def long_png() -> bytes:
@@ -146,7 +146,7 @@ def tiff_tiles() -> bytes:
 
 
 def avif_grid() -> bytes:
-    """The head of an AVIF picture, which is a grid of 256 times 256 others."""
+    """The head of an AVIF image, which is a grid of 256 times 256 others."""
 
     def box(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data) + 8) + kind + data

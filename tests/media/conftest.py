@@ -7,19 +7,19 @@ import pytest
 
 from mediagen.media.vips import VipsPool
 from tests.infra.process import need
-from tests.media import films
+from tests.media import videos
 
 
 @pytest.fixture(scope="session")
-def film_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def video_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     need("ffmpeg", "ffprobe")
-    return tmp_path_factory.mktemp("films")
+    return tmp_path_factory.mktemp("videos")
 
 
 @pytest.fixture
-def film(film_folder: Path) -> Callable[[str], bytes]:
-    """The bytes of a film of ``films.RECIPES``."""
-    return lambda name: films.make(film_folder, name).read_bytes()
+def video(video_folder: Path) -> Callable[[str], bytes]:
+    """The bytes of a video of ``videos.RECIPES``."""
+    return lambda name: videos.make(video_folder, name).read_bytes()
 
 
 @pytest.fixture

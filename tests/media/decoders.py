@@ -1,4 +1,4 @@
-"""The processes that decode pictures, as /proc shows them."""
+"""The processes that decode images, as /proc shows them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from mediagen.media import decoder_process as forks
+from mediagen.media import decoder_process
 from tests.infra.process import descendants
 
 
 def decoders(parent: int | None = None) -> list[int]:
     """Processes that decode, wait to, or fork those that do; of ``parent``, or of ours."""
-    return [pid for pid in descendants(parent or os.getpid()) if forks.__file__ in said_by(pid, "cmdline")]
+    return [pid for pid in descendants(parent or os.getpid()) if decoder_process.__file__ in said_by(pid, "cmdline")]
 
 
 def decoding(parent: int | None = None) -> list[int]:
-    """Those of them that have been given a picture."""
+    """Those of them that have been given an image."""
     return [pid for pid in decoders(parent) if said_by(pid, "comm") == "decoding\n"]
 
 
@@ -39,7 +39,7 @@ async def becomes(holds: Callable[[], bool], what: str) -> None:
 
 
 async def stopped(count: int) -> list[int]:
-    """The children that have a picture, once there are so many, held at where they are."""
+    """The children that have an image, once there are so many, held at where they are."""
     await becomes(lambda: len(decoding()) == count, f"{count} are decoded")
     found = await asyncio.to_thread(decoding)
     for pid in found:

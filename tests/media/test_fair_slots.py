@@ -15,7 +15,7 @@ class Holders:
     """Tasks that hold, or wait for, a place until they are let go."""
 
     def __init__(self, places: FairSlots, group: asyncio.TaskGroup) -> None:
-        self._places = places
+        self._slots = places
         self._group = group
         self.inside: list[str] = []
         self.tasks: dict[str, asyncio.Task[None]] = {}
@@ -34,7 +34,7 @@ class Holders:
         await settled()
 
     async def _hold(self, name: str) -> None:
-        async with self._places.place(None if name[0] == "-" else name[0]):
+        async with self._slots.slot(None if name[0] == "-" else name[0]):
             self.inside.append(name)
             try:
                 await self._ends[name].wait()

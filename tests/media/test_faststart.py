@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from mediagen.core.errors import UnsupportedMedia
-from mediagen.media.faststart import ReorderedSource, pieces
+from mediagen.media.faststart import ReorderedSource, plan_faststart
 from mediagen.streams.base import Source
-from tests.media.films import Shelf
+from tests.media.videos import Shelf
 from tests.streams.formats.files import box
 
 FTYP = box(b"ftyp", b"isom\0\0\2\0isom")
@@ -29,15 +29,15 @@ def moov(*places: int, wide: bool = False, folders: tuple[bytes, ...] = (b"stbl"
     return box(b"moov", box(b"mvhd", bytes(100)) + inner)
 
 
-def places_of(film: bytes, *, wide: bool = False) -> tuple[int, ...]:
-    at = film.index(b"co64" if wide else b"stco") + 8
-    (count,) = struct.unpack(">I", film[at : at + 4])
-    return struct.unpack(f">{count}{'Q' if wide else 'I'}", film[at + 4 : at + 4 + count * (8 if wide else 4)])
+def places_of(video: bytes, *, wide: bool = False) -> tuple[int, ...]:
+    at = video.index(b"co64" if wide else b"stco") + 8
+    (count,) = struct.unpack(">I", video[at : at + 4])
+    return struct.unpack(f">{count}{'Q' if wide else 'I'}", video[at + 4 : at + 4 + count * (8 if wide else 4)])
 
 
-async def ordered(film: bytes) -> bytes:
-    shelf = Shelf(film)
-    order = await pieces(shelf, len(film))
+async def ordered(video: bytes) -> bytes:
+    shelf = Shelf(video)
+    order = await plan_faststart(shelf, len(video))
     data = b""
     buffer = memoryview(bytearray(1000))
     async with aclosing(ReorderedSource(shelf, order)) as source:
@@ -57,37 +57,37 @@ async def test_places_point_to_the_same_bytes_again(wide: bool, long: bool) -> N
     start = before + len(mdat) - len(MEDIA)
     places = (3, start, start + 50, start + 99)  # the first lies before the media, and stays
     index = moov(*places, wide=wide)
-    film = FTYP + free + mdat + index + tail
+    video = FTYP + free + mdat + index + tail
 
-    data = await ordered(film)
+    data = await ordered(video)
 
     assert data[:before] == FTYP + free
     assert data.endswith(mdat + tail)
-    assert len(data) == len(film)
+    assert len(data) == len(video)
     moved = places_of(data, wide=wide)
-    assert [data[place] for place in moved] == [film[place] for place in places]
+    assert [data[place] for place in moved] == [video[place] for place in places]
     assert moved[0] == 3
 
 
 async def test_what_is_in_order_is_left_as_it_is() -> None:
-    film = FTYP + moov(1, 2) + box(b"mdat", MEDIA)
-    shelf = Shelf(film)
+    video = FTYP + moov(1, 2) + box(b"mdat", MEDIA)
+    shelf = Shelf(video)
 
-    assert await pieces(shelf, len(film)) == (range(len(film)),)
+    assert await plan_faststart(shelf, len(video)) == (range(len(video)),)
     assert len(shelf.asked) == 1
 
 
 async def test_media_are_not_read_to_find_the_index() -> None:
-    film = FTYP + box(b"mdat", bytes(5_000_000)) + moov(100)
-    shelf = Shelf(film)
+    video = FTYP + box(b"mdat", bytes(5_000_000)) + moov(100)
+    shelf = Shelf(video)
 
-    await pieces(shelf, len(film))
+    await plan_faststart(shelf, len(video))
 
     assert shelf.read < 10_000
 
 
 @pytest.mark.parametrize(
-    "film",
+    "video",
     [
         b"",
         FTYP,
@@ -103,18 +103,18 @@ async def test_media_are_not_read_to_find_the_index() -> None:
     ],
     ids=range(11),
 )
-async def test_without_a_whole_index_it_is_no_film(film: bytes) -> None:
+async def test_without_a_whole_index_it_is_no_video(video: bytes) -> None:
     with pytest.raises(UnsupportedMedia, match="no index"):
-        await pieces(Shelf(film), len(film))
+        await plan_faststart(Shelf(video), len(video))
 
 
 async def test_a_huge_index_is_not_read() -> None:
     size = 70 << 20
-    film = FTYP + box(b"mdat", MEDIA) + struct.pack(">I4s", size, b"moov")
-    shelf = Shelf(film)
+    video = FTYP + box(b"mdat", MEDIA) + struct.pack(">I4s", size, b"moov")
+    shelf = Shelf(video)
 
     with pytest.raises(UnsupportedMedia, match="index has"):
-        await pieces(shelf, len(film) + size)
+        await plan_faststart(shelf, len(video) + size)
 
     assert shelf.read < 10_000
 
@@ -127,11 +127,11 @@ async def test_a_place_that_would_not_fit_any_more_is_said() -> None:
     first, last = Shelf(head), Shelf(index)
 
     def opens(*, offset: int = 0, length: int | None = None) -> AbstractAsyncContextManager[Source]:
-        """A film of over 4 GiB, whose middle is not there."""
+        """A video of over 4 GiB, whose middle is not there."""
         return first(offset=offset, length=length) if offset < end else last(offset=offset - end, length=length)
 
     with pytest.raises(UnsupportedMedia, match="4 GiB"):
-        await pieces(opens, end + len(index))
+        await plan_faststart(opens, end + len(index))
 
 
 @pytest.mark.parametrize("wrong", range(5))
@@ -139,17 +139,17 @@ async def test_an_index_that_is_broken_inside_breaks_nothing_here(wrong: int) ->
     index = bytearray(moov(60, 70))
     at = index.index((b"trak", b"stbl", b"stco", b"mvhd", b"stsd")[wrong]) - 4
     index[at : at + 4] = struct.pack(">I", (2**31, 0, 9, 1, 7)[wrong])
-    film = FTYP + box(b"mdat", MEDIA) + bytes(index)
+    video = FTYP + box(b"mdat", MEDIA) + bytes(index)
 
-    assert len(await ordered(film)) == len(film)
+    assert len(await ordered(video)) == len(video)
 
 
 @pytest.mark.parametrize("name", ["index_last.mp4", "with_sound.mov"])
-async def test_ffmpeg_finds_the_same_frames(film: Callable[[str], bytes], tmp_path: Path, name: str) -> None:
+async def test_ffmpeg_finds_the_same_frames(video: Callable[[str], bytes], tmp_path: Path, name: str) -> None:
     whole, piped = tmp_path / "whole", tmp_path / "piped"
-    whole.write_bytes(film(name))
-    piped.write_bytes(await ordered(film(name)))
-    assert film(name).index(b"moov") > film(name).index(b"mdat")
+    whole.write_bytes(video(name))
+    piped.write_bytes(await ordered(video(name)))
+    assert video(name).index(b"moov") > video(name).index(b"mdat")
 
     sums = [
         subprocess.run(

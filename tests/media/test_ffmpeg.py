@@ -13,15 +13,14 @@ from pathlib import Path
 import pytest
 
 from mediagen.core.errors import DeadlineExceeded
-from mediagen.media import ffmpeg
-from mediagen.media import sandbox as leash
+from mediagen.media import ffmpeg, sandbox
 from tests.infra.process import Child, descendants, need
 
 FOREVER = ("-re", "-f", "lavfi", "-i", "color=s=64x64:r=10", "-f", "null", "-")
 
 RUN = f"""
 import asyncio
-from mediagen.media import process
+from mediagen.media import ffmpeg
 asyncio.run(ffmpeg.run({FOREVER!r}, limit_seconds=60))
 """
 
@@ -62,8 +61,8 @@ async def ended(pid: int) -> None:
 async def test_it_tells_how_far_it_is_and_writes_into_a_file_without_a_name() -> None:
     need("ffmpeg")
     told: list[str] = []
-    with tempfile.TemporaryFile() as film:
-        descriptor = film.fileno()
+    with tempfile.TemporaryFile() as video:
+        descriptor = video.fileno()
         arguments = ["-f", "lavfi", "-i", "color=s=64x64:r=10:d=2", "-f", "mp4", "-y", f"/dev/fd/{descriptor}"]
 
         await ffmpeg.run(
@@ -89,12 +88,12 @@ async def test_a_cancelled_caller_leaves_no_child() -> None:
 async def test_a_killed_server_leaves_no_child(tmp_path: Path) -> None:
     need("ffmpeg", "setpriv")
     with Child([sys.executable, "-c", RUN], tmp_path / "log") as server:
-        ffmpeg = await encoding(server.pid)
+        encoder = await encoding(server.pid)
 
         server.send(signal.SIGKILL)
         await server.exited(10)
 
-        await ended(ffmpeg)
+        await ended(encoder)
 
 
 @pytest.mark.parametrize("round_", range(6))
@@ -114,7 +113,7 @@ async def test_a_server_killed_while_it_starts_a_child_leaves_none(tmp_path: Pat
 
 
 def test_an_orphan_does_not_begin() -> None:
-    words = [sys.executable, "-I", "-S", leash.__file__, "1", "0", "/bin/echo", "begun"]
+    words = [sys.executable, "-I", "-S", sandbox.__file__, "1", "0", "/bin/echo", "begun"]
 
     done = subprocess.run(words, capture_output=True, check=False)
 

@@ -1,4 +1,4 @@
-"""Films that are none, and want something else: nothing of it is read, and nobody is called."""
+"""Videos that are none, and want something else: nothing of it is read, and nobody is called."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 from mediagen.core.errors import UnsupportedMedia
 from mediagen.media import ffmpeg
 from mediagen.media.ffmpeg import VideoUnreadable
-from mediagen.media.thumbnails import thumbnail
+from mediagen.media.thumbnails import make_thumbnail
 from mediagen.media.vips import VipsPool
-from tests.media.films import FIRST, H264, Shelf, elsewhere
+from tests.media.videos import FIRST, H264, Shelf, elsewhere
 from tests.streams.formats.files import box
 
-Films = Callable[[str], bytes]
+Videos = Callable[[str], bytes]
 
 
 class Trap:
@@ -26,7 +26,7 @@ class Trap:
     def __init__(self) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=8)
         self._socket.setblocking(False)
-        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/film.ts"
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/video.ts"
 
     @property
     def was_called(self) -> bool:
@@ -88,8 +88,8 @@ def sdp(url: str) -> bytes:
 
 WRAPPED: dict[str, Callable[[bytes], bytes]] = {
     "bare": lambda playlist: playlist,
-    "behind the first box of a film": lambda playlist: box(b"ftyp", b"isom\0\0\2\0isom") + playlist,
-    "as a film's media": lambda playlist: box(b"ftyp", b"isom") + box(b"moov", bytes(8)) + box(b"mdat", playlist),
+    "behind the first box of a video": lambda playlist: box(b"ftyp", b"isom\0\0\2\0isom") + playlist,
+    "as a video's media": lambda playlist: box(b"ftyp", b"isom") + box(b"moov", bytes(8)) + box(b"mdat", playlist),
     "behind the mark of Matroska": lambda playlist: b"\x1a\x45\xdf\xa3" + playlist,
     "in an AVI": lambda playlist: b"RIFF\xff\0\0\0AVI LIST" + playlist,
 }
@@ -98,22 +98,22 @@ WRAPPED: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize("media_type", ["video/mp4", "video/webm", "video/x-msvideo"])
 @pytest.mark.parametrize("how", WRAPPED)
 @pytest.mark.parametrize("playlist", [hls, dash, concat, sdp])
-async def test_a_playlist_that_passes_for_a_film_reaches_nothing(
-    trap: Trap, pool: VipsPool, film_folder: Path, playlist: Callable[[str], bytes], how: str, media_type: str
+async def test_a_playlist_that_passes_for_a_video_reaches_nothing(
+    trap: Trap, pool: VipsPool, video_folder: Path, playlist: Callable[[str], bytes], how: str, media_type: str
 ) -> None:
     for url in (trap.url, "file:///etc/passwd", "/etc/passwd"):
         with pytest.raises(UnsupportedMedia):
-            await thumbnail(await Shelf(WRAPPED[how](playlist(url))).looked(media_type), pool)
+            await make_thumbnail(await Shelf(WRAPPED[how](playlist(url))).looked(media_type), pool)
 
     assert not trap.was_called
 
 
-async def test_what_the_trap_is_for(trap: Trap, film_folder: Path, tmp_path: Path) -> None:
+async def test_what_the_trap_is_for(trap: Trap, video_folder: Path, tmp_path: Path) -> None:
     """FFmpeg as it comes does call, so that the tests beside this one can fail."""
-    (tmp_path / "film.mp4").write_bytes(hls(trap.url))
+    (tmp_path / "video.mp4").write_bytes(hls(trap.url))
     child = await asyncio.create_subprocess_exec(
         *("ffprobe", "-v", "quiet", "-rw_timeout", "1000000", "-protocol_whitelist", "file,http,tcp"),
-        str(tmp_path / "film.mp4"),
+        str(tmp_path / "video.mp4"),
     )
     async with asyncio.timeout(20):
         while not trap.was_called and child.returncode is None:
@@ -127,15 +127,15 @@ async def test_what_the_trap_is_for(trap: Trap, film_folder: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("url", ["{trap}", "file:///etc/passwd", "/etc/passwd"])
-async def test_a_film_whose_media_are_elsewhere_is_not_followed(
-    trap: Trap, pool: VipsPool, film: Films, url: str
+async def test_a_video_whose_media_are_elsewhere_is_not_followed(
+    trap: Trap, pool: VipsPool, video: Videos, url: str
 ) -> None:
     """Its own bytes are what is shown, as if the index named no other place."""
-    there = elsewhere(film("index_last.mp4"), url.replace("{trap}", trap.url))
+    there = elsewhere(video("index_last.mp4"), url.replace("{trap}", trap.url))
 
-    picture = await thumbnail(await Shelf(there).looked(), pool)
+    image = await make_thumbnail(await Shelf(there).looked(), pool)
 
-    assert picture == await thumbnail(await Shelf(film("index_last.mp4")).looked(), pool)
+    assert image == await make_thumbnail(await Shelf(video("index_last.mp4")).looked(), pool)
     assert not trap.was_called
 
 
@@ -152,7 +152,7 @@ async def test_a_film_whose_media_are_elsewhere_is_not_followed(
     ],
 )
 async def test_a_child_that_reads_can_do_nothing_else(
-    trap: Trap, film_folder: Path, tmp_path: Path, words: tuple[str, ...], said: str
+    trap: Trap, video_folder: Path, tmp_path: Path, words: tuple[str, ...], said: str
 ) -> None:
     """As if a decoder had been talked into it: no file, no socket, whatever the arguments say."""
     (tmp_path / "list").write_text("ffconcat version 1.0\nfile '/etc/passwd'\n")
@@ -160,32 +160,32 @@ async def test_a_child_that_reads_can_do_nothing_else(
     given = [word.format(list=tmp_path / "list", out=tmp_path / "out", **places) for word in words]
 
     with pytest.raises(VideoUnreadable) as refused:
-        await ffmpeg.read("ffmpeg", ["-nostdin", *given], Given(), all_of, limit_seconds=20)
+        await ffmpeg.run_confined("ffmpeg", ["-nostdin", *given], Given(), all_of, limit_seconds=20)
 
     assert said in str(refused.value.context["said"])
     assert not trap.was_called
     assert [path.name for path in tmp_path.iterdir()] == ["list"]
 
 
-async def test_a_child_that_reads_has_so_much_memory(film_folder: Path) -> None:
+async def test_a_child_that_reads_has_so_much_memory(video_folder: Path) -> None:
     hungry = ("-f", "lavfi", "-i", "testsrc2=s=8000x8000:r=50:d=2", "-vf", "reverse", "-f", "null", "-")
 
     with pytest.raises(VideoUnreadable) as refused:
-        await ffmpeg.read("ffmpeg", ["-nostdin", "-xerror", *hungry], Given(), all_of, limit_seconds=60)
+        await ffmpeg.run_confined("ffmpeg", ["-nostdin", "-xerror", *hungry], Given(), all_of, limit_seconds=60)
 
     assert "allocate" in str(refused.value.context["said"])
 
 
-async def test_a_child_that_reads_decodes_large_films(film_folder: Path) -> None:
+async def test_a_child_that_reads_decodes_large_videos(video_folder: Path) -> None:
     large = ("-f", "lavfi", "-i", "color=s=7680x4320:r=4:d=1", *H264, "-g", "2", *FIRST, "-threads", "1", "-y")
-    path = film_folder / "large.mp4"
+    path = video_folder / "large.mp4"
     made = await asyncio.create_subprocess_exec("ffmpeg", "-v", "error", "-nostdin", *large, str(path))
     assert await made.wait() == 0
     pool = VipsPool(1)
 
     try:
-        picture = await thumbnail(await Shelf(path.read_bytes()).looked(), pool)
+        image = await make_thumbnail(await Shelf(path.read_bytes()).looked(), pool)
     finally:
         pool.close()
 
-    assert (picture.width, picture.height) == (512, 288)
+    assert (image.width, image.height) == (512, 288)

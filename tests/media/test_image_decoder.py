@@ -1,4 +1,4 @@
-"""Pictures of strangers, decoded by children: what comes back, what is refused, and what is left of it."""
+"""Images of strangers, decoded by children: what comes back, what is refused, and what is left of it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 import pyvips
 
 from mediagen.core.errors import DeadlineExceeded, SourceTruncated, UnsupportedMedia
-from mediagen.media import image_decoder as pictures
+from mediagen.media import image_decoder as images
 from mediagen.media.image_decoder import DecodeLimits, ImageDecoder
-from mediagen.media.thumbnails import image_of
+from mediagen.media.thumbnails import to_vips
 from tests.infra.process import Child
 from tests.media import bombs
 from tests.media.bombs import exif_with_orientation, jpeg_with_exif, png, png_chunk, small_jpeg
@@ -34,7 +34,7 @@ async def decoder() -> AsyncIterator[ImageDecoder]:
 
 
 async def decode(decoder: ImageDecoder, data: bytes, width: int = 64, height: int = 64) -> pyvips.Image:
-    return image_of(await decoder.covering(Given(data), len(data), width, height))
+    return to_vips(await decoder.decode_to_fill(Given(data), len(data), width, height))
 
 
 def two_halves(width: int = 96, height: int = 64) -> pyvips.Image:
@@ -44,7 +44,7 @@ def two_halves(width: int = 96, height: int = 64) -> pyvips.Image:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".gif", ".png[interlace]", ".jpg[interlace]"])
-async def test_a_picture_fills_the_box(decoder: ImageDecoder, suffix: str) -> None:
+async def test_a_image_fills_the_box(decoder: ImageDecoder, suffix: str) -> None:
     image = await decode(decoder, two_halves().write_to_buffer(suffix), 60, 40)
 
     assert (image.width, image.height, image.bands) == (60, 40, 3)
@@ -57,7 +57,7 @@ UPRIGHT: dict[int, tuple[int, int]] = {1: (2, 32), 3: (61, 32), 6: (32, 2), 8: (
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-async def test_a_picture_stands_upright_although_its_exif_is_not_parsed(decoder: ImageDecoder, order: str) -> None:
+async def test_a_image_stands_upright_although_its_exif_is_not_parsed(decoder: ImageDecoder, order: str) -> None:
     jpeg, as_png = (two_halves(64, 64).write_to_buffer(suffix) for suffix in (".jpg", ".png"))
     for orientation, blue in UPRIGHT.items():
         exif = exif_with_orientation(orientation, order)
@@ -69,12 +69,12 @@ async def test_a_picture_stands_upright_although_its_exif_is_not_parsed(decoder:
             assert image(*blue)[2] > 150, orientation
 
 
-async def test_colours_go_through_the_profile_of_the_picture(decoder: ImageDecoder) -> None:
-    picture = two_halves().icc_transform("p3", input_profile="srgb").write_to_buffer(".png", profile="p3")
-    same = pyvips.Image.pngload_buffer(picture)
+async def test_colours_go_through_the_profile_of_the_image(decoder: ImageDecoder) -> None:
+    image = two_halves().icc_transform("p3", input_profile="srgb").write_to_buffer(".png", profile="p3")
+    same = pyvips.Image.pngload_buffer(image)
     assert same.get_typeof("icc-profile-data") != 0
 
-    image = await decode(decoder, picture)
+    image = await decode(decoder, image)
 
     plain = same.thumbnail_image(64, height=64, crop="centre").colourspace("srgb")
     assert (image - plain).abs().max() <= 2
@@ -127,7 +127,7 @@ async def test_what_goes_beyond_the_bounds_is_refused(
     assert (await decode(decoder, small_jpeg())).width == 64  # and the next one is decoded
 
 
-async def test_a_film_of_many_frames_is_its_first_frame(decoder: ImageDecoder) -> None:
+async def test_a_video_of_many_frames_is_its_first_frame(decoder: ImageDecoder) -> None:
     assert (await decode(decoder, bombs.gif_many_frames())).width == 64
 
 
@@ -151,13 +151,13 @@ async def test_memory_has_an_end() -> None:
         assert (await decode(decoder, small_jpeg())).width == 64
 
 
-async def test_the_limits_as_they_come_decode_the_largest_pictures(decoder: ImageDecoder) -> None:
-    for picture in (png(10_000, 10_000), bombs.long_png(), bombs.solid_webp()):
-        assert (await decode(decoder, picture)).width == 64
+async def test_the_limits_as_they_come_decode_the_largest_images(decoder: ImageDecoder) -> None:
+    for image in (png(10_000, 10_000), bombs.long_png(), bombs.solid_webp()):
+        assert (await decode(decoder, image)).width == 64
 
 
 async def test_time_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "_WALL", 60)  # however busy the machine is
+    monkeypatch.setattr(images, "_WALL", 60)  # however busy the machine is
     decoder = ImageDecoder(DecodeLimits(seconds=1))
     async with decoder.running():
         with pytest.raises(UnsupportedMedia, match="decode_seconds"):
@@ -181,9 +181,9 @@ class Stuck(Given):
 
 
 async def test_a_caller_that_goes_while_it_is_decoded_takes_the_child_along(decoder: ImageDecoder) -> None:
-    picture = bombs.long_png()
+    image = bombs.long_png()
     async with asyncio.TaskGroup() as group:
-        lost = group.create_task(decoder.covering(Given(picture), len(picture), 4096, 4096))
+        lost = group.create_task(decoder.decode_to_fill(Given(image), len(image), 4096, 4096))
         await becomes(lambda: bool(decoding()), "there is a child")
         lost.cancel()
 
@@ -206,15 +206,15 @@ async def test_there_are_so_many_at_once() -> None:
 
 async def test_one_owner_leaves_a_place_to_others() -> None:
     decoder = ImageDecoder(DecodeLimits(at_once=2))
-    picture = bombs.long_png()
+    image = bombs.long_png()
     async with decoder.running(), asyncio.TaskGroup() as group:
         mine = [
-            group.create_task(decoder.covering(Given(picture), len(picture), 64, 64, owner="mine")) for _ in range(3)
+            group.create_task(decoder.decode_to_fill(Given(image), len(image), 64, 64, owner="mine")) for _ in range(3)
         ]
         await stopped(1)
 
         small = small_jpeg()
-        assert (await decoder.covering(Given(small), len(small), 64, 64, owner="yours")).width == 64
+        assert (await decoder.decode_to_fill(Given(small), len(small), 64, 64, owner="yours")).width == 64
 
         assert not any(each.done() for each in mine)
         await becomes(lambda: len(decoding()) == 1, "the others of the first owner still wait")
@@ -222,21 +222,21 @@ async def test_one_owner_leaves_a_place_to_others() -> None:
             each.cancel()
 
 
-async def test_a_picture_that_is_still_being_read_holds_no_place() -> None:
+async def test_a_image_that_is_still_being_read_holds_no_place() -> None:
     decoder = ImageDecoder(DecodeLimits(at_once=1))
-    picture = png(64, 64)
-    slow = [Stuck(picture[:-1]) for _ in range(3)]
+    image = png(64, 64)
+    slow = [Stuck(image[:-1]) for _ in range(3)]
     async with decoder.running(), asyncio.TaskGroup() as group:
-        reading = [group.create_task(decoder.covering(each, len(picture), 64, 64)) for each in slow]
+        reading = [group.create_task(decoder.decode_to_fill(each, len(image), 64, 64)) for each in slow]
         for each in slow:
             await each.waiting.wait()
-        assert (await decode(decoder, picture)).width == 64
+        assert (await decode(decoder, image)).width == 64
         for task in reading:
             task.cancel()
 
 
-async def test_a_child_waits_for_the_next_picture(decoder: ImageDecoder) -> None:
-    """Forked, confined and warm before the picture is there."""
+async def test_a_child_waits_for_the_next_image(decoder: ImageDecoder) -> None:
+    """Forked, confined and warm before the image is there."""
     decoder.announce()
     await becomes(lambda: len(decoders()) == 3, "there are the process and its children")
     waiting = set(await asyncio.to_thread(decoders))
@@ -250,7 +250,7 @@ async def test_a_child_waits_for_the_next_picture(decoder: ImageDecoder) -> None
     await becomes(lambda: not decoding(), "the child has ended")
 
 
-async def test_children_that_ended_while_they_waited_harm_no_picture(decoder: ImageDecoder) -> None:
+async def test_children_that_ended_while_they_waited_harm_no_image(decoder: ImageDecoder) -> None:
     decoder.announce()
     await becomes(lambda: len(decoders()) == 3, "there are the process and its children")
     nursery, *waiting = sorted(await asyncio.to_thread(decoders))
@@ -285,10 +285,10 @@ async def test_a_child_that_crashes_breaks_nothing(decoder: ImageDecoder) -> Non
     assert (await decode(decoder, small_jpeg())).width == 64
 
 
-async def test_a_picture_that_is_shorter_than_it_was_is_said_to_be_so(decoder: ImageDecoder) -> None:
-    picture = png(64, 64)
+async def test_a_image_that_is_shorter_than_it_was_is_said_to_be_so(decoder: ImageDecoder) -> None:
+    image = png(64, 64)
     with pytest.raises(SourceTruncated):
-        await decoder.covering(Given(picture[:-1]), len(picture), 64, 64)
+        await decoder.decode_to_fill(Given(image[:-1]), len(image), 64, 64)
 
 
 WORDS = """
@@ -300,8 +300,8 @@ from tests.media.bombs import long_png
 async def main():
     decoder = ImageDecoder()
     async with decoder.running():
-        picture = long_png()
-        await decoder.covering(Given(picture), len(picture), 64, 64)
+        image = long_png()
+        await decoder.decode_to_fill(Given(image), len(image), 64, 64)
 
 asyncio.run(main())
 """
@@ -323,13 +323,13 @@ async def test_a_killed_server_leaves_none(tmp_path: Path) -> None:
 
 CHILD = """
 import json, os, socket, sys
-from mediagen.media import sandbox as leash
+from mediagen.media import sandbox
 
-leash.confine(256 << 20, seconds=5)
+sandbox.confine(256 << 20, seconds=5)
 told = {}
 for name, attempt in {
     "open": lambda: open("/etc/passwd"),
-    "own": lambda: open(leash.__file__),
+    "own": lambda: open(sandbox.__file__),
     "list": lambda: os.listdir("/"),
     "write": lambda: open("/tmp/x", "w"),
     "socket": lambda: socket.socket(),
@@ -361,11 +361,11 @@ async def test_a_confined_process_has_nothing_but_what_it_holds() -> None:
 
 
 async def test_a_machine_that_is_too_busy_says_so(decoder: ImageDecoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "_WALL", 0.001)
-    picture = bombs.solid_webp()
+    monkeypatch.setattr(images, "_WALL", 0.001)
+    image = bombs.solid_webp()
 
     with pytest.raises(DeadlineExceeded):
-        await decode(decoder, picture)
+        await decode(decoder, image)
 
     await becomes(lambda: not decoding(), "the child has ended")
 

@@ -38,17 +38,17 @@ from mediagen.tasks.dispatcher import LaneDispatcher
 from mediagen.tasks.registry import Registry
 from tests.infra.process import descendants
 from tests.infra.s3 import Bucket
-from tests.media.conftest import film, film_folder
+from tests.media.conftest import video, video_folder
 from tests.storage.places import LocalPlace, S3Place, local_place, s3_settings
 
-__all__ = ["film", "film_folder"]
+__all__ = ["video", "video_folder"]
 
-Films = Callable[[str], bytes]
+Videos = Callable[[str], bytes]
 
 
 @dataclass
 class Archive:
-    """Films in a store, with rows in a database."""
+    """Videos in a store, with rows in a database."""
 
     place: LocalPlace | S3Place
     store: StoreContext
@@ -131,8 +131,8 @@ async def _archive(place: LocalPlace | S3Place, folder: Path) -> AsyncIterator[A
 
 
 @pytest.mark.parametrize("name", ["plain.mp4", "index_last.mp4"])
-async def test_pictures_are_made_once_and_kept_with_their_film(archive: Archive, film: Films, name: str) -> None:
-    stored = await archive.keep(film(name))
+async def test_pictures_are_made_once_and_kept_with_their_film(archive: Archive, video: Videos, name: str) -> None:
+    stored = await archive.keep(video(name))
     made = archive.variants()
     async with made.running():
         several = await asyncio.gather(*(made.of(stored, "thumbnail") for _ in range(5)))
@@ -160,8 +160,8 @@ async def test_pictures_are_made_once_and_kept_with_their_film(archive: Archive,
         assert (await later.of(stored, "spritesheet")).id == sheet.id
 
 
-async def test_deleting_a_film_deletes_its_pictures(archive: Archive, film: Films) -> None:
-    stored, other = await archive.keep(film("plain.mp4")), await archive.keep(film("short.mp4"))
+async def test_deleting_a_film_deletes_its_pictures(archive: Archive, video: Videos) -> None:
+    stored, other = await archive.keep(video("plain.mp4")), await archive.keep(video("short.mp4"))
     made = archive.variants()
     async with made.running():
         for each in (stored, other):
@@ -176,8 +176,8 @@ async def test_deleting_a_film_deletes_its_pictures(archive: Archive, film: Film
             await made.of(stored, "spritesheet")
 
 
-async def test_a_film_deleted_while_its_picture_is_made_takes_it_along(archive: Archive, film: Films) -> None:
-    stored = await archive.keep(film("plain.mp4"))
+async def test_a_film_deleted_while_its_picture_is_made_takes_it_along(archive: Archive, video: Videos) -> None:
+    stored = await archive.keep(video("plain.mp4"))
     made = archive.variants()
     async with made.running(), asyncio.TaskGroup() as group:
         making = group.create_task(_outcome(made.of(stored, "thumbnail")))
@@ -190,29 +190,29 @@ async def test_a_film_deleted_while_its_picture_is_made_takes_it_along(archive: 
     assert await archive.is_clean()
 
 
-async def test_what_cannot_be_read_is_not_read_again_for_a_while(archive: Archive, film: Films) -> None:
-    stored = await archive.keep(film("sound.mp4"))
+async def test_what_cannot_be_read_is_not_read_again_for_a_while(archive: Archive, video: Videos) -> None:
+    stored = await archive.keep(video("sound.mp4"))
     made = archive.variants()
     async with made.running():
         for name in ("thumbnail", "spritesheet"):
-            with pytest.raises(UnsupportedMedia, match="no picture"):
+            with pytest.raises(UnsupportedMedia, match="no image"):
                 await made.of(stored, name)
         await archive.storage.delete(stored.key)  # so that whoever looked would see something else
 
-        with pytest.raises(UnsupportedMedia, match="no picture"):
+        with pytest.raises(UnsupportedMedia, match="no image"):
             await made.of(stored, "thumbnail")
 
     assert await archive.pictures() == []
 
 
-async def test_what_may_work_later_is_tried_again(archive: Archive, film: Films) -> None:
-    stored = await archive.keep(film("plain.mp4"))
+async def test_what_may_work_later_is_tried_again(archive: Archive, video: Videos) -> None:
+    stored = await archive.keep(video("plain.mp4"))
     await archive.storage.delete(stored.key)
     made = archive.variants()
     async with made.running():
         with pytest.raises(NotFound):
             await made.of(stored, "thumbnail")
-        data = film("plain.mp4")
+        data = video("plain.mp4")
         async with archive.storage.open_sink(
             stored.key, media_type="video/mp4", token=stored.id, size=len(data)
         ) as sink:
@@ -230,8 +230,8 @@ async def test_a_file_that_only_claims_to_be_a_film_is_not_opened(archive: Archi
             await made.of(stored, "thumbnail")
 
 
-async def test_there_are_so_many_places(archive: Archive, film: Films) -> None:
-    first, second, third = [await archive.keep(film("plain.mp4")) for _ in range(3)]
+async def test_there_are_so_many_places(archive: Archive, video: Videos) -> None:
+    first, second, third = [await archive.keep(video("plain.mp4")) for _ in range(3)]
     made = archive.variants(at_once=1, waiting=1)
     async with made.running(), asyncio.TaskGroup() as group:
         making = [group.create_task(made.of(each, "thumbnail")) for each in (first, second)]
@@ -246,8 +246,8 @@ async def test_there_are_so_many_places(archive: Archive, film: Films) -> None:
         assert (await made.of(third, "thumbnail")).width == 320
 
 
-async def test_a_caller_does_not_wait_for_ever_and_finds_it_done_later(archive: Archive, film: Films) -> None:
-    stored = await archive.keep(film("plain.mp4"))
+async def test_a_caller_does_not_wait_for_ever_and_finds_it_done_later(archive: Archive, video: Videos) -> None:
+    stored = await archive.keep(video("plain.mp4"))
     made = archive.variants(seconds=0.05)
     async with made.running(), asyncio.timeout(60):
         with pytest.raises(Unavailable, match="still being made") as refused:
@@ -260,8 +260,8 @@ async def test_a_caller_does_not_wait_for_ever_and_finds_it_done_later(archive: 
     assert await archive.is_clean()
 
 
-async def test_a_caller_that_goes_away_stops_nobody_else(archive: Archive, film: Films) -> None:
-    stored = await archive.keep(film("plain.mp4"))
+async def test_a_caller_that_goes_away_stops_nobody_else(archive: Archive, video: Videos) -> None:
+    stored = await archive.keep(video("plain.mp4"))
     made = archive.variants()
     async with made.running():
         async with asyncio.TaskGroup() as group:
@@ -274,8 +274,8 @@ async def test_a_caller_that_goes_away_stops_nobody_else(archive: Archive, film:
 
 
 @pytest.mark.parametrize("begun", [False, True])
-async def test_a_stop_in_the_middle_leaves_nothing(archive: Archive, film: Films, begun: bool) -> None:
-    stored = await archive.keep(film("plain.mp4"))
+async def test_a_stop_in_the_middle_leaves_nothing(archive: Archive, video: Videos, begun: bool) -> None:
+    stored = await archive.keep(video("plain.mp4"))
     made = archive.variants()
     async with asyncio.TaskGroup() as group, made.running():
         making = group.create_task(_outcome(made.of(stored, "spritesheet")))
@@ -289,8 +289,8 @@ async def test_a_stop_in_the_middle_leaves_nothing(archive: Archive, film: Films
         await made.of(stored, "thumbnail")
 
 
-async def test_a_picture_counts_in_the_store(archive: Archive, film: Films) -> None:
-    stored = await archive.keep(film("plain.mp4"))
+async def test_a_picture_counts_in_the_store(archive: Archive, video: Videos) -> None:
+    stored = await archive.keep(video("plain.mp4"))
     full = Quota(stored.bytes + 10, archive.files.stored_bytes)
     store = replace(archive.store, quota=full)
     made = Variants(store, RequestUploads(store, archive.ledger, boot=1), archive.files)

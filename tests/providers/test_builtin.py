@@ -379,12 +379,12 @@ async def test_without_ffmpeg_films_fail_with_a_word_and_pictures_work(
     provider: Builtin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda program, **_: None)
-    ffmpeg.find.cache_clear()
+    ffmpeg.find_program.cache_clear()
     operation = await provider.submit(VideoRequest(model=CLIP, prompt="fox"))
 
     status = await settled(provider, operation)
     monkeypatch.undo()
-    ffmpeg.find.cache_clear()
+    ffmpeg.find_program.cache_clear()
 
     assert status.error is not None
     assert "ffmpeg is not installed" in status.error.detail

@@ -1,1 +1,1 @@
-"""How bytes are encoded: FFmpeg as a child process, pictures by libvips."""
+"""How bytes are encoded: FFmpeg as a child process, images by libvips."""

@@ -1,17 +1,18 @@
-"""Decodes pictures in children of its own, one each. Run as a script: ``forks.py PARENT MEMORY SECONDS PATH...``.
+"""The fork server of the image decoder: one confined child for each image.
 
-It has libvips loaded and never touches a picture itself. A child is forked for each, ahead of its picture: it gives up
-all that it does not need (``leash``), warms up, waits for its picture, decodes it, answers and ends. ``MEMORY`` and
-``SECONDS`` are what a child may take.
+Run as a script: ``decoder_process.py PARENT MEMORY SECONDS PATH...``. The process loads libvips and never touches an
+image itself. It forks children before their images arrive. Each child drops its privileges (``sandbox``), warms up,
+waits for an image, decodes it, responds and exits. ``MEMORY`` and ``SECONDS`` limit each child.
 
-Over ``CONTROL``, a Unix socket, the server sends a byte with two descriptors for each child:
+Over ``CONTROL``, a Unix socket, the server sends one byte with two descriptors for each child:
 
-* the **conversation** with it: the server sends a line of JSON with what is wanted (``pictures``) and two descriptors,
-  memory that holds the picture and memory for the pixels; a line comes back that is empty or says why not;
-* the **lifeline**: the server sends a byte when the child gets its picture; when the server closes it the child is
-  killed; when the child has ended, its wait status comes over it as a 32-bit number.
+* the **conversation**: the server sends a line of JSON with the request (``image_decoding``) and two descriptors, one
+  of memory that holds the image and one of memory for the pixels. The child responds with a line that is an empty
+  object or says what went wrong.
+* the **lifeline**: the server sends a byte when the child gets its image. When the server closes the lifeline, the
+  child is killed. When the child has ended, its wait status comes back as a 32-bit number.
 
-The server's end of ``CONTROL`` closed is the end of this process and of its children. So is the server's (``leash``).
+This process and its children end when the server closes its end of ``CONTROL``, or ends itself (``sandbox``).
 """
 
 from __future__ import annotations
@@ -41,15 +42,14 @@ _MOST_SAID: Final = 500
 
 def main(parent: int, memory: int, seconds: int) -> None:
     """Serve until the other side closes."""
-    from mediagen.media import image_decoding as decoding
-    from mediagen.media import sandbox as leash
+    from mediagen.media import image_decoding, sandbox
 
-    leash.follow(parent)
-    decoding.settle()
-    _Nursery(socket.socket(fileno=CONTROL), memory, seconds).run()
+    sandbox.die_with_parent(parent)
+    image_decoding.configure_vips()
+    _ForkServer(socket.socket(fileno=CONTROL), memory, seconds).run()
 
 
-class _Nursery:
+class _ForkServer:
     """The children: their lifelines by process id, and since when those decode that have not been slowed down."""
 
     def __init__(self, control: socket.socket, memory: int, seconds: int) -> None:
@@ -101,7 +101,7 @@ class _Nursery:
         return True
 
     def _hear(self, pid: int) -> None:
-        """A child has its picture, or is not wanted any more."""
+        """A child has its image, or is not wanted any more."""
         try:
             word = self._lifelines[pid].recv(1)
         except OSError:
@@ -129,7 +129,7 @@ class _Nursery:
         return self._lifelines.pop(pid)
 
     def _slow_down(self) -> None:
-        """An ordinary picture is decoded at full speed; one that takes long gives way to everything else."""
+        """An ordinary image is decoded at full speed; one that takes long gives way to everything else."""
         now = time.monotonic()
         for pid in [pid for pid, since in self._quick.items() if now - since >= _QUICK_SECONDS]:
             del self._quick[pid]
@@ -141,8 +141,7 @@ class _Nursery:
 
 
 def _be_child(parent: int, conversation: int, memory: int, seconds: int) -> None:
-    from mediagen.media import image_decoding as decoding
-    from mediagen.media import sandbox as leash
+    from mediagen.media import image_decoding, sandbox
 
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -150,27 +149,27 @@ def _be_child(parent: int, conversation: int, memory: int, seconds: int) -> None
     for standard in (0, 1, 2):  # CONTROL among them
         os.dup2(silence, standard)
     os.dup2(conversation, _CONVERSATION)
-    os.closerange(_CONVERSATION + 1, os.sysconf("SC_OPEN_MAX"))  # other pictures' lifelines
-    leash.follow(parent)
-    leash.confine(memory, seconds=seconds)
-    decoding.warm_up()
+    os.closerange(_CONVERSATION + 1, os.sysconf("SC_OPEN_MAX"))  # other images' lifelines
+    sandbox.die_with_parent(parent)
+    sandbox.confine(memory, seconds=seconds)
+    image_decoding.warm_up()
     with socket.socket(fileno=_CONVERSATION) as server:
         line, descriptors = _order(server)
         if not line:
-            return  # there will be no picture
-        leash.call("decoding")
+            return  # there will be no image
+        sandbox.set_process_name("decoding")
         server.sendall(json.dumps(_answer(json.loads(line), *descriptors)).encode() + b"\n")
 
 
 def _answer(order: dict[str, Any], given: int, pixels: int) -> dict[str, Any]:
-    from mediagen.media import image_decoding as decoding
+    from mediagen.media import image_decoding
 
     try:
-        bounds = decoding.Bounds(order["pixels"], order["side"])
-        picture = memoryview(mmap.mmap(given, order["size"], access=mmap.ACCESS_READ))
-        found = decoding.covering(picture, order["type"], order["width"], order["height"], bounds)
+        bounds = image_decoding.Bounds(order["pixels"], order["side"])
+        image = memoryview(mmap.mmap(given, order["size"], access=mmap.ACCESS_READ))
+        found = image_decoding.decode_to_fill(image, order["type"], order["width"], order["height"], bounds)
         mmap.mmap(pixels, len(found))[:] = found
-    except decoding.Undecodable as exc:
+    except image_decoding.Undecodable as exc:
         return {"refused": exc.text, "said": exc.said}
     except MemoryError:
         return {"refused": "", "said": "out of memory"}

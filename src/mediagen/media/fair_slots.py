@@ -22,7 +22,7 @@ class FairSlots:
         """In the order in which owners have their turns."""
 
     @asynccontextmanager
-    async def place(self, owner: str | None = None) -> AsyncIterator[None]:
+    async def slot(self, owner: str | None = None) -> AsyncIterator[None]:
         """Hold a place inside the block; waits for one first."""
         holder: Hashable = object() if owner is None else owner
         await self._take(holder)

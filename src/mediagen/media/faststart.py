@@ -1,7 +1,7 @@
-"""Films in an order in which they can be read through a pipe.
+"""Videos in an order in which they can be read through a pipe.
 
 MP4 and QuickTime files (ISO/IEC 14496-12) often have their index (``moov``) behind the media that it tells of. It is
-read first, by itself, and put before the media; the places that it names are moved by its own length. Nothing of the
+read first, by itself, and put before the media; the offsets that it names are moved by its own length. Nothing of the
 media is read for that, and nothing is kept but the index.
 """
 
@@ -18,16 +18,16 @@ from mediagen.core.errors import UnsupportedMedia
 from mediagen.streams.base import KIB, MIB, Source
 
 Piece: TypeAlias = bytes | range
-"""Bytes as they are, or a range of the stored film."""
+"""Bytes as they are, or a range of the stored video."""
 
 _AHEAD: Final = 4 * KIB
 """Bytes asked for at once to look at heads of boxes: those before the media are small, and lie together."""
 _MOST_BOXES: Final = 1000
 _MOST_INDEX: Final = 64 * MIB
-"""The index of a film of a day has some 40 MiB."""
-_FOLDERS: Final = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl"})
-_PLACES: Final = {b"stco": "I", b"co64": "Q"}
-"""Boxes with places in the file, and the ``array`` type of their numbers."""
+"""The index of a video of a day has some 40 MiB."""
+_CONTAINERS: Final = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl"})
+_OFFSET_TABLES: Final = {b"stco": "I", b"co64": "Q"}
+"""Boxes with offsets in the file, and the ``array`` type of their numbers."""
 
 
 class OpenRange(Protocol):
@@ -36,7 +36,7 @@ class OpenRange(Protocol):
     def __call__(self, *, offset: int = 0, length: int | None = None) -> AbstractAsyncContextManager[Source]: ...
 
 
-async def pieces(opens: OpenRange, size: int) -> tuple[Piece, ...]:
+async def plan_faststart(opens: OpenRange, size: int) -> tuple[Piece, ...]:
     """An MP4 or QuickTime file of ``size`` bytes with its index before its media.
 
     Raises:
@@ -61,16 +61,16 @@ async def pieces(opens: OpenRange, size: int) -> tuple[Piece, ...]:
             if media is None:
                 return (range(size),)
             if length > _MOST_INDEX:
-                raise UnsupportedMedia(f"the film's index has {length} bytes, more than is read")
+                raise UnsupportedMedia(f"the video's index has {length} bytes, more than is read")
             index = bytearray(await _read(opens, position, length))
-            await asyncio.to_thread(_move, index, range(media, position))
+            await asyncio.to_thread(_shift_offsets, index, range(media, position))
             return (range(media), bytes(index), range(media, position), range(end, size))
         if name == b"mdat" and media is None:
             media = position
         position = end
         if position >= size:
             break
-    raise UnsupportedMedia("the film is damaged or cut short: it has no index")
+    raise UnsupportedMedia("the video is damaged or cut short: it has no index")
 
 
 class ReorderedSource:
@@ -117,7 +117,7 @@ async def _read(opens: OpenRange, offset: int, length: int) -> bytes:
     return bytes(data[:done])
 
 
-def _move(index: bytearray, media: range) -> None:
+def _shift_offsets(index: bytearray, media: range) -> None:
     """Add the length of ``index`` to every place in ``media`` that it names. Raises UnsupportedMedia."""
     by = len(index)
     waiting = [range(by)]
@@ -135,23 +135,23 @@ def _move(index: bytearray, media: range) -> None:
             end = position + length if length else box.stop
             if not begin <= end <= box.stop:
                 break  # FFmpeg says what it thinks of such an index
-            if name in _FOLDERS:
+            if name in _CONTAINERS:
                 waiting.append(range(begin, end))
-            elif name in _PLACES:
-                _move_places(index, range(begin + 8, end), _PLACES[name], media, by)
+            elif name in _OFFSET_TABLES:
+                _shift_table(index, range(begin + 8, end), _OFFSET_TABLES[name], media, by)
             position = end
 
 
-def _move_places(index: bytearray, table: range, kind: str, media: range, by: int) -> None:
+def _shift_table(index: bytearray, table: range, kind: str, media: range, by: int) -> None:
     width = array(kind).itemsize
-    places = array(kind, index[table.start : table.start + len(table) // width * width])
+    offsets = array(kind, index[table.start : table.start + len(table) // width * width])
     swapped = sys.byteorder == "little"
     if swapped:
-        places.byteswap()
+        offsets.byteswap()
     try:
-        moved = array(kind, [place + by if place in media else place for place in places])
+        moved = array(kind, [place + by if place in media else place for place in offsets])
     except OverflowError:
-        raise UnsupportedMedia("the film's index is behind 4 GiB of media that it has no room to name") from None
+        raise UnsupportedMedia("the video's index is behind 4 GiB of media that it has no room to name") from None
     if swapped:
         moved.byteswap()
     index[table.start : table.start + len(moved) * width] = moved.tobytes()

@@ -3,7 +3,7 @@
 Files are handed over as open descriptors, so that nothing has a name and a kill leaves nothing. What the child says on
 its error output is kept short and goes to the log, not to clients.
 
-``run`` makes something of what is ours; ``read`` looks into what strangers made, and the child is confined for it.
+``run`` encodes our own material. ``run_confined`` reads untrusted input, and its child is confined.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Final, TypeVar
 import structlog
 
 from mediagen.core.errors import DeadlineExceeded, MediagenError, Unavailable, UnsupportedMedia, first_cause
-from mediagen.media import sandbox as leash
+from mediagen.media import sandbox
 from mediagen.streams.base import GIB, KIB, Source
 
 log = structlog.get_logger(__name__)
@@ -33,7 +33,7 @@ _MAX_SAID: Final = 4096
 _END_SECONDS: Final = 5.0
 _CHUNK: Final = 256 * KIB
 _READER_MEMORY: Final = 2 * GIB
-"""Bytes of address space of a child that reads: a film of 8192x4320 takes half of it."""
+"""Bytes of address space of a child that reads: a video of 8192x4320 takes half of it."""
 
 
 class EncodingFailed(MediagenError):
@@ -51,12 +51,12 @@ class FfmpegMissing(Unavailable):
 
 
 @cache
-def find(program: str = "ffmpeg") -> str:
+def find_program(program: str = "ffmpeg") -> str:
     """The path of ``ffmpeg`` or ``ffprobe``. Raises FfmpegMissing."""
     found = shutil.which(program)
     if found is None:
         raise FfmpegMissing(
-            f"{program} is not installed on this server, and films need it (Debian: apt install ffmpeg)"
+            f"{program} is not installed on this server, and videos need it (Debian: apt install ffmpeg)"
         )
     return found
 
@@ -65,11 +65,11 @@ def find(program: str = "ffmpeg") -> str:
 async def _started(
     program: str, words: Sequence[str], *, stdin: int, descriptors: Sequence[int] = (), memory: int = 0
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The child, which is ended when the block is left. ``memory``: as ``leash`` takes it."""
-    path = await asyncio.get_running_loop().run_in_executor(None, find, program)
-    leashed = (sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), str(memory), path)
+    """The child, which is ended when the block is left. ``memory``: as ``sandbox`` takes it."""
+    path = await asyncio.get_running_loop().run_in_executor(None, find_program, program)
+    sandboxed = (sys.executable, "-I", "-S", sandbox.__file__, str(os.getpid()), str(memory), path)
     process = await asyncio.create_subprocess_exec(
-        *leashed,
+        *sandboxed,
         *words,
         stdin=stdin,
         stdout=asyncio.subprocess.PIPE,
@@ -123,24 +123,24 @@ async def run(
     if code != 0:
         words = said.result()
         log.warning("ffmpeg_failed", code=code, said=words)
-        raise EncodingFailed("the film could not be encoded; the log has FFmpeg's reason", code=code, said=words)
+        raise EncodingFailed("the video could not be encoded; the log has FFmpeg's reason", code=code, said=words)
 
 
-async def read(
+async def run_confined(
     program: str,
     arguments: Sequence[str],
-    film: Source,
+    video: Source,
     take: Callable[[asyncio.StreamReader], Awaitable[tuple[T, bool]]],
     *,
     limit_seconds: float,
 ) -> T:
-    """What ``take`` makes of the output of ``ffmpeg`` or ``ffprobe``, to which ``film`` is given as ``pipe:0``.
+    """What ``take`` makes of the output of ``ffmpeg`` or ``ffprobe``, to which ``video`` is given as ``pipe:0``.
 
-    The child is confined (``leash``). ``take`` also says whether it read to the end of the output. If it had enough
-    before, the child is ended, whatever would have become of it, and no more of the film is asked for.
+    The child is confined (``sandbox``). ``take`` also says whether it read to the end of the output. If it had enough
+    before, the child is ended, whatever would have become of it, and no more of the video is asked for.
 
     Raises:
-        FfmpegMissing, DeadlineExceeded, what ``film`` and ``take`` raise.
+        FfmpegMissing, DeadlineExceeded, what ``video`` and ``take`` raise.
         VideoUnreadable: the output has ended, and the child with an error.
     """
     fixed = ("-hide_banner", "-loglevel", "error")
@@ -150,29 +150,29 @@ async def read(
         try:
             async with asyncio.timeout(limit_seconds), asyncio.TaskGroup() as group:
                 said = group.create_task(_last_words(process))
-                feeding = group.create_task(_feed(process, film))
+                feeding = group.create_task(_feed(process, video))
                 taken, to_the_end = await take(process.stdout)
                 if to_the_end:
                     code = await process.wait()
                 feeding.cancel()
                 _kill(process)
         except TimeoutError:
-            raise DeadlineExceeded(f"the film could not be read within {limit_seconds:g} s") from None
+            raise DeadlineExceeded(f"the video could not be read within {limit_seconds:g} s") from None
         except BaseExceptionGroup as failed:
             raise first_cause(failed) from failed
     if code != 0:
         words = said.result()
         log.warning("film_unreadable", program=program, code=code, said=words)
-        raise VideoUnreadable("the film cannot be read: it is damaged, cut short, or no film", code=code, said=words)
+        raise VideoUnreadable("the video cannot be read: it is damaged, cut short, or no video", code=code, said=words)
     return taken
 
 
-async def _feed(process: asyncio.subprocess.Process, film: Source) -> None:
-    """Write the film to the child, no faster than it reads, until one of them has ended."""
+async def _feed(process: asyncio.subprocess.Process, video: Source) -> None:
+    """Write the video to the child, no faster than it reads, until one of them has ended."""
     assert process.stdin is not None
     buffer = memoryview(bytearray(_CHUNK))
     try:
-        while count := await film.read_into(buffer):
+        while count := await video.read_into(buffer):
             process.stdin.write(bytes(buffer[:count]))
             await process.stdin.drain()
     except (BrokenPipeError, ConnectionResetError):

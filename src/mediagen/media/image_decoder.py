@@ -1,7 +1,7 @@
-"""Pictures that strangers made, decoded in confined children (``forks``): the server never parses one.
+"""Images that strangers made, decoded in confined children (``decoder_process``): the server never parses one.
 
-The process that forks them is started when the first picture is announced, and again when it has ended. From then on
-some children wait, confined and warm, so that a picture does not wait for its child. Pictures go to children, and
+The process that forks them is started when the first image is announced, and again when it has ended. From then on
+some children wait, confined and warm, so that an image does not wait for its child. Images go to children, and
 pixels come back, in memory without a name: through a socket, a busy machine would change between the two processes at
 each of its buffers.
 """
@@ -25,7 +25,7 @@ from typing import Final
 import structlog
 
 from mediagen.core.errors import DeadlineExceeded, SourceTruncated, Unavailable, UnsupportedMedia
-from mediagen.media import decoder_process as forks
+from mediagen.media import decoder_process
 from mediagen.media.fair_slots import FairSlots
 from mediagen.media.video import Frame
 from mediagen.media.vips import ImageProcessingFailed
@@ -38,9 +38,9 @@ TYPES: Final = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif"})
 _HEAD: Final = 64
 _CHUNK: Final = MIB
 _READY: Final = 2
-"""Children that wait for a picture, where so many are decoded at once. Each has 8 MB of its own."""
-_TAKEN_IN: Final = 4
-"""Pictures that are in memory, being read, waiting or decoded, for each that is decoded."""
+"""Children that wait for an image, where so many are decoded at once. Each has 8 MB of its own."""
+_ADMITTED_PER_SLOT: Final = 4
+"""Images that are in memory, being read, waiting or decoded, for each that is decoded."""
 _MEMORY: Final = ":".join(
     (
         "glibc.malloc.hugetlb=1",
@@ -54,7 +54,7 @@ quarter of its time on page faults. Tunables of glibc; other C libraries pass th
 _MAX_ANSWER: Final = 4096
 _MAX_SAID: Final = 2000
 _WALL: Final = 6
-"""Seconds that may pass for each second of processor time that a picture may take: the machine may be busy."""
+"""Seconds that may pass for each second of processor time that an image may take: the machine may be busy."""
 _END_SECONDS: Final = 5.0
 _PATHS: Final = tuple(os.path.abspath(path) for path in sys.path)  # noqa: PTH100 - "" is where we are
 """Where the process finds what we have found: it is started without any path of its own."""
@@ -62,7 +62,7 @@ _PATHS: Final = tuple(os.path.abspath(path) for path in sys.path)  # noqa: PTH10
 
 @dataclass(frozen=True, slots=True)
 class DecodeLimits:
-    """What decoding one picture may take, and how many are decoded at once."""
+    """What decoding one image may take, and how many are decoded at once."""
 
     pixels: int = 100_000_000
     side: int = 65_535
@@ -71,8 +71,8 @@ class DecodeLimits:
     at_once: int = 2
 
 
-class _Child:
-    """A child that has been asked for, and its two sockets (``forks``)."""
+class _DecoderChild:
+    """A child that has been asked for, and its two sockets (``decoder_process``)."""
 
     def __init__(self) -> None:
         self.conversation, self._theirs = socket.socketpair()
@@ -102,7 +102,7 @@ class _Child:
         return True  # a child that waits says nothing, so this is the end
 
     def give(self, order: bytes, *memory: int) -> None:
-        """Hand a picture over. Raises OSError when the child has ended."""
+        """Hand an image over. Raises OSError when the child has ended."""
         self.lifeline.send(b"1")  # first: afterwards it may have ended already
         socket.send_fds(self.conversation, [order], memory)
 
@@ -113,21 +113,21 @@ class _Child:
 
 
 class ImageDecoder:
-    """Decodes pictures inside ``running``."""
+    """Decodes images inside ``running``."""
 
     def __init__(self, limits: DecodeLimits | None = None) -> None:
         self._limits = limits or DecodeLimits()
-        self._places = FairSlots(self._limits.at_once)
-        self._taken_in = FairSlots(self._limits.at_once * _TAKEN_IN)
+        self._slots = FairSlots(self._limits.at_once)
+        self._admission_slots = FairSlots(self._limits.at_once * _ADMITTED_PER_SLOT)
         self._starting = asyncio.Lock()
         self._announced = asyncio.Event()
         self._control: socket.socket | None = None
         self._process: asyncio.subprocess.Process | None = None
-        self._ready: deque[_Child] = deque()
+        self._ready: deque[_DecoderChild] = deque()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Pictures are decoded inside the block."""
+        """Images are decoded inside the block."""
         try:
             async with asyncio.TaskGroup() as group:
                 early = group.create_task(self._start_when_announced())
@@ -139,11 +139,13 @@ class ImageDecoder:
             await self._stop()
 
     def announce(self) -> None:
-        """A picture will come soon: the process that it needs is started meanwhile."""
+        """An image will come soon: the process that it needs is started meanwhile."""
         self._announced.set()
 
-    async def covering(self, picture: Source, size: int, width: int, height: int, *, owner: str | None = None) -> Frame:
-        """A picture of ``size`` bytes, upright, scaled and cut so that it fills the box.
+    async def decode_to_fill(
+        self, image: Source, size: int, width: int, height: int, *, owner: str | None = None
+    ) -> Frame:
+        """An image of ``size`` bytes, upright, scaled and cut so that it fills the box.
 
         It is read before it waits for its turn to be decoded. Owners take turns, and none has more than half of the
         places. When the caller is cancelled, the child is killed.
@@ -154,14 +156,14 @@ class ImageDecoder:
             Unavailable: the process that decodes has ended.
             ImageProcessingFailed: a fault of ours.
         """
-        async with self._taken_in.place(owner):
+        async with self._admission_slots.slot(owner):
             head = memoryview(bytearray(min(_HEAD, size)))
-            head = head[: await fill(picture, head)]
+            head = head[: await fill(image, head)]
             media_type = sniff(bytes(head)) or ""
             if media_type not in TYPES:
-                raise UnsupportedMedia("the picture is neither PNG, JPEG, WebP nor GIF", param="image")
+                raise UnsupportedMedia("the image is neither PNG, JPEG, WebP nor GIF", param="image")
             with _shared(size) as given, _shared(width * height * 3) as pixels:
-                await _copy(head, picture, given)
+                await _copy(head, image, given)
                 order: dict[str, str | int] = {
                     "type": media_type,
                     "size": size,
@@ -170,23 +172,21 @@ class ImageDecoder:
                     "pixels": self._limits.pixels,
                     "side": self._limits.side,
                 }
-                async with self._places.place(owner):
+                async with self._slots.slot(owner):
                     await self._decode(order, given, pixels)
                 return Frame(width, height, await asyncio.to_thread(_read, pixels, width * height * 3))
 
     async def _decode(self, order: dict[str, str | int], given: int, pixels: int) -> None:
-        """Have a child decode what is in ``given``, a descriptor, into ``pixels``. Raises as ``covering``."""
+        """Have a child decode what is in ``given``, a descriptor, into ``pixels``. Raises as ``decode_to_fill``."""
         try:
             answer = await self._answer(order, given, pixels)
-        except Unavailable:  # the child ended with the process that forked it, which is no fault of the picture
+        except Unavailable:  # the child ended with the process that forked it, which is no fault of the image
             self._dismiss()
             answer = await self._answer(order, given, pixels)
         if "refused" in answer:
             raise self._refusal(answer["refused"], answer.get("said", ""))
         if "failed" in answer:
-            raise ImageProcessingFailed(
-                "the picture could not be decoded; the log has the reason", said=answer["failed"]
-            )
+            raise ImageProcessingFailed("the image could not be decoded; the log has the reason", said=answer["failed"])
 
     async def _answer(self, order: dict[str, str | int], given: int, pixels: int) -> dict[str, str]:
         """What a child answers. Raises UnsupportedMedia, DeadlineExceeded, Unavailable."""
@@ -201,7 +201,7 @@ class ImageDecoder:
             self._prepare()
 
     async def _converse(
-        self, child: _Child, order: dict[str, str | int], given: int, pixels: int
+        self, child: _DecoderChild, order: dict[str, str | int], given: int, pixels: int
     ) -> dict[str, str] | None:
         """The child's answer; None when it ended without one."""
         loop, seconds = asyncio.get_running_loop(), self._limits.seconds * _WALL
@@ -219,13 +219,13 @@ class ImageDecoder:
             return None
         except TimeoutError:
             raise DeadlineExceeded(
-                f"the picture was not decoded within {seconds:g} s: this machine is too busy"
+                f"the image was not decoded within {seconds:g} s: this machine is too busy"
             ) from None
         return answer if isinstance(answer, dict) else None
 
     def _refusal(self, text: str, said: str) -> UnsupportedMedia:
         if not text:
-            text = f"the picture takes more than {self._limits.memory} bytes to decode (limits.decode_memory)"
+            text = f"the image takes more than {self._limits.memory} bytes to decode (limits.decode_memory)"
         return UnsupportedMedia(text, param="image", said=said)
 
     async def _failure(self, lifeline: socket.socket) -> UnsupportedMedia | Unavailable:
@@ -234,19 +234,19 @@ class ImageDecoder:
         said = b""
         with contextlib.suppress(TimeoutError, ConnectionResetError):
             async with asyncio.timeout(_END_SECONDS):
-                said = await loop.sock_recv(lifeline, forks.STATUS.size)
-        if len(said) < forks.STATUS.size:
-            return Unavailable("the process that decodes pictures has ended; try again", retry_after=1)
-        code = os.waitstatus_to_exitcode(forks.STATUS.unpack(said)[0])
+                said = await loop.sock_recv(lifeline, decoder_process.STATUS.size)
+        if len(said) < decoder_process.STATUS.size:
+            return Unavailable("the process that decodes images has ended; try again", retry_after=1)
+        code = os.waitstatus_to_exitcode(decoder_process.STATUS.unpack(said)[0])
         log.warning("decoder_ended", code=code)
         if code in (-signal.SIGXCPU, -signal.SIGKILL):
             return self._refusal(
-                f"the picture takes more than {self._limits.seconds} s to decode (limits.decode_seconds)", f"{code}"
+                f"the image takes more than {self._limits.seconds} s to decode (limits.decode_seconds)", f"{code}"
             )
-        return self._refusal("the picture cannot be decoded: it is broken", f"the decoder ended with {code}")
+        return self._refusal("the image cannot be decoded: it is broken", f"the decoder ended with {code}")
 
-    async def _child(self) -> _Child:
-        """A child for one picture: one that waits, or a new one. Raises Unavailable."""
+    async def _child(self) -> _DecoderChild:
+        """A child for one image: one that waits, or a new one. Raises Unavailable."""
         while self._ready:
             child = self._ready.popleft()
             if not child.has_ended:
@@ -254,7 +254,7 @@ class ImageDecoder:
             child.close()
         for _ in range(2):
             control = await self._started()
-            child = _Child()
+            child = _DecoderChild()
             try:
                 child.begin(control)
             except OSError:  # it has ended, and another one is started
@@ -263,16 +263,16 @@ class ImageDecoder:
                     self._control = None
             else:
                 return child
-        raise Unavailable("the process that decodes pictures has ended; try again", retry_after=1)
+        raise Unavailable("the process that decodes images has ended; try again", retry_after=1)
 
     def _prepare(self) -> None:
-        """Have children wait for the next pictures."""
+        """Have children wait for the next images."""
         try:
             while self._control is not None and len(self._ready) < min(_READY, self._limits.at_once):
-                child = _Child()
+                child = _DecoderChild()
                 child.begin(self._control)
                 self._ready.append(child)
-        except OSError as exc:  # the next picture begins a child of its own, or says why it cannot
+        except OSError as exc:  # the next image begins a child of its own, or says why it cannot
             log.warning("decoder_not_prepared", said=str(exc))
 
     def _dismiss(self) -> None:
@@ -284,7 +284,7 @@ class ImageDecoder:
         await self._announced.wait()
         try:
             await self._started()
-        except OSError as exc:  # the first picture tries again, and says so
+        except OSError as exc:  # the first image tries again, and says so
             log.warning("decoder_not_started", said=str(exc))
         self._prepare()
 
@@ -299,7 +299,7 @@ class ImageDecoder:
                 self._control = ours
                 ours.setblocking(False)
                 self._process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-I", "-S", forks.__file__, str(os.getpid())),
+                    *(sys.executable, "-I", "-S", decoder_process.__file__, str(os.getpid())),
                     *(str(self._limits.memory), str(self._limits.seconds)),
                     *_PATHS,
                     stdin=theirs.fileno(),
@@ -341,7 +341,7 @@ class ImageDecoder:
 def _shared(size: int) -> Iterator[int]:
     """A descriptor of memory that has no name, to be shared with a child."""
     if sys.platform == "linux":
-        descriptor = os.memfd_create("picture")
+        descriptor = os.memfd_create("image")
     else:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
@@ -352,16 +352,16 @@ def _shared(size: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-async def _copy(head: memoryview, picture: Source, descriptor: int) -> None:
-    """The whole picture, of which ``head`` has been read. Past its size nothing is asked for."""
+async def _copy(head: memoryview, image: Source, descriptor: int) -> None:
+    """The whole image, of which ``head`` has been read. Past its size nothing is asked for."""
     position = os.pwrite(descriptor, head, 0)
     buffer = memoryview(bytearray(_CHUNK))
     left = os.fstat(descriptor).st_size - position
-    while left and (count := await picture.read_into(buffer[: min(left, _CHUNK)])):
+    while left and (count := await image.read_into(buffer[: min(left, _CHUNK)])):
         position += os.pwrite(descriptor, buffer[:count], position)
         left -= count
     if left:
-        raise SourceTruncated("the picture is shorter than it was")
+        raise SourceTruncated("the image is shorter than it was")
 
 
 def _read(descriptor: int, size: int) -> bytearray:

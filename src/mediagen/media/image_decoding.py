@@ -1,7 +1,7 @@
-"""One picture of a stranger's, decoded: formats that are expected, bounded in every direction. Blocks.
+"""Decodes one untrusted image with libvips, within bounds. Blocks.
 
-Runs in a confined child (``forks``); what is checked here keeps an ordinary picture's cost in proportion, and the
-child's limits hold whatever is in the bytes.
+Runs in a confined child (``decoder_process``). The checks here keep the cost of an ordinary image in proportion; the
+child's own limits hold for any input.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pyvips
 
-from mediagen.media import image_metadata as containers
+from mediagen.media import image_metadata
 
 _LOADERS: Final = {
     "image/png": ("pngload_buffer", "VipsForeignLoadPng"),
@@ -47,16 +47,16 @@ _SAMPLES: Final = {
     "AAADEAABaJFtwwAAAABJRU5ErkJggg==",
     "image/webp": "UklGRiYAAABXRUJQVlA4IBoAAABQAQCdASoQABAAB0CWJZwAAAAAAG9dLoAAAA==",
 }
-"""Pictures of 16 by 16 pixels, in base64."""
+"""Images of 16 by 16 pixels, in base64."""
 
 _LYING: Final = 5
 """EXIF orientations from here on have width and height changed."""
 _LARGE: Final = 16_000_000
-"""Pixels above which a decoder that can make the picture smaller is asked to."""
+"""Pixels above which a decoder that can make the image smaller is asked to."""
 
 
 class Undecodable(Exception):
-    """There is a picture that we do not decode; the text is for its sender, the second one for the log."""
+    """There is an image that we do not decode; the text is for its sender, the second one for the log."""
 
     def __init__(self, text: str, said: str = "") -> None:
         super().__init__(text)
@@ -66,13 +66,13 @@ class Undecodable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The most that a picture may have: pixels in all, and in one direction."""
+    """The most that an image may have: pixels in all, and in one direction."""
 
     pixels: int
     side: int
 
 
-def settle() -> None:
+def configure_vips() -> None:
     """Prepare libvips: no loaders but ours, one thread, nothing remembered."""
     pyvips.cache_set_max(0)
     pyvips.concurrency_set(1)
@@ -85,13 +85,13 @@ def settle() -> None:
 
 
 def warm_up() -> None:
-    """Decode pictures of our own. Begins libvips' threads, so it is for a process that will not fork."""
+    """Decode images of our own. Begins libvips' threads, so it is for a process that will not fork."""
     for media_type, text in _SAMPLES.items():
-        covering(memoryview(base64.b64decode(text)), media_type, 8, 8, Bounds(256, 16))
+        decode_to_fill(memoryview(base64.b64decode(text)), media_type, 8, 8, Bounds(256, 16))
 
 
-def covering(data: memoryview, media_type: str, width: int, height: int, bounds: Bounds) -> bytes:
-    """The picture, turned upright, scaled and cut so that it fills the box: red, green and blue, row by row.
+def decode_to_fill(data: memoryview, media_type: str, width: int, height: int, bounds: Bounds) -> bytes:
+    """The image, turned upright, scaled and cut so that it fills the box: red, green and blue, row by row.
 
     Of several frames it is the first. Decoded row by row and made smaller on the way, so memory depends on the box,
     where the format lets it.
@@ -101,14 +101,14 @@ def covering(data: memoryview, media_type: str, width: int, height: int, bounds:
         MemoryError: it takes more than there is.
     """
     try:
-        picture, orientation = containers.bare(data, media_type)
-        pixels: bytes = _pipeline(picture, media_type, orientation, (width, height), bounds).write_to_memory()
-    except containers.Refused as exc:
-        raise Undecodable(f"the picture cannot be decoded: {exc}") from None
+        image, orientation = image_metadata.strip_metadata(data, media_type)
+        pixels: bytes = _pipeline(image, media_type, orientation, (width, height), bounds).write_to_memory()
+    except image_metadata.MetadataRefused as exc:
+        raise Undecodable(f"the image cannot be decoded: {exc}") from None
     except pyvips.Error as exc:
         if "memory" in str(exc).lower():  # libvips', libpng's, libjpeg's and libnsgif's words for it all have it
             raise MemoryError(str(exc)) from None
-        raise Undecodable("the picture cannot be decoded: it is broken", str(exc)[:200]) from None
+        raise Undecodable("the image cannot be decoded: it is broken", str(exc)[:200]) from None
     return pixels
 
 
@@ -133,9 +133,9 @@ def _opened(data: bytes, media_type: str, box: tuple[int, int], bounds: Bounds) 
     load = getattr(pyvips.Image, _LOADERS[media_type][0])
     image = load(data, access="sequential", fail_on="truncated")
     if max(image.width, image.height) > bounds.side:
-        raise Undecodable(f"the picture is wider or higher than {bounds.side} pixels (limits.image_side)")
+        raise Undecodable(f"the image is wider or higher than {bounds.side} pixels (limits.image_side)")
     if image.width * image.height > bounds.pixels:
-        raise Undecodable(f"the picture has more than {bounds.pixels} pixels (limits.pixels)")
+        raise Undecodable(f"the image has more than {bounds.pixels} pixels (limits.pixels)")
     smaller = min(image.width // (2 * box[0]), image.height // (2 * box[1]))
     if image.width * image.height > _LARGE and smaller > 1:
         if media_type == "image/jpeg":

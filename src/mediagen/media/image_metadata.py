@@ -1,6 +1,6 @@
-"""Pictures without what is written beside their pixels: EXIF, XMP, comments, thumbnails, makers' notes.
+"""Images without what is written beside their pixels: EXIF, XMP, comments, thumbnails, makers' notes.
 
-Decoders parse all of that before they tell how large a picture is, and some of it can be made to cost minutes: EXIF
+Decoders parse all of that before they tell how large an image is, and some of it can be made to cost minutes: EXIF
 directories that contain each other, texts that unpack to gigabytes. Kept are pixels, how they are coded, and their
 colours; the orientation is read here. Only the heads of segments and chunks are looked at, in pure Python.
 
@@ -16,7 +16,7 @@ from typing import Final
 MAX_PROFILE: Final = 4 * 1024 * 1024
 """Bytes of a colour profile: those of printing presses have two million."""
 _MAX_SEGMENTS: Final = 100_000
-"""Chunks or segments of one picture: a PNG of 50 MB in chunks of 8 kB has 6,400."""
+"""Chunks or segments of one image: a PNG of 50 MB in chunks of 8 kB has 6,400."""
 
 _UPRIGHT: Final = 1
 _ORIENTATION: Final = 0x0112
@@ -31,17 +31,17 @@ _ANCILLARY: Final = 0x20
 _WEBP_LEFT_OUT: Final = frozenset({b"EXIF", b"XMP "})
 
 
-class Refused(Exception):
-    """The picture has more beside its pixels than a picture needs."""
+class MetadataRefused(Exception):
+    """The image has more beside its pixels than an image needs."""
 
 
-def bare(data: memoryview, media_type: str) -> tuple[bytes, int]:
-    """The picture without its metadata, and the orientation (1 to 8) of the first EXIF in it.
+def strip_metadata(data: memoryview, media_type: str) -> tuple[bytes, int]:
+    """The image without its metadata, and the orientation (1 to 8) of the first EXIF in it.
 
     What does not follow its format is left as it is from there on: the decoder says what is wrong with it.
 
     Raises:
-        Refused: its colour profile is too large, or it is in too many pieces.
+        MetadataRefused: its colour profile is too large, or it is in too many pieces.
     """
     walk = _WALKS.get(media_type)
     return (bytes(data), _UPRIGHT) if walk is None else walk(data)
@@ -67,7 +67,7 @@ def _jpeg(data: memoryview) -> tuple[bytes, int]:
             kept.append(data[at:end])
         at = max(end, at + 4)
     else:
-        raise Refused("it is in too many pieces")
+        raise MetadataRefused("it is in too many pieces")
     _check_profile(profile)
     return b"".join([*kept, data[at:]]), orientation or _UPRIGHT
 
@@ -87,7 +87,7 @@ def _png(data: memoryview) -> tuple[bytes, int]:
             kept.append(data[at:end])
         at = end
     else:
-        raise Refused("it is in too many pieces")
+        raise MetadataRefused("it is in too many pieces")
     return b"".join([*kept, data[at:]]), orientation or _UPRIGHT
 
 
@@ -108,7 +108,7 @@ def _webp(data: memoryview) -> tuple[bytes, int]:
             kept.append(data[at:end])
         at = end
     else:
-        raise Refused("it is in too many pieces")
+        raise MetadataRefused("it is in too many pieces")
     body = b"".join([*kept, data[at:]])
     missing = int.from_bytes(data[4:8], "little") + 8 - len(data)  # as short of its announced length as it was
     return b"RIFF" + struct.pack("<I", max(0, 4 + len(body) + missing)) + b"WEBP" + body, orientation or _UPRIGHT
@@ -123,7 +123,7 @@ _WALKS: Final[Mapping[str, Callable[[memoryview], tuple[bytes, int]]]] = {
 
 def _check_profile(size: int) -> None:
     if size > MAX_PROFILE:
-        raise Refused(f"its colour profile has more than {MAX_PROFILE} bytes")
+        raise MetadataRefused(f"its colour profile has more than {MAX_PROFILE} bytes")
 
 
 def _orientation(tiff: memoryview) -> int:

@@ -1,4 +1,4 @@
-"""Becomes another program that dies with its parent. Run as a script: ``leash.py PARENT MEMORY PROGRAM [WORD...]``.
+"""Becomes another program that dies with its parent. Run as a script: ``sandbox.py PARENT MEMORY PROGRAM [WORD...]``.
 
 The kernel kills us when the thread that started us ends (prctl(2), PR_SET_PDEATHSIG), and what we become keeps that. A
 parent that was killed before we could ask for it is noticed by its process id: it would leave an orphan otherwise. The
@@ -8,7 +8,7 @@ program also gives way to the event loop (nice).
 file, opens none but its own libraries (landlock(7)), has no socket and touches no other process (seccomp(2)). What it
 needs comes through descriptors that it has already. Kernels that know one of the last two not do without it.
 
-``follow`` and ``confine`` do the same to a process that goes on running Python (``forks``).
+``die_with_parent`` and ``confine`` do the same to a process that goes on running Python (``decoder_process``).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _REFUSED = {
     "x86_64": (0xC000003E, (41, 101, 62, 310, 311, 129, 297)),
     "aarch64": (0xC00000B7, (198, 117, 129, 270, 271, 138, 240)),
 }
-_BECOMING = {
+_EXEC_AND_FORK = {
     # execve, execveat, and where there are any: fork, vfork
     "x86_64": (59, 322, 57, 58),
     "aarch64": (221, 281),
@@ -54,9 +54,9 @@ _READABLE = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/opt", "/nix", "/etc/l
 _READABLE_MORE = ("/dev/null", "/dev/urandom", "/sys/devices/system/cpu")
 
 
-def become(parent: int, memory: int, words: list[str]) -> None:
+def exec_program(parent: int, memory: int, words: list[str]) -> None:
     """Turn into the program ``words``; exits when ``parent`` is not our parent any more."""
-    follow(parent)
+    die_with_parent(parent)
     os.nice(_NICER)
     if memory:
         home = os.path.dirname(os.path.realpath(words[0]))  # noqa: PTH120 - pathlib takes longer to import than this runs
@@ -64,7 +64,7 @@ def become(parent: int, memory: int, words: list[str]) -> None:
     os.execv(words[0], words)  # noqa: S606 - the whole purpose; no shell
 
 
-def follow(parent: int) -> None:
+def die_with_parent(parent: int) -> None:
     """Die with ``parent``. Exits when it is not our parent any more."""
     if sys.platform == "linux":
         _library().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -72,7 +72,7 @@ def follow(parent: int) -> None:
         os._exit(1)
 
 
-def call(name: str) -> None:
+def set_process_name(name: str) -> None:
     """Have the process go by ``name`` where processes are listed (``comm``): 15 bytes at most."""
     if sys.platform == "linux":
         _library().prctl(_PR_SET_NAME, name.encode())
@@ -91,8 +91,8 @@ def confine(memory: int, readable: tuple[str, ...] = (), *, seconds: int = 0) ->
     if sys.platform == "linux":
         library = _library()
         library.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        _close_files(library, readable)
-        _close_network(library, becomes=bool(readable))
+        _deny_files(library, readable)
+        _deny_system_calls(library, may_exec=bool(readable))
 
 
 def _library() -> ctypes.CDLL:
@@ -114,7 +114,7 @@ def _limit(memory: int, seconds: int) -> None:
         resource.setrlimit(kind, (most, most + 1 if kind == resource.RLIMIT_CPU and most != hard else most))
 
 
-def _close_files(library: ctypes.CDLL, readable: tuple[str, ...]) -> None:
+def _deny_files(library: ctypes.CDLL, readable: tuple[str, ...]) -> None:
     """No file can be opened from here on but what is ``readable``, and this only to be read."""
     if library.syscall(_LANDLOCK_CREATE, None, 0, _LANDLOCK_VERSION) < 1:
         return
@@ -132,15 +132,15 @@ def _close_files(library: ctypes.CDLL, readable: tuple[str, ...]) -> None:
     os.close(rules)
 
 
-def _close_network(library: ctypes.CDLL, *, becomes: bool) -> None:
+def _deny_system_calls(library: ctypes.CDLL, *, may_exec: bool) -> None:
     """No socket can be made from here on, no other process looked into or ended; unless it ``becomes`` a program, none
     started."""
     if platform.machine() not in _REFUSED:
         return
     machine, numbers = _REFUSED[platform.machine()]
     refused = [*numbers, _PIDFD_OPEN, _PIDFD_SEND_SIGNAL, _PIDFD_GETFD, _IO_URING_SETUP]
-    if not becomes:
-        refused += _BECOMING[platform.machine()]
+    if not may_exec:
+        refused += _EXEC_AND_FORK[platform.machine()]
     steps = [
         (_LOAD, 0, 0, 4),  # seccomp_data.arch
         (_EQUAL, 1, 0, machine),
@@ -157,4 +157,4 @@ def _close_network(library: ctypes.CDLL, *, becomes: bool) -> None:
 
 
 if __name__ == "__main__":
-    become(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
+    exec_program(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])

@@ -1,4 +1,4 @@
-"""Pictures that stand for a film: one frame of it, and a sheet of many."""
+"""Images that stand for a video: one frame of it, and a sheet of many."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _SHORTEST_STEP: Final = 0.001
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture as a file."""
+class EncodedImage:
+    """An image as a file."""
 
     data: bytes = field(repr=False)
     media_type: str
@@ -41,7 +41,7 @@ class Picture:
     height: int
 
 
-async def thumbnail(film: Video, pool: VipsPool) -> Picture:
+async def make_thumbnail(video: Video, pool: VipsPool) -> EncodedImage:
     """The first frame that shows something, as WebP; of those of the first ten seconds the liveliest when none does.
 
     Raises:
@@ -55,7 +55,7 @@ async def thumbnail(film: Video, pool: VipsPool) -> Picture:
         seen = 0
         async for frame in frames:
             seen += 1
-            shows, liveliness = await pool.run(_judged, frame)
+            shows, liveliness = await pool.run(_judge, frame)
             if shows:
                 return frame
             if liveliness > most:
@@ -64,21 +64,21 @@ async def thumbnail(film: Video, pool: VipsPool) -> Picture:
                 break
         return best
 
-    chosen = await film.frames(choose, every=_EVERY_SECONDS, box=THUMBNAIL, limit_seconds=_THUMBNAIL_SECONDS)
+    chosen = await video.read_frames(choose, every=_EVERY_SECONDS, box=THUMBNAIL, limit_seconds=_THUMBNAIL_SECONDS)
     if chosen is None:
-        raise VideoUnreadable("there is no frame in this film")
-    return await pool.run(_as_webp, chosen)
+        raise VideoUnreadable("there is no frame in this video")
+    return await pool.run(_encode_webp, chosen)
 
 
-async def spritesheet(film: Video, pool: VipsPool) -> Picture:
-    """Frames at even distances, in rows of five, as JPEG; at most 25, fewer where the film has fewer.
+async def make_spritesheet(video: Video, pool: VipsPool) -> EncodedImage:
+    """Frames at even distances, in rows of five, as JPEG; at most 25, fewer where the video has fewer.
 
     Raises:
-        as ``thumbnail``; also when the film breaks off.
+        as ``make_thumbnail``; also when the video breaks off.
     """
 
     async def collect(frames: AsyncIterator[Frame]) -> list[Frame]:
-        """Of more than are wanted, which comes of a film that does not know its length, every second one goes."""
+        """Of more than are wanted, which comes of a video that does not know its length, every second one goes."""
         kept: list[Frame] = []
         number, step = 0, 1
         async for frame in frames:
@@ -89,37 +89,37 @@ async def spritesheet(film: Video, pool: VipsPool) -> Picture:
                 kept, step = kept[::2], step * 2
         return kept
 
-    every = _UNKNOWN_STEP if film.seconds is None else max(film.seconds / TILES, _SHORTEST_STEP)
-    kept = await film.frames(collect, every=every, box=TILE, limit_seconds=_SHEET_SECONDS)
+    every = _UNKNOWN_STEP if video.seconds is None else max(video.seconds / TILES, _SHORTEST_STEP)
+    kept = await video.read_frames(collect, every=every, box=TILE, limit_seconds=_SHEET_SECONDS)
     if not kept:
-        raise VideoUnreadable("there is no frame in this film")
+        raise VideoUnreadable("there is no frame in this video")
     if len(kept) > TILES:
         kept = [kept[number * len(kept) // TILES] for number in range(TILES)]
-    return await pool.run(_as_sheet, kept)
+    return await pool.run(_encode_sheet, kept)
 
 
-def image_of(frame: Frame) -> pyvips.Image:
+def to_vips(frame: Frame) -> pyvips.Image:
     """The frame for libvips; its pixels are not copied."""
     import pyvips
 
     return pyvips.Image.new_from_memory(frame.data, frame.width, frame.height, 3, "uchar").copy(interpretation="srgb")
 
 
-def _judged(frame: Frame) -> tuple[bool, float]:
+def _judge(frame: Frame) -> tuple[bool, float]:
     """Whether it shows something, and how far its lumas are from being one. Blocks."""
-    luma = image_of(frame).colourspace("b-w")
+    luma = to_vips(frame).colourspace("b-w")
     lit = (luma > _DARK).avg() / 255
     liveliness: float = luma.deviate() if frame.width * frame.height > 1 else 0.0
     return lit >= _LIT_SHARE and liveliness >= _FLAT, liveliness
 
 
-def _as_webp(frame: Frame) -> Picture:
-    return Picture(image_of(frame).webpsave_buffer(Q=80), "image/webp", frame.width, frame.height)
+def _encode_webp(frame: Frame) -> EncodedImage:
+    return EncodedImage(to_vips(frame).webpsave_buffer(Q=80), "image/webp", frame.width, frame.height)
 
 
-def _as_sheet(frames: Sequence[Frame]) -> Picture:
+def _encode_sheet(frames: Sequence[Frame]) -> EncodedImage:
     import pyvips
 
-    tiles = [image_of(frame) for frame in frames]
+    tiles = [to_vips(frame) for frame in frames]
     sheet = pyvips.Image.arrayjoin(tiles, across=min(COLUMNS, len(tiles)), halign="centre", valign="centre")
-    return Picture(sheet.jpegsave_buffer(Q=80, optimize_coding=True), "image/jpeg", sheet.width, sheet.height)
+    return EncodedImage(sheet.jpegsave_buffer(Q=80, optimize_coding=True), "image/jpeg", sheet.width, sheet.height)

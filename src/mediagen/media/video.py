@@ -1,8 +1,8 @@
-"""Looks into films that somebody else made: what is in them, and frames of them.
+"""Looks into videos that somebody else made: what is in them, and frames of them.
 
-The film comes through a pipe, whichever store it is in, so that FFmpeg needs neither a path nor a URL and may open
+The video comes through a pipe, whichever store it is in, so that FFmpeg needs neither a path nor a URL and may open
 none: ``pipe`` is the only protocol it is given. The demuxer is the one of the type that the bytes have shown, since a
-list of other files can pass for a film otherwise, and only decoders of films are let in.
+list of other files can pass for a video otherwise, and only decoders of videos are let in.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Final, Self, TypeVar
 
 from mediagen.core.errors import UnsupportedMedia
 from mediagen.media import ffmpeg
-from mediagen.media.faststart import OpenRange, Piece, ReorderedSource, pieces
+from mediagen.media.faststart import OpenRange, Piece, ReorderedSource, plan_faststart
 
 T = TypeVar("T")
 
@@ -40,12 +40,12 @@ _EXACT_PIXELS: Final = 1.7e9
 """Pixels of all frames up to which every frame is decoded, which takes some seconds: a minute of 1280x720. Beyond, key
 frames alone are."""
 _EXACT_BYTES: Final = 32 * 1024 * 1024
-"""The same for films that do not say how long they are."""
+"""The same for videos that do not say how long they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class BoundingBox:
-    """The most that a picture may have, in pixels. A frame is made smaller to fit, never larger."""
+    """The most that an image may have, in pixels. A frame is made smaller to fit, never larger."""
 
     width: int
     height: int
@@ -62,9 +62,9 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """A film that has been looked at.
+    """A video that has been looked at.
 
-    ``width`` and ``height`` are those of the coded frames; ``seconds`` and ``rate`` are what the film says, or None.
+    ``width`` and ``height`` are those of the coded frames; ``seconds`` and ``rate`` are what the video says, or None.
     """
 
     width: int
@@ -78,32 +78,32 @@ class Video:
     max_pixels: int
 
     @classmethod
-    async def look(cls, opens: OpenRange, *, size: int, media_type: str, max_pixels: int) -> Self:
-        """Read what the film says of itself; nothing is decoded.
+    async def probe(cls, opens: OpenRange, *, size: int, media_type: str, max_pixels: int) -> Self:
+        """Read what the video says of itself; nothing is decoded.
 
         Args:
-            size: bytes of the film.
+            size: bytes of the video.
             media_type: what its first bytes have shown.
             max_pixels: more pixels of a frame are refused.
 
         Raises:
-            UnsupportedMedia: it is no film that we read, or has no picture, or too large a one.
+            UnsupportedMedia: it is no video that we read, or has no image, or too large a one.
             DeadlineExceeded, FfmpegMissing, and what ``opens`` raises.
         """
         demuxer = _DEMUXERS.get(media_type)
         if demuxer is None:
-            raise UnsupportedMedia(f"pictures are made of MP4, QuickTime, WebM, Matroska and AVI, not of {media_type}")
-        order = await pieces(opens, size) if demuxer[0] == "mov" else (range(size),)
+            raise UnsupportedMedia(f"images are made of MP4, QuickTime, WebM, Matroska and AVI, not of {media_type}")
+        order = await plan_faststart(opens, size) if demuxer[0] == "mov" else (range(size),)
         asked = (
-            *("-nofind_stream_info", *_only(demuxer), "-select_streams", "V"),
+            *("-nofind_stream_info", *_input_options(demuxer), "-select_streams", "V"),
             *("-show_entries", "stream=width,height,avg_frame_rate,duration:format=duration"),
             *("-of", "json=c=1", "pipe:0"),
         )
         async with aclosing(ReorderedSource(opens, order)) as source:
-            said = await ffmpeg.read("ffprobe", asked, source, _facts, limit_seconds=_PROBE_SECONDS)
+            said = await ffmpeg.run_confined("ffprobe", asked, source, _read_json, limit_seconds=_PROBE_SECONDS)
         streams = said.get("streams") or []
         if not streams:
-            raise UnsupportedMedia("there is no picture in this film")
+            raise UnsupportedMedia("there is no image in this video")
         first = streams[0]
         width, height = int(first.get("width") or 0), int(first.get("height") or 0)
         if width * height > max_pixels:
@@ -112,7 +112,7 @@ class Video:
         rate = _positive(first.get("avg_frame_rate"))
         return cls(width, height, seconds, rate, size, opens, order, demuxer, max_pixels)
 
-    async def frames(
+    async def read_frames(
         self,
         take: Callable[[AsyncIterator[Frame]], Awaitable[T]],
         *,
@@ -120,9 +120,9 @@ class Video:
         box: BoundingBox,
         limit_seconds: float,
     ) -> T:
-        """What ``take`` makes of frames: the first of the film, and then the first of each ``every`` seconds.
+        """What ``take`` makes of frames: the first of the video, and then the first of each ``every`` seconds.
 
-        ``take`` may stop early, and no more is decoded then. Of long films only key frames are looked at.
+        ``take`` may stop early, and no more is decoded then. Of long videos only key frames are looked at.
 
         Raises:
             VideoUnreadable: FFmpeg met an error before ``take`` had enough.
@@ -136,18 +136,18 @@ class Video:
         )
         keys_only = () if self._is_short else ("-skip_frame", "nokey", "-discard:v", "nokey")
         arguments = (
-            *("-nostdin", "-nostats", "-xerror", "-threads", "1", *keys_only, *_only(self.demuxer)),
+            *("-nostdin", "-nostats", "-xerror", "-threads", "1", *keys_only, *_input_options(self.demuxer)),
             *("-codec_whitelist", _DECODERS, "-max_pixels", str(self.max_pixels), "-i", "pipe:0"),
             *("-map", "0:V:0", "-vf", ",".join(filters), "-fps_mode", "passthrough", "-pix_fmt", "rgb24"),
             *("-threads", "1", "-c:v", "ppm", "-f", "image2pipe", "pipe:1"),
         )
 
         async def taken(output: asyncio.StreamReader) -> tuple[T, bool]:
-            pictures = _Pictures(output, box)
-            return await take(pictures), pictures.ended
+            images = _PpmFrames(output, box)
+            return await take(images), images.ended
 
         async with aclosing(ReorderedSource(self.opens, self.order)) as source:
-            return await ffmpeg.read("ffmpeg", arguments, source, taken, limit_seconds=limit_seconds)
+            return await ffmpeg.run_confined("ffmpeg", arguments, source, taken, limit_seconds=limit_seconds)
 
     @property
     def _is_short(self) -> bool:
@@ -157,17 +157,17 @@ class Video:
         return self.seconds * (self.rate or _USUAL_RATE) * self.width * self.height <= _EXACT_PIXELS
 
 
-def _only(demuxer: tuple[str, str]) -> tuple[str, ...]:
+def _input_options(demuxer: tuple[str, str]) -> tuple[str, ...]:
     """What may be opened: the pipe, as this format."""
     return ("-protocol_whitelist", "pipe", "-format_whitelist", demuxer[1], "-f", demuxer[0])
 
 
-async def _facts(output: asyncio.StreamReader) -> tuple[dict[str, Any], bool]:
+async def _read_json(output: asyncio.StreamReader) -> tuple[dict[str, Any], bool]:
     text = b""
     while chunk := await output.read(_MOST_FACTS):
         text += chunk
         if len(text) > _MOST_FACTS:
-            raise UnsupportedMedia("the film says too much of itself")
+            raise UnsupportedMedia("the video says too much of itself")
     try:
         said = json.loads(text or b"{}")
     except ValueError:
@@ -175,7 +175,7 @@ async def _facts(output: asyncio.StreamReader) -> tuple[dict[str, Any], bool]:
     return said, True
 
 
-class _Pictures:
+class _PpmFrames:
     """The frames of a row of PPM files, as FFmpeg writes them."""
 
     def __init__(self, output: asyncio.StreamReader, box: BoundingBox) -> None:
@@ -191,7 +191,7 @@ class _Pictures:
             width, height = map(int, (await self._output.readline()).split())
             await self._output.readline()
             if width > self._box.width or height > self._box.height:
-                raise ffmpeg.VideoUnreadable("the film cannot be read", said=f"a frame of {width}x{height}")
+                raise ffmpeg.VideoUnreadable("the video cannot be read", said=f"a frame of {width}x{height}")
             with contextlib.suppress(asyncio.IncompleteReadError):  # the child's exit says why
                 return Frame(width, height, await self._output.readexactly(width * height * 3))
         self.ended = True

@@ -27,7 +27,7 @@ class VipsPool:
     """Runs functions that use libvips. Left with ``close``."""
 
     def __init__(self, threads: int = _THREADS) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="vips", initializer=_settle)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="vips", initializer=_configure)
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """The function's result. It runs to its end even when its caller is cancelled: there is no way to stop it.
@@ -35,19 +35,19 @@ class VipsPool:
         Raises:
             ImageProcessingFailed, and what the function raises.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: _mapped(function, *args, **kwargs))
+        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: _call(function, *args, **kwargs))
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _settle() -> None:
+def _configure() -> None:
     import pyvips
 
     pyvips.cache_set_max(0)  # nothing is drawn twice, and what is kept costs memory
 
 
-def _mapped(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def _call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     import pyvips
 
     try:
@@ -55,5 +55,5 @@ def _mapped(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     except pyvips.Error as exc:
         log.warning("vips_failed", said=str(exc)[:1000])
         raise ImageProcessingFailed(
-            "the picture could not be made; the log has the reason", said=str(exc)[:1000]
+            "the image could not be made; the log has the reason", said=str(exc)[:1000]
         ) from None

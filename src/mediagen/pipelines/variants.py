@@ -21,8 +21,8 @@ import structlog
 
 from mediagen.core.errors import Conflict, DeadlineExceeded, MediagenError, NotFound, Unavailable, UnsupportedMedia
 from mediagen.core.files import CLAIM, TYPE_FROM, File, FileKind, new_id
-from mediagen.media import thumbnails as stills
-from mediagen.media.thumbnails import Picture
+from mediagen.media import thumbnails
+from mediagen.media.thumbnails import EncodedImage
 from mediagen.media.video import Video
 from mediagen.media.vips import VipsPool
 from mediagen.pipelines.saving.placement import Placement, StoreContext
@@ -35,9 +35,9 @@ log = structlog.get_logger(__name__)
 VariantName: TypeAlias = Literal["thumbnail", "spritesheet"]
 _Key: TypeAlias = tuple[str, str]
 
-_MAKERS: Final[Mapping[VariantName, Callable[[Video, VipsPool], Awaitable[Picture]]]] = {
-    "thumbnail": stills.thumbnail,
-    "spritesheet": stills.spritesheet,
+_MAKERS: Final[Mapping[VariantName, Callable[[Video, VipsPool], Awaitable[EncodedImage]]]] = {
+    "thumbnail": thumbnails.make_thumbnail,
+    "spritesheet": thumbnails.make_spritesheet,
 }
 FOLDER: Final = "thumbnails"
 
@@ -164,7 +164,7 @@ class Variants:
         if film.metadata.get(TYPE_FROM) == CLAIM:
             raise UnsupportedMedia("the file only claims to be a film")
         opens = partial(self._storage.open_source, film.key)
-        looked = await Video.look(opens, size=film.bytes, media_type=film.media_type, max_pixels=self._max_pixels)
+        looked = await Video.probe(opens, size=film.bytes, media_type=film.media_type, max_pixels=self._max_pixels)
         picture = await _MAKERS[name](looked, self._pool)
         placement = _place_variant(film, name, picture)
         source = ChunkSource(_once(picture.data), size=len(picture.data))
@@ -179,7 +179,7 @@ class Variants:
             raise NotFound("the film was deleted meanwhile") from None
 
 
-def _place_variant(film: File, name: VariantName, picture: Picture) -> Placement:
+def _place_variant(film: File, name: VariantName, picture: EncodedImage) -> Placement:
     """Where the picture will be: under a name of its own, so that what a crash left is never taken for another one."""
     file_id, extension = new_id("file"), extension_of(picture.media_type)
     return Placement(

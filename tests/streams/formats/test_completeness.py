@@ -91,12 +91,12 @@ def test_what_a_program_appends_does_not_make_a_file_look_cut(name: str, trailer
 @pytest.mark.parametrize(
     "trailer", [box(b"free"), box(b"uuid", bytes(16)), bytes(64), b"\x00\x00\x00\x00mdat", b"\x00\x00\x00\x08\xffabc"]
 )
-def test_more_boxes_or_padding_after_a_film_do_not_make_it_look_cut(trailer: bytes) -> None:
+def test_more_boxes_or_padding_after_a_video_do_not_make_it_look_cut(trailer: bytes) -> None:
     assert verdict("video/mp4", [mp4(extra=trailer)]) is not False
 
 
 @pytest.mark.parametrize("end", [1, 4, 7, 9])
-def test_a_film_cut_in_a_box_after_the_necessary_ones_is_cut(end: int) -> None:
+def test_a_video_cut_in_a_box_after_the_necessary_ones_is_cut(end: int) -> None:
     assert verdict("video/mp4", [mp4(extra=box(b"uuid", bytes(16))[:end])]) is False
 
 
@@ -125,11 +125,11 @@ def test_a_long_avi_is_several_riff_files() -> None:
         ("audio/wav", b"RIFF\x00\x00\x00\x00WAVE" + bytes(50)),
         ("audio/wav", b"RIFF\xff\xff\xff\xffWAVE" + bytes(50)),
         ("video/mp4", box(b"ftyp", b"isom") + b"\x00\x00\x00\x00mdat" + bytes(999)),
-        ("image/png", b"no picture, whatever was declared"),
-        ("image/jpeg", b"no picture, whatever was declared"),
-        ("image/gif", b"no picture, whatever was declared"),
-        ("image/webp", b"no picture, whatever was declared"),
-        ("video/mp4", b"no film, whatever was declared"),
+        ("image/png", b"no image, whatever was declared"),
+        ("image/jpeg", b"no image, whatever was declared"),
+        ("image/gif", b"no image, whatever was declared"),
+        ("image/webp", b"no image, whatever was declared"),
+        ("video/mp4", b"no video, whatever was declared"),
     ],
 )
 def test_no_verdict_where_a_file_does_not_tell(media_type: str, data: bytes) -> None:
@@ -147,13 +147,23 @@ def test_any_bytes_have_a_verdict(media_type: str) -> None:
             assert verdict(media_type, [bytes(broken)]) in (True, False, None)
 
 
-LIVE = {"film.flv", "pipe/film.flv", "pipe/film.webm", "pipe/film.mkv", "pipe/live.mkv"}
+LIVE = {"video.flv", "pipe/video.flv", "pipe/video.webm", "pipe/video.mkv", "pipe/live.mkv"}
 """Between two of their elements these may end, or not."""
 SAYS_NOTHING = {
-    *("film.ts", "film.m2ts", "film.mpg", "film.mxf", "film.rm", "film.ivf", "sound.mp3", "sound.flac", "sound.w64"),
-    *("sound.aac", "sound.ac3", "picture.tiff", "picture.jxl"),
-    *("pipe/sound.wav", "pipe/sound.aiff", "pipe/sound.caf", "pipe/sound.au", "pipe/sound.flac", "pipe/film.wmv"),
-    "pipe/film.avi",
+    *(
+        "video.ts",
+        "video.m2ts",
+        "video.mpg",
+        "video.mxf",
+        "video.rm",
+        "video.ivf",
+        "sound.mp3",
+        "sound.flac",
+        "sound.w64",
+    ),
+    *("sound.aac", "sound.ac3", "image.tiff", "image.jxl"),
+    *("pipe/sound.wav", "pipe/sound.aiff", "pipe/sound.caf", "pipe/sound.au", "pipe/sound.flac", "pipe/video.wmv"),
+    "pipe/video.avi",
 }
 
 

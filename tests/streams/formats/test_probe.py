@@ -19,20 +19,20 @@ from tests.streams.json.splitting import split_at
 
 FRAME = (96, 64)
 KNOWN: dict[str, tuple[tuple[int, int] | None, float | None]] = {
-    "film.mp4": (FRAME, 2.0),
+    "video.mp4": (FRAME, 2.0),
     "first.mp4": (FRAME, 2.0),
     "fragments.mp4": (FRAME, None),
-    "film.mov": (FRAME, 2.0),
-    "film.3gp": (FRAME, 2.0),
+    "video.mov": (FRAME, 2.0),
+    "video.3gp": (FRAME, 2.0),
     "sound.m4a": (None, 2.0),
-    "film.webm": (FRAME, 2.0),
+    "video.webm": (FRAME, 2.0),
     "both.webm": (FRAME, 2.0),
     "sound.webm": (None, 2.0),
-    "film.mkv": (FRAME, 2.0),
+    "video.mkv": (FRAME, 2.0),
     "sound.mka": (None, 2.0),
-    "pipe/film.webm": (FRAME, None),
+    "pipe/video.webm": (FRAME, None),
     "pipe/live.mkv": (FRAME, None),
-    "film.ogv": (FRAME, 2.0),
+    "video.ogv": (FRAME, 2.0),
     "sound.ogg": (None, 2.0),
     "sound.opus": (None, 2.0),
     "sound.mp3": (None, 2.0),
@@ -42,16 +42,16 @@ KNOWN: dict[str, tuple[tuple[int, int] | None, float | None]] = {
     "long.wav": (None, 2.0),
     "pipe/sound.wav": (None, 2.0),
     "sound.aiff": (None, 2.0),
-    "picture.png": (FRAME, None),
-    "picture.jpg": (FRAME, None),
-    "picture.gif": (FRAME, None),
-    "picture.bmp": (FRAME, None),
-    "picture.webp": (FRAME, None),
+    "image.png": (FRAME, None),
+    "image.jpg": (FRAME, None),
+    "image.gif": (FRAME, None),
+    "image.bmp": (FRAME, None),
+    "image.webp": (FRAME, None),
     "lossless.webp": (FRAME, None),
     "moving.webp": (FRAME, None),
-    "picture.avif": (FRAME, None),
-    "film.ts": (None, None),
-    "picture.tiff": (None, None),
+    "image.avif": (FRAME, None),
+    "video.ts": (None, None),
+    "image.tiff": (None, None),
 }
 
 
@@ -87,7 +87,7 @@ def test_files_of_a_real_program(name: str) -> None:
         assert shape.duration_seconds == (None if seconds is None else pytest.approx(seconds, abs=0.05))
 
 
-@pytest.mark.parametrize("name", ["film.mp4", "film.webm", "sound.wav", "sound.flac", "sound.mp3", "sound.opus"])
+@pytest.mark.parametrize("name", ["video.mp4", "video.webm", "sound.wav", "sound.flac", "sound.mp3", "sound.opus"])
 def test_parts_in_parallel_tell_as_much_where_the_head_is_known(name: str) -> None:
     """Four parts, their pieces in any order; of each part in order, some of them twice."""
     need("ffmpeg")
@@ -126,7 +126,7 @@ def test_parts_in_parallel_tell_as_much_where_the_head_is_known(name: str) -> No
         ("video/mp4", mp4(), (None, None)),
     ],
 )
-def test_pictures_made_by_hand(media_type: str, data: bytes, frame: tuple[int, int]) -> None:
+def test_images_made_by_hand(media_type: str, data: bytes, frame: tuple[int, int]) -> None:
     shape = shape_of(media_type, [(0, data)], len(data))
 
     assert (shape.width, shape.height) == frame

@@ -53,32 +53,32 @@ MAGIC = [
     (b"\x1f\x8b\x08\x00", "application/gzip"),
 ]
 MADE = {
-    "film.mp4": "video/mp4",
+    "video.mp4": "video/mp4",
     "first.mp4": "video/mp4",
     "fragments.mp4": "video/mp4",
-    "film.mov": "video/quicktime",
-    "film.3gp": "video/mp4",
+    "video.mov": "video/quicktime",
+    "video.3gp": "video/mp4",
     "sound.m4a": "audio/mp4",
     "sound.mp4": "audio/mp4",
     "fragments.m4a": "audio/mp4",
-    "film.webm": "video/webm",
+    "video.webm": "video/webm",
     "both.webm": "video/webm",
     "sound.webm": "audio/webm",
-    "film.mkv": "video/x-matroska",
+    "video.mkv": "video/x-matroska",
     "sound.mka": "audio/x-matroska",
-    "pipe/film.webm": "video/webm",
+    "pipe/video.webm": "video/webm",
     "pipe/live.mkv": "video/x-matroska",
-    "film.avi": "video/x-msvideo",
-    "film.flv": "video/x-flv",
-    "film.wmv": "video/x-ms-asf",
+    "video.avi": "video/x-msvideo",
+    "video.flv": "video/x-flv",
+    "video.wmv": "video/x-ms-asf",
     "sound.wma": "audio/x-ms-wma",
-    "film.ts": "video/mp2t",
-    "film.m2ts": "video/mp2t",
-    "film.mpg": "video/mpeg",
-    "film.mxf": "application/mxf",
-    "film.rm": "application/vnd.rn-realmedia",
-    "film.ogv": "video/ogg",
-    "film.ivf": "video/x-ivf",
+    "video.ts": "video/mp2t",
+    "video.m2ts": "video/mp2t",
+    "video.mpg": "video/mpeg",
+    "video.mxf": "application/mxf",
+    "video.rm": "application/vnd.rn-realmedia",
+    "video.ogv": "video/ogg",
+    "video.ivf": "video/x-ivf",
     "sound.ogg": "audio/ogg",
     "sound.opus": "audio/ogg",
     "sound.mp3": "audio/mpeg",
@@ -91,13 +91,13 @@ MADE = {
     "sound.au": "audio/basic",
     "sound.aac": "audio/aac",
     "sound.ac3": "audio/ac3",
-    "picture.tiff": "image/tiff",
-    "picture.avif": "image/avif",
-    "picture.jp2": "image/jp2",
-    "picture.jxl": "image/jxl",
-    "picture.ico": "image/x-icon",
+    "image.tiff": "image/tiff",
+    "image.avif": "image/avif",
+    "image.jp2": "image/jp2",
+    "image.jxl": "image/jxl",
+    "image.ico": "image/x-icon",
 }
-KINDS = {"film": FileKind.VIDEO, "sound": FileKind.AUDIO, "picture": FileKind.IMAGE}
+KINDS = {"video": FileKind.VIDEO, "sound": FileKind.AUDIO, "image": FileKind.IMAGE}
 RARER = [
     (box(b"ftyp", b"heim\0\0\0\0mif1heic"), "image/heic", FileKind.IMAGE),
     (box(b"ftyp", b"hevs\0\0\0\0"), "image/heic", FileKind.IMAGE),
@@ -224,13 +224,13 @@ def test_bytes_tell_what_they_are_whatever_is_declared(head: bytes, media_type: 
 
 @pytest.mark.parametrize("page", HTML)
 def test_a_page_is_a_page_whatever_it_claims_to_be(page: bytes) -> None:
-    assert media_type_of(page, declared="image/png", filename="picture.png") == "text/html"
+    assert media_type_of(page, declared="image/png", filename="image.png") == "text/html"
     assert kind_of(media_type_of(page, declared="video/mp4")) is FileKind.OTHER
 
 
-@pytest.mark.parametrize("picture", SVG)
-def test_svg_is_svg_whatever_it_claims_to_be(picture: bytes) -> None:
-    assert media_type_of(picture, declared="image/png", filename="picture.png") == "image/svg+xml"
+@pytest.mark.parametrize("image", SVG)
+def test_svg_is_svg_whatever_it_claims_to_be(image: bytes) -> None:
+    assert media_type_of(image, declared="image/png", filename="image.png") == "image/svg+xml"
 
 
 def test_other_markup_is_xml() -> None:
@@ -252,7 +252,7 @@ def test_a_declared_type_that_is_none_is_not_kept(declared: str) -> None:
     assert media_type_of(b"hello", declared=declared, filename="x.bin") == "application/octet-stream"
 
 
-def test_a_claimed_picture_that_its_name_contradicts_is_what_the_name_says() -> None:
+def test_a_claimed_image_that_its_name_contradicts_is_what_the_name_says() -> None:
     assert media_type_of(b"hello", declared="image/png", filename="x.txt") == "text/plain"
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mediagen.core.errors import InvalidRequest, UnknownModel
 from mediagen.media.image_decoder import DecodeLimits, ImageDecoder
-from mediagen.media.thumbnails import image_of
+from mediagen.media.thumbnails import to_vips
 from mediagen.media.video import Frame
 from mediagen.media.vips import VipsPool
 from mediagen.providers.base import (
@@ -145,7 +145,7 @@ class Builtin:
 
     async def _pictures(self, request: ImageRequest, size: Size) -> AsyncGenerator[Made]:
         media_type = f"image/{request.output_format or 'png'}"
-        backdrop = image_of(await self._decoded(request.inputs[0], size)) if request.inputs else None
+        backdrop = to_vips(await self._decoded(request.inputs[0], size)) if request.inputs else None
         for index in range(request.n):
             for partial in range(request.partial_images or 0):
                 data = await self._pool.run(_drawn, request, size, index, backdrop, coarse=8 >> partial)
@@ -155,7 +155,7 @@ class Builtin:
 
     async def _decoded(self, given: Input, size: Size) -> Frame:
         async with given.open() as source:
-            return await self._decoder.covering(source, given.size, *size, owner=given.owner)
+            return await self._decoder.decode_to_fill(source, given.size, *size, owner=given.owner)
 
     # -- films
 

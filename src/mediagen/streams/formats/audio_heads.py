@@ -1,4 +1,4 @@
-"""Where the formats of sounds say how long they last; Ogg holds films too."""
+"""Where the formats of sounds say how long they last; Ogg holds videos too."""
 
 from __future__ import annotations
 

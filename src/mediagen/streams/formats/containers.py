@@ -1,4 +1,4 @@
-"""What containers that pictures, films and sounds share hold, told by the tracks and brands in their first bytes.
+"""What containers that images, videos and sounds share hold, told by the tracks and brands in their first bytes.
 
 Each function gives the media types that the bytes allow, the likeliest first. Several are left where the list of tracks
 lies beyond the first bytes; then what is declared decides between them.
@@ -11,16 +11,16 @@ from typing import Final, TypeAlias
 
 Types: TypeAlias = tuple[str, ...]
 
-_PICTURE_BRANDS: Final = {
+_IMAGE_BRANDS: Final = {
     **dict.fromkeys((b"avif", b"avis"), "image/avif"),
     **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"), "image/heic"),
     b"crx ": "image/x-canon-cr3",
 }
-_GENERAL_PICTURE_BRANDS: Final = frozenset(
+_GENERIC_IMAGE_BRANDS: Final = frozenset(
     {b"mif1", b"mif2", b"mif3", b"msf1", b"miaf", b"MiHB", b"MiHE", b"MiAB", b"MiHA", b"MA1B", b"MA1A"}
     | {b"jpeg", b"jpgs", b"avci", b"avcs", b"vvic", b"vvis", b"evbi", b"evmi", b"j2ki", b"j2is", b"1pic"}
 )
-_SOUND_BRANDS: Final = frozenset({b"M4A ", b"M4B ", b"M4P ", b"F4A ", b"F4B "})
+_AUDIO_BRANDS: Final = frozenset({b"M4A ", b"M4B ", b"M4P ", b"F4A ", b"F4B "})
 _MAX_BRANDS: Final = 64
 
 _TRACKS: Final = b"\x16\x54\xae\x6b"
@@ -35,11 +35,11 @@ def iso_media(head: bytes) -> Types:
     if name != b"ftyp":
         return _by_tracks(head, "video/mp4" if name in (b"styp", b"sidx", b"moof") else "video/quicktime")
     major, *compatible = _brands(head)
-    if major in _PICTURE_BRANDS:
-        return (_PICTURE_BRANDS[major],)
-    if major in _GENERAL_PICTURE_BRANDS:
-        return (next((_PICTURE_BRANDS[brand] for brand in compatible if brand in _PICTURE_BRANDS), "image/heif"),)
-    if major in _SOUND_BRANDS:
+    if major in _IMAGE_BRANDS:
+        return (_IMAGE_BRANDS[major],)
+    if major in _GENERIC_IMAGE_BRANDS:
+        return (next((_IMAGE_BRANDS[brand] for brand in compatible if brand in _IMAGE_BRANDS), "image/heif"),)
+    if major in _AUDIO_BRANDS:
         return ("audio/mp4",)
     return _by_tracks(head, "video/quicktime" if major == b"qt  " else "video/mp4")
 
@@ -49,7 +49,7 @@ def _brands(head: bytes) -> list[bytes]:
     return [head[8:12], *(head[at : at + 4] for at in range(16, size - 3, 4))]
 
 
-def _by_tracks(head: bytes, film: str) -> Types:
+def _by_tracks(head: bytes, video: str) -> Types:
     handlers: set[bytes] = set()
     known = False
     for name, data, whole in boxes(head):
@@ -57,10 +57,10 @@ def _by_tracks(head: bytes, film: str) -> Types:
             known = whole
             handlers = {handler for trak, inner, _ in boxes(data) if trak == b"trak" for handler in _handlers(inner)}
     if b"vide" in handlers:
-        return (film,)
+        return (video,)
     if known and b"soun" in handlers:
         return ("audio/mp4",)
-    return (film,) if known else (film, "audio/mp4")
+    return (video,) if known else (video, "audio/mp4")
 
 
 def _handlers(trak: bytes) -> Iterator[bytes]:

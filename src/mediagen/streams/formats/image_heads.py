@@ -1,4 +1,4 @@
-"""Where the formats of pictures say their width and height."""
+"""Where the formats of images say their width and height."""
 
 from __future__ import annotations
 

@@ -11,9 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from mediagen.streams.base import KIB, Source, View, try_read_from
-from mediagen.streams.formats import audio_heads as sound_heads
-from mediagen.streams.formats import image_heads as picture_heads
-from mediagen.streams.formats import video_heads as film_heads
+from mediagen.streams.formats import audio_heads, image_heads, video_heads
 from mediagen.streams.formats.dimensions import ByteRequest, Dimensions, HeadParser
 
 _MAX_WANT: Final = 256 * KIB
@@ -24,19 +22,19 @@ _MAX_WANTS: Final = 20_000
 
 
 HEAD_PARSERS: Final[dict[str, Callable[[Dimensions], HeadParser]]] = {
-    "image/png": picture_heads.png,
-    "image/gif": picture_heads.gif,
-    "image/bmp": picture_heads.bmp,
-    "image/webp": picture_heads.webp,
-    "image/jpeg": picture_heads.jpeg,
-    **dict.fromkeys(("image/avif", "image/heic", "image/heif"), picture_heads.heif),
-    **dict.fromkeys(("video/mp4", "video/quicktime", "audio/mp4"), film_heads.mp4),
-    **dict.fromkeys(("video/webm", "audio/webm", "video/x-matroska", "audio/x-matroska"), film_heads.matroska),
-    "audio/wav": sound_heads.wav,
-    "audio/aiff": sound_heads.aiff,
-    "audio/flac": sound_heads.flac,
-    "audio/mpeg": sound_heads.mp3,
-    **dict.fromkeys(("audio/ogg", "video/ogg"), sound_heads.ogg),
+    "image/png": image_heads.png,
+    "image/gif": image_heads.gif,
+    "image/bmp": image_heads.bmp,
+    "image/webp": image_heads.webp,
+    "image/jpeg": image_heads.jpeg,
+    **dict.fromkeys(("image/avif", "image/heic", "image/heif"), image_heads.heif),
+    **dict.fromkeys(("video/mp4", "video/quicktime", "audio/mp4"), video_heads.mp4),
+    **dict.fromkeys(("video/webm", "audio/webm", "video/x-matroska", "audio/x-matroska"), video_heads.matroska),
+    "audio/wav": audio_heads.wav,
+    "audio/aiff": audio_heads.aiff,
+    "audio/flac": audio_heads.flac,
+    "audio/mpeg": audio_heads.mp3,
+    **dict.fromkeys(("audio/ogg", "video/ogg"), audio_heads.ogg),
 }
 """Readings by media type, as ``streams.sniff`` names them."""
 

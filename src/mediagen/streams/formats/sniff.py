@@ -162,7 +162,7 @@ _SUFFIX: Final = {media_type: extension for extension, media_type in reversed(_E
     "application/gzip": ".gz",
 }
 _SUBTITLES: Final = frozenset({"text/vtt", "application/x-subrip"})
-_FILMS: Final = frozenset({"application/mxf", "application/vnd.rn-realmedia"})
+_VIDEO_TYPES: Final = frozenset({"application/mxf", "application/vnd.rn-realmedia"})
 _SILENT: Final = frozenset({"application/octet-stream", "binary/octet-stream", "application/binary", ""})
 """Declared types that say nothing."""
 
@@ -232,7 +232,7 @@ def media_type_of(
         hints = (wanted, kind_of(claimed), None if by_name is None else kind_of(by_name))
         return next((kinds[hint] for hint in hints if hint in kinds), types[0])
     if claimed not in _SILENT and re.fullmatch(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+", claimed):
-        # a page of markup is no picture, whatever it claims: only bytes can prove these kinds
+        # a page of markup is no image, whatever it claims: only bytes can prove these kinds
         return claimed if not claimed.startswith(("image/", "video/", "audio/")) else by_name or claimed
     return by_name or "application/octet-stream"
 
@@ -240,7 +240,7 @@ def media_type_of(
 def kind_of(media_type: str) -> FileKind:
     if media_type in _SUBTITLES:
         return FileKind.SUBTITLE
-    if media_type in _FILMS:
+    if media_type in _VIDEO_TYPES:
         return FileKind.VIDEO
     match media_type.partition("/")[0]:
         case "image":

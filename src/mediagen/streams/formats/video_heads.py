@@ -58,8 +58,8 @@ _INSIDE: Final = frozenset({b"mdia", b"minf", b"stbl"})
 
 
 def _track(shape: Dimensions, at: int, end: int) -> HeadParser:
-    """The frame size of the first film track: in the sample description, which comes before all long tables."""
-    is_film = False
+    """The frame size of the first video track: in the sample description, which comes before all long tables."""
+    is_video = False
     ends = [end]
     while ends:
         if at + 8 > ends[-1]:
@@ -73,8 +73,8 @@ def _track(shape: Dimensions, at: int, end: int) -> HeadParser:
             at += begin
             continue
         if name == b"hdlr" and len(ends) == 2:  # QuickTime has another one further in
-            is_film = (yield ByteRequest(at + begin + 8, 4)) == b"vide"
-        elif name == b"stsd" and is_film and shape.width is None and size >= begin + 44:
+            is_video = (yield ByteRequest(at + begin + 8, 4)) == b"vide"
+        elif name == b"stsd" and is_video and shape.width is None and size >= begin + 44:
             entry = yield ByteRequest(at + begin + 8, 36)
             shape.set_size(be(entry[32:34]), be(entry[34:36]))
         at += size
@@ -123,8 +123,8 @@ def _info(shape: Dimensions, data: bytes) -> None:
 
 def _tracks(shape: Dimensions, data: bytes) -> None:
     for entry, track, _ in ebml(data):
-        film = next((inside for name, inside, _ in ebml(track) if entry == b"\xae" and name == b"\xe0"), None)
-        if film is not None:
-            found = {name: be(content) for name, content, _ in ebml(film)}
+        video = next((inside for name, inside, _ in ebml(track) if entry == b"\xae" and name == b"\xe0"), None)
+        if video is not None:
+            found = {name: be(content) for name, content, _ in ebml(video)}
             shape.set_size(found.get(b"\xb0", 0), found.get(b"\xba", 0))
             return

@@ -1,6 +1,6 @@
 """How file formats are walked from their beginning to where they end, by their structure, with bounded memory.
 
-An end marker alone would be found in the thumbnail inside a picture, and missed before a long trailer. A walk asks for
+An end marker alone would be found in the thumbnail inside an image, and missed before a long trailer. A walk asks for
 the bytes that it has to see and passes over the rest; its result is a verdict on whether the file is whole.
 """
 
@@ -216,7 +216,7 @@ def _bmp() -> Walk:
 
 
 def _ico() -> Walk:
-    """The pictures that the head lists."""
+    """The images that the head lists."""
     head = yield Step(take=6)
     count = int.from_bytes(head[4:], "little")
     if head[:4] != b"\x00\x00\x01\x00" or not count:
@@ -359,7 +359,7 @@ def _boxes() -> Walk:
 
 
 def _has_all(seen: set[bytes]) -> bool | None:
-    """Whether a file of these boxes has what it needs; of fragments, or beside pictures, more might have followed."""
+    """Whether a file of these boxes has what it needs; of fragments, or beside images, more might have followed."""
     if b"moof" in seen and b"mfra" not in seen:
         return None if b"mdat" in seen else False
     if b"mdat" in seen and (b"moov" in seen or b"meta" in seen):

@@ -1,4 +1,4 @@
-"""Small real films, made by FFmpeg and by the hands of strangers."""
+"""Small real videos, made by FFmpeg and by the hands of strangers."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ TYPES: Final = {
 
 
 def make(folder: Path, name: str) -> Path:
-    """The film of that name; made once in a folder."""
+    """The video of that name; made once in a folder."""
     path = folder / name
     if not path.exists():
         half = folder / f"half_{name}"
@@ -73,36 +73,36 @@ def make(folder: Path, name: str) -> Path:
     return path
 
 
-def turned(film: bytes) -> bytes:
+def turned(video: bytes) -> bytes:
     """The same MP4, to be shown a quarter turned to the right (the matrix of ISO/IEC 14496-12 section 8.3.2)."""
-    place = film.index(b"tkhd") + 4 + 40
+    place = video.index(b"tkhd") + 4 + 40
     matrix = struct.pack(">9i", 0, 0x10000, 0, -0x10000, 0, 0, 0, 0, 0x40000000)
-    return film[:place] + matrix + film[place + 36 :]
+    return video[:place] + matrix + video[place + 36 :]
 
 
-def elsewhere(film: bytes, url: str) -> bytes:
+def elsewhere(video: bytes, url: str) -> bytes:
     """The same MP4, whose index says that its media are at ``url`` (section 8.7.2)."""
-    own = film.index(b"url \x00\x00\x00\x01") - 4
+    own = video.index(b"url \x00\x00\x00\x01") - 4
     there = box(b"url ", bytes(4) + url.encode() + b"\0")
-    return _grown(film, own, there)
+    return _grown(video, own, there)
 
 
-def _grown(film: bytes, place: int, there: bytes) -> bytes:
+def _grown(video: bytes, place: int, there: bytes) -> bytes:
     """``there`` instead of the 12 bytes at ``place``; the boxes round it are made longer."""
     more = len(there) - 12
-    changed = bytearray(film[:place] + there + film[place + 12 :])
+    changed = bytearray(video[:place] + there + video[place + 12 :])
     for name in (b"moov", b"trak", b"mdia", b"minf", b"dinf", b"dref"):
-        at = film.index(name) - 4
-        (length,) = struct.unpack(">I", film[at : at + 4])
+        at = video.index(name) - 4
+        (length,) = struct.unpack(">I", video[at : at + 4])
         changed[at : at + 4] = struct.pack(">I", length + more)
     return bytes(changed)
 
 
 @dataclass
 class Shelf:
-    """Opens stretches of one film, and counts. Fits ``media.order.Opens``."""
+    """Opens stretches of one video, and counts. Fits ``media.order.Opens``."""
 
-    film: bytes
+    video: bytes
     asked: list[range] = field(default_factory=list)
     read: int = 0
     open: int = 0
@@ -111,16 +111,16 @@ class Shelf:
 
     @asynccontextmanager
     async def __call__(self, *, offset: int = 0, length: int | None = None) -> AsyncIterator[Source]:
-        end = len(self.film) if length is None else offset + length
+        end = len(self.video) if length is None else offset + length
         self.asked.append(range(offset, end))
         self.open += 1
         try:
-            yield _Stretch(self, offset, min(end, len(self.film)))
+            yield _Stretch(self, offset, min(end, len(self.video)))
         finally:
             self.open -= 1
 
     async def looked(self, media_type: str = "video/mp4", *, max_pixels: int = 50_000_000) -> Video:
-        return await Video.look(self, size=len(self.film), media_type=media_type, max_pixels=max_pixels)
+        return await Video.probe(self, size=len(self.video), media_type=media_type, max_pixels=max_pixels)
 
 
 class _Stretch:
@@ -132,7 +132,7 @@ class _Stretch:
     async def read_into(self, buffer: memoryview, /) -> int:
         self._shelf.fails(self._shelf.read)
         count = min(len(buffer), len(self._left), 65_536)
-        buffer[:count] = self._shelf.film[self._left.start : self._left.start + count]
+        buffer[:count] = self._shelf.video[self._left.start : self._left.start + count]
         self._left = self._left[count:]
         self._shelf.read += count
         return count
