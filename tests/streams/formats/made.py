@@ -59,7 +59,7 @@ RECIPES: Final[dict[str, tuple[str, ...]]] = {
     "image.webp": PICTURE,
     "lossless.webp": (*PICTURE, "-lossless", "1"),
     "moving.webp": (*FILM, "-c:v", "libwebp_anim"),
-    "image.avif": (*PICTURE, "-c:v", "libaom-av1", "-still-image", "1", "-cpu-used", "8"),
+    "image.avif": (*PICTURE, "-c:v", "libaom-av1", "-still-picture", "1", "-cpu-used", "8"),
     "image.jp2": PICTURE,
     "image.jxl": PICTURE,
     "image.ico": (*PICTURE, "-vf", "scale=32:32"),
