@@ -100,7 +100,7 @@ async def take(answer: Answer) -> list[Taken]:
                 data = b"".join([chunk async for chunk in chunks_of(made.source)])
                 found.append(Taken(made.index, data, made.partial))
             else:
-                async with fetcher.trusting(made.trusted).open(made.url) as download:
+                async with fetcher.open(made.url, trusted=made.trusted) as download:
                     data = b"".join([chunk async for chunk in chunks_of(download.sequential())])
                 found.append(Taken(made.index, data, link=made))
     return found

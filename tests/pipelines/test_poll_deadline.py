@@ -11,7 +11,7 @@ import pytest
 from mediagen.core.errors import FetchRefused, ProviderError, StatusMissing
 from mediagen.net.retry import RetryPolicy
 from mediagen.pipelines import poll_deadline as deadline
-from mediagen.pipelines.paid_attempt import abandon
+from mediagen.pipelines.paid_checkpoint import abandon
 from mediagen.providers.base import ImageRequest
 from tests.infra.servers.vendor import Say, VendorServer
 from tests.pipelines.attempts import Attempt, files_below
@@ -219,7 +219,7 @@ async def test_drafts_alone_are_no_picture(studio: Open, vendor: VendorServer, d
     async with studio(**GEMINI) as here:
         with pytest.raises(ProviderError, match="could not finish"):
             await here.picture(model="gemini-x")
-        assert here.saver._store.quota.reserved == 0
+        assert here.saver.store.quota.reserved == 0
 
 
 async def test_an_earlier_state_that_shows_late_is_not_kept(studio: Open, vendor: VendorServer, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from copy import copy
 from dataclasses import replace
 from typing import Final
 
@@ -51,25 +50,19 @@ class Fetcher:
         self._transfers: Counter[str] = Counter()
         self._retry = RetryPolicy(attempts=settings.attempts)
         self._turnstile = Turnstile()
-        self._trusted: TrustedOrigin | None = None
-
-    def trusting(self, origin: TrustedOrigin | None) -> Fetcher:
-        """This fetcher, for URLs that may lie at an origin of the configuration, which gets its credentials."""
-        if origin is None:
-            return self
-        other = copy(self)
-        other._trusted = origin  # noqa: SLF001 - a copy of ourselves
-        return other
 
     @property
     def retry(self) -> RetryPolicy:
         return self._retry
 
     @asynccontextmanager
-    async def open(self, url: str, *, ranges: bool = True) -> AsyncIterator[Download]:
+    async def open(
+        self, url: str, *, ranges: bool = True, trusted: TrustedOrigin | None = None
+    ) -> AsyncIterator[Download]:
         """The download of ``url``, its first bytes read. Failures before that are tried again as the settings say.
 
         ``ranges`` False: ask for the whole alone, of a source whose answers to ranges are not to be believed.
+        ``trusted``: an origin of the configuration where the URL may lie; requests to it carry its credentials.
 
         Raises:
             UrlNotAllowed, InvalidRequest, FetchFailed and its children.
@@ -77,7 +70,7 @@ class Fetcher:
         host = check_text(url).host or ""
         self._transfers[host] += 1
         try:
-            download = await self._begin(url, ranges=ranges)
+            download = await self._begin(url, trusted, ranges=ranges)
             try:
                 yield download
             finally:
@@ -92,11 +85,11 @@ class Fetcher:
         sharing = max(1, self._transfers[URL(resource.url).host or ""])
         return max(1, min(wanted, self.settings.connections_per_host // sharing))
 
-    async def _begin(self, url: str, *, ranges: bool) -> Download:
+    async def _begin(self, url: str, trusted: TrustedOrigin | None, *, ranges: bool) -> Download:
         failures = 0
         while True:
             try:
-                download = await self._first(url, ranges=ranges)
+                download = await self._first(url, trusted, ranges=ranges)
                 if not download.resource.resumable:
                     await self._read_head(download)
                 break
@@ -117,7 +110,7 @@ class Fetcher:
             try:
                 await self._read_head(download)
             except RangesUnreliable:
-                return await self._begin(url, ranges=False)
+                return await self._begin(url, trusted, ranges=False)
         return download
 
     async def _read_head(self, download: Download) -> None:
@@ -132,21 +125,21 @@ class Fetcher:
         log.info("fetch_retried", failures=failures, delay=round(delay, 2), detail=exc.detail, **exc.context)
         await asyncio.sleep(delay)
 
-    async def _get(self, url: str, headers: Mapping[str, str]) -> Response:
-        return await get(self._session, url, self.settings, headers, self._trusted)
+    async def _get(self, url: str, trusted: TrustedOrigin | None, headers: Mapping[str, str]) -> Response:
+        return await get(self._session, url, self.settings, headers, trusted)
 
-    async def _first(self, url: str, *, ranges: bool) -> Download:
+    async def _first(self, url: str, trusted: TrustedOrigin | None, *, ranges: bool) -> Download:
         """The download of one answer; of the answer to another request where the first is not to be believed."""
         await self._turnstile.pass_through()
-        response = await self._get(url, {"Range": "bytes=0-"} if ranges else {})
+        response = await self._get(url, trusted, {"Range": "bytes=0-"} if ranges else {})
         if ranges and response.status == 416:  # how some servers put it that the thing is empty, or they know no ranges
             response.close()
-            return await self._first(url, ranges=False)
+            return await self._first(url, trusted, ranges=False)
         try:
-            download = self._opened(url, response, asked=ranges)
+            download = self._opened(url, trusted, response, asked=ranges)
         except RangesUnreliable as exc:
             log.info("fetched_without_range", detail=exc.detail, **exc.context)
-            whole = await self._first(url, ranges=False)
+            whole = await self._first(url, trusted, ranges=False)
             total, size = exc.context.get("total"), whole.resource.size
             if None not in (total, size) and total != size:
                 whole.close()
@@ -156,19 +149,20 @@ class Fetcher:
             return await self._whole_instead(url, download)
         return download
 
-    def _opened(self, url: str, response: Response, *, asked: bool) -> Download:
+    def _opened(self, url: str, trusted: TrustedOrigin | None, response: Response, *, asked: bool) -> Download:
         try:
             resource, part = describe(url, response, asked=asked)
             body = open_body(response, stall=self.settings.stall_seconds)
         except BaseException:
             response.close()
             raise
-        return Download(self, resource, body, part)
+        return Download(self, replace(resource, trusted=trusted), body, part)
 
     async def _whole_instead(self, url: str, part: Download) -> Download:
         """The whole in one answer, in place of a first part that no validator ties to the others; if there is one."""
         try:
-            whole = self._opened(url, await self._get(url, {}), asked=False)
+            trusted = part.resource.trusted
+            whole = self._opened(url, trusted, await self._get(url, trusted, {}), asked=False)
         except FetchFailed as exc:
             log.info("fetched_in_parts", detail=exc.detail, **exc.context)
             return part
@@ -197,10 +191,10 @@ class Fetcher:
         if resource.validator is not None:
             headers["If-Range"] = resource.validator
         await self._turnstile.pass_through()
-        response = await self._get(resource.final_url, headers)
+        response = await self._get(resource.final_url, resource.trusted, headers)
         if response.status in GONE and resource.final_url != resource.url:
             response.close()  # a link that the first URL redirected to may have expired: ask for a fresh one
-            response = await self._get(resource.url, headers)
+            response = await self._get(resource.url, resource.trusted, headers)
             resource = replace(resource, final_url=str(response.url))
         try:
             part = check_part(response, resource, start)

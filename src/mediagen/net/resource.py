@@ -7,7 +7,7 @@ contradicts itself raises RangesUnreliable: the source is then asked for the who
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Final
 from unicodedata import category
@@ -18,6 +18,7 @@ from mediagen.net.content_coding import parse_content_coding
 from mediagen.net.content_disposition import decoded, parse_filename
 from mediagen.net.http1.response import Response
 from mediagen.net.requests import error_for_status
+from mediagen.net.trusted_origin import TrustedOrigin
 
 _CONTENT_RANGE: Final = re.compile(
     r"(?:bytes?\b)?[ \t=:]*([0-9]{1,19})[ \t]*-[ \t]*([0-9]{1,19})[ \t]*/[ \t]*([0-9]{1,19}|\*)", re.IGNORECASE
@@ -52,6 +53,8 @@ class Resource:
     etag: str | None = None
     modified: str | None = None
     """``ETag`` and ``Last-Modified`` as they came, strong or not."""
+    trusted: TrustedOrigin | None = field(default=None, repr=False)
+    """The configured origin whose credentials its requests carry."""
 
     @property
     def resumable(self) -> bool:

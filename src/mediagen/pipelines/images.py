@@ -9,11 +9,14 @@ from typing import Any, Final
 from pydantic import ConfigDict, Field
 
 from mediagen.core.errors import InvalidRequest, ProviderError
+from mediagen.core.files import FileKind
 from mediagen.pipelines.base import Outcome, Run
 from mediagen.pipelines.derive import derive
 from mediagen.pipelines.inputs import MAX_INPUTS, InputLoader, InputRef
 from mediagen.pipelines.metadata import Metadata
-from mediagen.pipelines.paid_attempt import IMAGE, PaidAttempt, abandon, describe_result
+from mediagen.pipelines.paid_attempt import PaidAttempt
+from mediagen.pipelines.paid_checkpoint import abandon
+from mediagen.pipelines.paid_results import describe_result
 from mediagen.pipelines.previews import Previews
 from mediagen.pipelines.saving.saver import Saver
 from mediagen.providers.base import About, ImageRequest, MakesImages, Making, Role, RunsOperations, Size, Told
@@ -57,7 +60,12 @@ class ImagePipeline:
         offer, request = build_image_request(spec, self._providers, spec.roles)
         request = request.model_copy(update={"inputs": inputs})
         paid = PaidAttempt(
-            run, self._providers, self._saver, generative=offer.model.generative, previews=self._previews
+            run,
+            self._providers,
+            self._saver,
+            FileKind.IMAGE,
+            generative=offer.model.generative,
+            previews=self._previews,
         )
         if offer.model.images is not None and offer.model.images.by_operation:
             outcome, about = await self._by_operation(offer, request, paid)
@@ -83,7 +91,7 @@ class ImagePipeline:
         provider = offer.provider
         if not isinstance(provider, MakesImages):
             raise ProviderError(f"{provider.name} makes no pictures", provider=provider.name)
-        return await paid.generate(provider, offer.provider.name, request, IMAGE)
+        return await paid.generate(provider, offer.provider.name, request)
 
     async def _by_operation(self, offer: Offer, request: ImageRequest, paid: PaidAttempt) -> tuple[Outcome, About]:
         provider = offer.provider
@@ -91,7 +99,7 @@ class ImagePipeline:
             raise ProviderError(f"{provider.name} makes no pictures", provider=provider.name)
         operation = paid.operation or await paid.submit(provider, offer.provider.name, request)
         status = await paid.poll_until_completed(provider, operation)
-        return await paid.fetch(provider, status, IMAGE)
+        return await paid.fetch(provider, status)
 
 
 def report_options(spec: ImageSpec, offer: Offer, request: ImageRequest) -> Told:

@@ -9,12 +9,15 @@ from typing import Any, Final
 from pydantic import ConfigDict, Field
 
 from mediagen.core.errors import InvalidRequest, ProviderError
+from mediagen.core.files import FileKind
 from mediagen.pipelines.base import Outcome, Run
 from mediagen.pipelines.derive import derive
 from mediagen.pipelines.images import parse_size
 from mediagen.pipelines.inputs import MAX_INPUTS, InputLoader, InputRef
 from mediagen.pipelines.metadata import Metadata
-from mediagen.pipelines.paid_attempt import VIDEO, PaidAttempt, abandon, describe_result
+from mediagen.pipelines.paid_attempt import PaidAttempt
+from mediagen.pipelines.paid_checkpoint import abandon
+from mediagen.pipelines.paid_results import describe_result
 from mediagen.pipelines.saving.saver import Saver
 from mediagen.providers.base import Making, Role, RunsOperations, VideoRequest
 from mediagen.providers.options import SizeText, VideoOptions
@@ -58,7 +61,7 @@ class VideoPipeline:
         offer, request = build_video_request(spec, self._providers, spec.roles)
         known = tuple(replace(each, role=_known_role(each.role, offer)) for each in inputs)
         request = request.model_copy(update={"inputs": known})
-        paid = PaidAttempt(run, self._providers, self._saver, generative=offer.model.generative)
+        paid = PaidAttempt(run, self._providers, self._saver, FileKind.VIDEO, generative=offer.model.generative)
         operation = paid.operation
         runner: object = offer.provider if operation is None else self._providers.operations_of(operation.provider)
         if not isinstance(runner, RunsOperations):
@@ -66,7 +69,7 @@ class VideoPipeline:
         if operation is None:
             operation = await paid.submit(runner, offer.provider.name, request)
         status = await paid.poll_until_completed(runner, operation)
-        outcome, about = await paid.fetch(runner, status, VIDEO)
+        outcome, about = await paid.fetch(runner, status)
         if len(outcome.files) != 1:
             await self._saver.discard(outcome)
             outcome.release()

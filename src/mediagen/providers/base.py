@@ -151,7 +151,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A result that lies behind a URL, for ``Fetcher.trusting(link.trusted).open(link.url)``.
+    """A result that lies behind a URL, for ``Fetcher.open(link.url, trusted=link.trusted)``.
 
     403, 404 or 410 means that it has expired: of an operation, ``fetch`` again gives a fresh one.
     """

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from mediagen.core.errors import StorageFull
-from mediagen.pipelines.saving.wait_for_space import until_room
+from mediagen.pipelines.saving.wait_for_space import until_space
 from mediagen.streams.base import MIB, Source, try_read_from
 
 STEP: Final = 8 * MIB
@@ -108,7 +108,7 @@ class _Reserving:
         self._came += count
         beyond = self._came - self._reservation.size
         if beyond > 0 and self._waits:
-            await until_room(lambda: self._quota.grow(self._reservation, beyond, STEP))
+            await until_space(lambda: self._quota.grow(self._reservation, beyond, STEP))
         elif beyond > 0:
             await self._quota.grow(self._reservation, beyond, STEP)
         return count

@@ -17,13 +17,13 @@ T = TypeVar("T")
 RETRY_SECONDS: Final = 1.0
 
 
-def may_have_room(full: StorageFull) -> bool:
+def may_have_space(full: StorageFull) -> bool:
     """Whether there can ever be as much room as was asked for."""
     limit, wanted = full.context.get("limit"), full.context.get("wanted")
     return not (isinstance(limit, int) and isinstance(wanted, int) and wanted > limit)
 
 
-async def until_room(call: Callable[[], Awaitable[T]]) -> T:
+async def until_space(call: Callable[[], Awaitable[T]]) -> T:
     """What ``call`` gives, repeated while there is no room for it; the caller's cancellation is the only limit.
 
     Raises:
@@ -34,7 +34,7 @@ async def until_room(call: Callable[[], Awaitable[T]]) -> T:
         try:
             return await call()
         except StorageFull as exc:
-            if not may_have_room(exc):
+            if not may_have_space(exc):
                 raise
             failures += 1
             (log.warning if failures == 1 else log.debug)("upload_waits_for_room", reason=exc.detail, failures=failures)
