@@ -169,9 +169,9 @@ async def test_no_checksum_of_what_cannot_be_read_ahead(raw: RawStore) -> None:
     ],
 )
 def test_which_stores_get_checksums(endpoint: str, choice: Any, expected: bool) -> None:
-    storage = S3Storage(S3Settings(bucket="b", endpoint_url=endpoint, checksum=choice))
+    settings = S3Settings(bucket="b", endpoint_url=endpoint, checksum=choice)
 
-    assert storage.checksums is expected
+    assert settings.sends_checksums is expected
 
 
 async def test_a_refusal_costs_no_bytes(raw: RawStore) -> None:

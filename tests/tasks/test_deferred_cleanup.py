@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mediagen.core.tasks import TaskStatus
-from mediagen.storage.s3.sink import TOKEN
+from mediagen.storage.s3.bucket import TOKEN
 from mediagen.storage.s3.storage import S3Storage
 from mediagen.tasks.deferred_cleanup import LOOK_SECONDS, LOOKS, Debts
 from tests.contracts.journal import a_file, a_task

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -47,6 +48,14 @@ class S3Settings(BaseModel):
     answer_seconds: float = Field(default=60.0, gt=0, description="limit for an answer, beside the time of its bytes")
     minimum_bytes_per_second: int = Field(default=32 * 1024, ge=1, description="slowest upload that is waited for")
     attempts: int = Field(default=6, ge=1, le=20, description="tries of one request before the transfer fails")
+
+    @property
+    def sends_checksums(self) -> bool:
+        """Whether buffered bodies carry a CRC-32 header; stores other than Amazon's often refuse it."""
+        if self.checksum != "auto":
+            return self.checksum == "crc32"
+        host = urlsplit(self.endpoint_url).hostname or "amazonaws.com"
+        return host.endswith(("amazonaws.com", "amazonaws.com.cn"))
 
 
 class StorageSettings(BaseModel):

@@ -105,11 +105,11 @@ class S3Caller:
         limit: AdaptiveLimit,
         answer_seconds: float,
         minimum_rate: int,
-        outstanding: UnconfirmedRequests,
+        unconfirmed: UnconfirmedRequests,
         expectations: Expectations,
     ) -> None:
         self._policy = policy
-        self._outstanding = outstanding
+        self._unconfirmed = unconfirmed
         self._expectations = expectations
         self._limit = limit
         self._answer_seconds = answer_seconds
@@ -135,7 +135,7 @@ class S3Caller:
         Raises:
             StorageUnavailable and its children; NotFound; what stopped the source while the body was read.
         """
-        with self._outstanding.during(creates):
+        with self._unconfirmed.during(creates):
             return await self._repeated(operation, arguments, body, deadline, creates, on_failure)
 
     async def _repeated(
@@ -211,7 +211,7 @@ class S3Caller:
                 # of a part that was cut short no store keeps anything
                 cut_short = payload is not None and not payload.given and "PartNumber" in arguments
                 if creates is not None and not heard and not cut_short:
-                    self._outstanding.unheard(creates)
+                    self._unconfirmed.unheard(creates)
                 if payload is not None:
                     payload.release()
             self._limit.succeeded()

@@ -6,21 +6,20 @@ import asyncio
 import base64
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import structlog
 
 from mediagen.core.errors import MediagenError, StorageUnavailable, TooLarge, UploadLost
 from mediagen.core.owned_tasks import Finishing
 from mediagen.core.presentation import OBJECT_CACHE, disposition, may_be_shown, served_type
+from mediagen.storage.cleanup_deadlines import CleanupDeadlines
 from mediagen.storage.object_keys import check_token
+from mediagen.storage.s3.bucket import TOKEN, S3Bucket
 from mediagen.storage.s3.calls import required
 from mediagen.storage.s3.revocable import RevocableBody
 from mediagen.streams.base import KIB, Body, PartReceipt, StoredPart
 from mediagen.streams.parts import MAX_PARTS, part_size_for, range_part_size_for
-
-if TYPE_CHECKING:
-    from mediagen.storage.s3.storage import S3Storage
 
 log = structlog.get_logger()
 
@@ -35,18 +34,16 @@ _COMPLETE_SECONDS: Final = 600.0
 _ABORT_SECONDS: Final = 5.0
 _LAST_WORD_SECONDS: Final = 1.0
 """How long a sink that is left waits for an answer on its way: without it, it would not know what to remove."""
-TOKEN: Final = "mediagen-token"  # noqa: S105 - the name of a field
-"""Metadata field (``x-amz-meta-``) by which an uncertain commit is settled."""
 
 
 class S3Sink:
-    """See ``streams.base.Sink``."""
+    """See ``streams.base.Sink``. ``open_sinks``: how many are open, this one included; the chunk size depends on it."""
 
     accepts_stream = False
 
     def __init__(
         self,
-        storage: S3Storage,
+        bucket: S3Bucket,
         key: str,
         *,
         media_type: str,
@@ -54,17 +51,21 @@ class S3Sink:
         token: str,
         size: int | None,
         parallel: bool,
+        open_sinks: int,
+        deadlines: CleanupDeadlines,
     ) -> None:
-        settings = storage.settings
-        self._storage = storage
-        self._call = storage.caller.call
-        self._api = storage.api
+        settings = bucket.settings
+        self._bucket = bucket
+        self._deadlines = deadlines
+        self._call = bucket.caller.call
+        self._api = bucket.api
         self._key = key
         self._token = check_token(token)
         self._size = size
         self._parallel = parallel
+        self._sends_checksums = settings.sends_checksums and not parallel
         self._about: dict[str, Any] = {
-            **storage.place(key),
+            **bucket.locate(key),
             # the URL of the object itself, or a CDN's, shows what it says here
             "ContentType": served_type(media_type),
             "ContentDisposition": disposition(filename, attachment=not may_be_shown(media_type)),
@@ -82,7 +83,7 @@ class S3Sink:
         else:
             self.part_size = part_size_for(size, settings.part_bytes)
         self.parts_in_flight = settings.parts_in_flight
-        self.chunk_size = max(_SMALL_CHUNK, _CHUNK // max(1, storage.sinks // 4))
+        self.chunk_size = max(_SMALL_CHUNK, _CHUNK // max(1, open_sinks // 4))
         self.stored: dict[int, PartReceipt] = {}
         self.committed = False
         self.left_behind = False
@@ -93,7 +94,7 @@ class S3Sink:
 
     @property
     def _place(self) -> dict[str, Any]:
-        return {**self._storage.place(self._key), "UploadId": self._upload_id}
+        return {**self._bucket.locate(self._key), "UploadId": self._upload_id}
 
     async def begin(self) -> None:
         if self._upload_id is None:
@@ -101,7 +102,7 @@ class S3Sink:
 
     async def _announce(self) -> None:
         self._in_parts = True
-        checksum = {"ChecksumAlgorithm": "CRC32"} if self._storage.checksums and not self._parallel else {}
+        checksum = {"ChecksumAlgorithm": "CRC32"} if self._sends_checksums else {}
         started = time.monotonic()
         failures: list[MediagenError] = []
         answer = await self._call(
@@ -112,9 +113,9 @@ class S3Sink:
         )
         self._upload_id = required(answer, "UploadId")
         if any(not failure.context.get("throttled") for failure in failures):
-            await self._storage.abort_others(self._key, self._upload_id)
+            await self._bucket.abort_uploads(self._key, but=self._upload_id)
         if self._parallel and time.monotonic() - started > _DISTANT:
-            self.parts_in_flight = max(self.parts_in_flight, self._storage.settings.distant_parts_in_flight)
+            self.parts_in_flight = max(self.parts_in_flight, self._bucket.settings.distant_parts_in_flight)
             self.chunk_size = min(self.chunk_size, _DISTANT_CHUNK)
 
     async def resume(self, state: Mapping[str, Any]) -> None:
@@ -123,7 +124,7 @@ class S3Sink:
         self.part_size = int(state["part_size"])
         self._in_parts = True
         if self._upload_id is None:
-            await self._storage.abort(state)
+            await self._bucket.abort(state)
             raise UploadLost("the earlier run had not announced its upload yet")
         try:
             marker = 0
@@ -174,7 +175,7 @@ class S3Sink:
 
     def _checksum(self, body: Body) -> dict[str, str]:
         """CRC-32 as S3 wants it: base64 of four bytes, most significant first. Only of what lies in a buffer."""
-        if not self._storage.checksums or self._parallel:
+        if not self._sends_checksums:
             return {}
         return {"ChecksumCRC32": base64.b64encode(body.crc32.to_bytes(4, "big")).decode()}
 
@@ -189,7 +190,7 @@ class S3Sink:
         listed: list[dict[str, Any]] = []
         for part in parts:
             one: dict[str, Any] = {"PartNumber": part.number, "ETag": part.token}
-            if self._storage.checksums and not self._parallel:
+            if self._sends_checksums:
                 one["ChecksumCRC32"] = base64.b64encode(part.crc32.to_bytes(4, "big")).decode()
             listed.append(one)
         self._size = size
@@ -216,7 +217,7 @@ class S3Sink:
         log.info("commit_settled", key=self._key, reason=exc.detail)
 
     async def _is_visible(self) -> bool:
-        found = await self._storage.head(self._key)
+        found = await self._bucket.head(self._key)
         return (
             found is not None
             and found.metadata.get(TOKEN) == self._token
@@ -230,11 +231,11 @@ class S3Sink:
         """Remove what is not to stay. Bounded: what cannot be removed now is said in ``left_behind``."""
         if self.committed:
             return
-        await self._calls.stop(0 if self._detached else min(_LAST_WORD_SECONDS, self._storage.limits.most))
+        await self._calls.stop(0 if self._detached else min(_LAST_WORD_SECONDS, self._deadlines.most))
         if self._detached:
             return
         try:
-            async with self._storage.limits.within(_ABORT_SECONDS):
+            async with self._deadlines.within(_ABORT_SECONDS):
                 await self._remove()
         except (MediagenError, TimeoutError) as exc:
             self.left_behind = True
@@ -242,7 +243,7 @@ class S3Sink:
 
     async def _remove(self) -> None:
         if self._in_parts:
-            await self._storage.abort(self.state)
+            await self._bucket.abort(self.state)
         # a PUT or a completion may have been carried out although we never heard of it
         if self._may_be_visible:
-            await self._storage.delete_own(self._key, self._token)
+            await self._bucket.delete_if_token(self._key, self._token)

@@ -6,38 +6,34 @@ asked for, because a streamed body cannot be hashed before it is sent.
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from http import HTTPStatus
 from typing import Any, Final, Self, cast
-from urllib.parse import urlsplit
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError
 
 from mediagen import __version__
-from mediagen.core.errors import NotFound, StorageRefused, StorageUnavailable, UploadLost
+from mediagen.core.errors import StorageRefused
 from mediagen.core.owned_tasks import Finishing
 from mediagen.core.presentation import disposition, may_be_shown, served_type
 from mediagen.net.retry import RetryPolicy
 from mediagen.storage.base import StoredObject
 from mediagen.storage.cleanup_deadlines import CleanupDeadlines
-from mediagen.storage.object_keys import check_key
+from mediagen.storage.s3.bucket import S3Bucket, size_in
 from mediagen.storage.s3.calls import S3Api, S3Caller
 from mediagen.storage.s3.concurrency_limit import AdaptiveLimit
 from mediagen.storage.s3.http import Expectations, session_class, watch
-from mediagen.storage.s3.sink import TOKEN, S3Sink
+from mediagen.storage.s3.sink import S3Sink
 from mediagen.storage.s3.source import EmptySource, ObjectGetter, open_object_body
 from mediagen.storage.s3.unconfirmed import UnconfirmedRequests
 from mediagen.storage.settings import S3Settings
 from mediagen.streams.base import Sink, Source, StoredPart
 
 _CONNECTIONS: Final = 256
-_CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(?:\d+|\*)")
 _LINK_CACHE: Final = "private, max-age=3600"
 """What comes by a link that expires is for the one who has it."""
 
@@ -50,15 +46,15 @@ class S3Storage:
 
     def __init__(self, settings: S3Settings) -> None:
         self.settings = settings
+        self._bucket: S3Bucket
         self._stack = AsyncExitStack()
-        self.api: S3Api
-        self.sinks = 0
+        self._sinks = 0
         self._finishing = Finishing()
-        self.limits = CleanupDeadlines()
-        self._outstanding = UnconfirmedRequests()
+        self._deadlines = CleanupDeadlines()
+        self._unconfirmed = UnconfirmedRequests()
         self._expectations = Expectations()
         self.caller = S3Caller(
-            outstanding=self._outstanding,
+            unconfirmed=self._unconfirmed,
             expectations=self._expectations,
             policy=RetryPolicy(attempts=settings.attempts, base=0.2, cap=10.0),
             limit=AdaptiveLimit(_CONNECTIONS),
@@ -70,14 +66,6 @@ class S3Storage:
     def accepts_ranges(self) -> bool:
         """Not when payloads are signed: to be signed a body has to be read before it is sent."""
         return not self.settings.sign_payload
-
-    @property
-    def checksums(self) -> bool:
-        """Whether buffered bodies carry a CRC-32 header; stores other than Amazon's often refuse it."""
-        if self.settings.checksum != "auto":
-            return self.settings.checksum == "crc32"
-        host = urlsplit(self.settings.endpoint_url).hostname or "amazonaws.com"
-        return host.endswith(("amazonaws.com", "amazonaws.com.cn"))
 
     async def __aenter__(self) -> Self:
         settings = self.settings
@@ -121,16 +109,12 @@ class S3Storage:
             ca_file=settings.ca_file, connect_seconds=settings.connect_seconds, answer_seconds=settings.answer_seconds
         )
         opened.meta.events.register("before-send.s3.GetObject", getter.send)
-        self.api = cast("S3Api", opened)
+        self._bucket = S3Bucket(settings, cast("S3Api", opened), self.caller, self._unconfirmed)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         await self._finishing.wait()
         await self._stack.aclose()
-
-    def place(self, key: str) -> dict[str, str]:
-        """The arguments that name an object."""
-        return {"Bucket": self.settings.bucket, "Key": self.settings.prefix + check_key(key)}
 
     @asynccontextmanager
     async def open_sink(
@@ -145,10 +129,18 @@ class S3Storage:
         resume: Mapping[str, Any] | None = None,
         recorded: Sequence[StoredPart] = (),
     ) -> AsyncIterator[Sink]:
-        self.sinks += 1
+        self._sinks += 1
         try:
             sink = S3Sink(
-                self, key, media_type=media_type, filename=filename, token=token, size=size, parallel=parallel
+                self._bucket,
+                key,
+                media_type=media_type,
+                filename=filename,
+                token=token,
+                size=size,
+                parallel=parallel,
+                open_sinks=self._sinks,
+                deadlines=self._deadlines,
             )
             if resume is not None:
                 await sink.resume(resume)
@@ -160,113 +152,45 @@ class S3Storage:
                 ):  # a cancel here would come after the commit, and its caller not hear of the object
                     await self._finishing.see_through(sink.close())
         finally:
-            self.sinks -= 1
+            self._sinks -= 1
 
     @asynccontextmanager
     async def open_source(self, key: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[Source]:
-        answer = await self._get(key, offset, length)
+        answer = await self._bucket.get(key, offset, length)
         if answer is None:
             yield EmptySource()
             return
-        async with open_object_body(answer, _size_of(answer), self.settings.answer_seconds) as source:
+        async with open_object_body(answer, size_in(answer), self.settings.answer_seconds) as source:
             yield source
 
-    async def _get(self, key: str, offset: int, length: int | None) -> dict[str, Any] | None:
-        """The answer with these bytes, or None when there are none: a ``Range`` cannot say so (RFC 9110 14.1.1)."""
-        if length == 0:
-            if await self.head(key) is None:
-                raise NotFound("no such object")
-            return None
-        whole = offset == 0 and length is None
-        span = {} if whole else {"Range": f"bytes={offset}-{'' if length is None else offset + length - 1}"}
-        try:
-            answer = await self.caller.call(self.api.get_object, {**self.place(key), **span})
-        except StorageRefused as exc:
-            if exc.context.get("status") != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                raise
-            return None
-        if span and "ContentRange" not in answer:
-            answer["Body"].close()
-            raise StorageRefused("the store gives no ranges of objects")
-        return answer
-
     async def head(self, key: str) -> StoredObject | None:
-        try:
-            answer = await self.caller.call(self.api.head_object, self.place(key))
-        except NotFound:
-            return None
-        return StoredObject(key, _size_of(answer), answer.get("Metadata", {}))
+        return await self._bucket.head(key)
 
     async def delete(self, key: str) -> None:
-        try:
-            await self.caller.call(self.api.delete_object, self.place(key))
-        except NotFound:
-            return
+        await self._bucket.delete(key)
 
     def in_doubt(self, key: str) -> bool:
-        return key in self._outstanding
+        return key in self._unconfirmed
 
     async def abort(self, state: Mapping[str, Any]) -> None:
-        key, upload_id = str(state["key"]), state.get("upload_id")
-        if upload_id:
-            await self._abort(key, str(upload_id))
-        if not upload_id or state.get("every") or self.in_doubt(key):
-            await self.abort_others(key)
-
-    async def abort_others(self, key: str, but: str | None = None) -> None:
-        """Abort the uploads of a key, all but one: there may be some that were announced without our hearing of it."""
-        for one in await self._uploads_of(key):
-            if one != but:
-                await self._abort(key, one)
+        await self._bucket.abort(state)
 
     async def remove(self, state: Mapping[str, Any]) -> None:
         await self.abort(state)
-        await self.delete_own(str(state["key"]), str(state.get("token", "")))
-
-    async def delete_own(self, key: str, token: str) -> None:
-        """Delete the object if it carries this token; that of others stays.
-
-        Amazon answers 403 instead of 404 to those who may not list the bucket: what cannot be seen is not there.
-        """
-        try:
-            found = await self.head(key)
-        except StorageRefused as exc:
-            if exc.context.get("status") != HTTPStatus.FORBIDDEN:
-                raise
-            return
-        if found is not None and found.metadata.get(TOKEN) == token:
-            await self.delete(key)
-
-    async def _abort(self, key: str, upload_id: str) -> None:
-        """Abort, and again while parts that were on their way have come in after it (S3 documents this race)."""
-        place = {**self.place(key), "UploadId": upload_id}
-        for _ in range(3):
-            try:
-                await self.caller.call(self.api.abort_multipart_upload, place)
-                await self.caller.call(self.api.list_parts, place)
-            except (NotFound, UploadLost):
-                return
-        raise StorageUnavailable("the store keeps an upload that was aborted three times", key=key)
-
-    async def _uploads_of(self, key: str) -> list[str]:
-        place = self.place(key)
-        answer = await self.caller.call(
-            self.api.list_multipart_uploads, {"Bucket": place["Bucket"], "Prefix": place["Key"]}
-        )
-        return [upload["UploadId"] for upload in answer.get("Uploads", []) if upload["Key"] == place["Key"]]
+        await self._bucket.delete_if_token(str(state["key"]), str(state.get("token", "")))
 
     async def sweep(self, keep: Sequence[Mapping[str, Any]]) -> int:
         """Remove nothing: the bucket may be shared, so only uploads in our own records are removed, by ``abort``."""
         return 0
 
     def hurry(self, seconds: float) -> None:
-        self.limits.hurry(seconds)
+        self._deadlines.hurry(seconds)
 
     async def check(self) -> None:
-        await self.caller.call(self.api.head_bucket, {"Bucket": self.settings.bucket})
+        await self._bucket.head_bucket()
 
     async def now(self) -> datetime | None:
-        answer = await self.caller.call(self.api.head_bucket, {"Bucket": self.settings.bucket})
+        answer = await self._bucket.head_bucket()
         date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
         try:
             return None if date is None else parsedate_to_datetime(date).astimezone(UTC)
@@ -275,24 +199,16 @@ class S3Storage:
 
     async def presign(self, key: str, *, ttl: int, filename: str, media_type: str, inline: bool) -> str:
         shown = inline and may_be_shown(media_type)
-        return await self.api.generate_presigned_url(
+        return await self._bucket.api.generate_presigned_url(
             "get_object",
             Params={
-                **self.place(key),
+                **self._bucket.locate(key),
                 "ResponseContentType": served_type(media_type),
                 "ResponseContentDisposition": disposition(filename, attachment=not shown),
                 "ResponseCacheControl": _LINK_CACHE,
             },
             ExpiresIn=ttl,
         )
-
-
-def _size_of(answer: Mapping[str, Any]) -> int | None:
-    """Bytes of the body that an answer has, or would have to a GET; None where a proxy left the length out."""
-    if "ContentLength" in answer:
-        return int(answer["ContentLength"])
-    of_range = _CONTENT_RANGE.fullmatch(str(answer.get("ContentRange", "")))
-    return None if of_range is None else int(of_range[2]) - int(of_range[1]) + 1
 
 
 def _not_redirected(context: dict[str, Any], **_: Any) -> None:
