@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from mediagen.compose.settings import ComposeSettings
 from mediagen.events.webhooks.settings import WebhooksSettings
 from mediagen.net.settings import FetchSettings
 from mediagen.pipelines.settings import LimitsSettings
@@ -66,6 +67,7 @@ class Settings(BaseSettings):
     fetch: FetchSettings = FetchSettings()
     tasks: TasksSettings = TasksSettings()
     webhooks: WebhooksSettings = WebhooksSettings()
+    compose: ComposeSettings = ComposeSettings()
     providers: dict[str, ProviderSettings] = Field(
         {}, description="who makes pictures and films, by a name of your choice"
     )

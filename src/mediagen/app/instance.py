@@ -16,6 +16,7 @@ import structlog
 
 from mediagen.allocator import settle_heap, tune_malloc
 from mediagen.app.admission import open_admission
+from mediagen.app.films import open_films
 from mediagen.app.stores import open_stores
 from mediagen.app.tasks import Recipes, recipes, start_tasks
 from mediagen.app.telling import open_telling
@@ -63,7 +64,8 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
     tune_malloc()
     async with _plain_failures(), AsyncExitStack() as stack:
         stores = await open_stores(settings, stack)
-        tasks = await start_tasks(settings, stores, recipes, stack)
+        films = await open_films(settings, stores, stack)
+        tasks = await start_tasks(settings, stores, films, recipes, stack)
         telling = await open_telling(settings, stores, tasks)
         admission = await open_admission(settings, stores, stack)
         watching = open_watching(settings, stores, tasks, telling)
@@ -77,7 +79,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             clock_record.watch(stores.database, stores.clock),
             HistoryPurge(tasks.registry, stores.clock, days=settings.tasks.history_days).run(),
         )
-        server, content = await listen(settings, stores, tasks, admission, telling, watching, stack)
+        server, content = await listen(settings, stores, films, tasks, admission, telling, watching, stack)
         access = Access(settings.server.local_url(server.port), admission.operator_key)
         await stack.enter_async_context(offered(settings.data_dir, access))
         settle_heap()

@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 import structlog
 
 from mediagen.app.stores import Stores
+from mediagen.compose.pipeline import CompositionPipeline
 from mediagen.db.tasks import SqliteJournal
 from mediagen.events.bus import MemoryBus
 from mediagen.pipelines.base import Pipeline
@@ -56,6 +57,7 @@ class Ingredients:
     stores: Stores
     inputs: InputLoader
     previews: Previews
+    films: CompositionPipeline
 
 
 Recipes: TypeAlias = Callable[[Ingredients], Iterable[Pipeline]]
@@ -69,9 +71,12 @@ def recipes(made_of: Ingredients) -> Iterable[Pipeline]:
     results = Saver(stores.fetcher, stores.store, pool.results)
     yield ImagePipeline(stores.providers, results, made_of.inputs, made_of.previews)
     yield VideoPipeline(stores.providers, results, made_of.inputs)
+    yield made_of.films
 
 
-async def start_tasks(settings: Settings, stores: Stores, recipes: Recipes, stack: AsyncExitStack) -> Tasks:
+async def start_tasks(
+    settings: Settings, stores: Stores, films: CompositionPipeline, recipes: Recipes, stack: AsyncExitStack
+) -> Tasks:
     """Remove what dead runs left behind, then take up the tasks that wait, until ``stack`` is left."""
     journal = SqliteJournal(stores.database, first_delivery_seconds=settings.webhooks.schedule_seconds[0])
     previews = Previews(settings.data_dir, max_bytes=settings.limits.image_bytes)
@@ -85,7 +90,7 @@ async def start_tasks(settings: Settings, stores: Stores, recipes: Recipes, stac
         dispatcher,
         stores.ledger,
         stores.files,
-        recipes(Ingredients(stores, InputLoader(stores.files, stores.storage), previews)),
+        recipes(Ingredients(stores, InputLoader(stores.files, stores.storage), previews, films)),
         settings.tasks,
         storage=stores.storage,
         boot=stores.database.boot,

@@ -9,6 +9,7 @@ from mediagen.app.admission import Admission
 from mediagen.app.stores import Stores
 from mediagen.app.tasks import STOP_SHARE, Tasks
 from mediagen.app.telling import Telling
+from mediagen.compose.pipeline import CompositionPipeline
 from mediagen.core.errors import Unavailable
 from mediagen.db import clock_record
 from mediagen.net.session import policy_from_settings
@@ -16,6 +17,7 @@ from mediagen.pipelines.saving.request_upload import RequestUploads
 from mediagen.pipelines.variants import Variants
 from mediagen.settings import Settings
 from mediagen.web.api.webhook_targets import WebhookTargets
+from mediagen.web.compose.routes import CompositionRoutes
 from mediagen.web.feed.connection_pacing import Crowd
 from mediagen.web.feed.event_stream import StreamRoutes
 from mediagen.web.feed.websocket import SocketRoutes
@@ -81,6 +83,7 @@ def open_watching(settings: Settings, stores: Stores, tasks: Tasks, telling: Tel
 async def listen(
     settings: Settings,
     stores: Stores,
+    films: CompositionPipeline,
     tasks: Tasks,
     admission: Admission,
     telling: Telling,
@@ -110,6 +113,7 @@ async def listen(
         *_task_routes(settings, stores, tasks, telling, admission, uploads),
         *_file_routes(settings, stores, tasks, telling, content, uploads),
         *_generation_routes(settings, stores, tasks, telling, content, uploads, variants),
+        CompositionRoutes(tasks.service, films, telling.views, WebhookTargets(policy_from_settings(settings.fetch))),
         KeyRoutes(admission.keyring, admission.tickets),
         ProviderRoutes(stores.providers),
         _metrics(stores, tasks, admission, telling, watching, uploads),

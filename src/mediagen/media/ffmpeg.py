@@ -61,24 +61,42 @@ def find_program(program: str = "ffmpeg") -> str:
     return found
 
 
+async def _find(program: str) -> str:
+    return await asyncio.get_running_loop().run_in_executor(None, find_program, program)
+
+
 @asynccontextmanager
-async def _started(
-    program: str, words: Sequence[str], *, stdin: int, descriptors: Sequence[int] = (), memory: int = 0
+async def start(
+    path: str,
+    words: Sequence[str],
+    *,
+    stdin: int,
+    stdout: int = asyncio.subprocess.PIPE,
+    descriptors: Sequence[int] = (),
+    memory: int = 0,
+    idle: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The child, which is ended when the block is left. ``memory``: as ``sandbox`` takes it."""
-    path = await asyncio.get_running_loop().run_in_executor(None, find_program, program)
+    """A child that runs the program at ``path``, and is ended with its group when the block is left.
+
+    ``memory``: above 0 confines the child (``sandbox``). ``idle``: it runs only when no other process wants the
+    processor (SCHED_IDLE, sched(7)), so the event loop keeps its latency under a long render.
+    """
     sandboxed = (sys.executable, "-I", "-S", sandbox.__file__, str(os.getpid()), str(memory), path)
     process = await asyncio.create_subprocess_exec(
         *sandboxed,
         *words,
         stdin=stdin,
-        stdout=asyncio.subprocess.PIPE,
+        stdout=stdout,
         stderr=asyncio.subprocess.PIPE,
         pass_fds=tuple(descriptors),
         start_new_session=True,
-        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
+        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", **(environment or {})},
         cwd="/",
     )
+    if idle and hasattr(os, "SCHED_IDLE"):
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setscheduler(process.pid, os.SCHED_IDLE, os.sched_param(0))
     try:
         yield process
     finally:
@@ -91,8 +109,9 @@ async def run(
     descriptors: Sequence[int] = (),
     limit_seconds: float,
     told: Callable[[Mapping[str, str]], None] | None = None,
-) -> None:
-    """Run FFmpeg to its end. ``arguments`` are those after the program's name; no shell sees them.
+    idle: bool = False,
+) -> str:
+    """Run FFmpeg to its end; gives its last words. ``arguments`` follow the program's name; no shell sees them.
 
     ``told`` gets each block of ``-progress`` as it comes, for example ``{"frame": "12", "out_time_us": "400000"}``.
 
@@ -110,9 +129,10 @@ async def run(
         "-progress",
         "pipe:1",
     )
-    async with _started("ffmpeg", (*fixed, *arguments), stdin=asyncio.subprocess.DEVNULL, descriptors=descriptors) as (
-        process
-    ):
+    path = await _find("ffmpeg")
+    async with start(
+        path, (*fixed, *arguments), stdin=asyncio.subprocess.DEVNULL, descriptors=descriptors, idle=idle
+    ) as process:
         try:
             async with asyncio.timeout(limit_seconds), asyncio.TaskGroup() as group:
                 said = group.create_task(_last_words(process))
@@ -124,6 +144,15 @@ async def run(
         words = said.result()
         log.warning("ffmpeg_failed", code=code, said=words)
         raise EncodingFailed("the video could not be encoded; the log has FFmpeg's reason", code=code, said=words)
+    return said.result()
+
+
+@asynccontextmanager
+async def start_encoder(arguments: Sequence[str]) -> AsyncIterator[asyncio.subprocess.Process]:
+    """FFmpeg with a pipe as its input, for encoding what is ours. It is ended when the block is left."""
+    words = ("-hide_banner", "-loglevel", "error", "-nostats", *arguments)
+    async with start(await _find("ffmpeg"), words, stdin=asyncio.subprocess.PIPE, idle=True) as process:
+        yield process
 
 
 async def run_confined(
@@ -145,7 +174,8 @@ async def run_confined(
     """
     fixed = ("-hide_banner", "-loglevel", "error")
     code: int | None = 0
-    async with _started(program, (*fixed, *arguments), stdin=asyncio.subprocess.PIPE, memory=_READER_MEMORY) as process:
+    path = await _find(program)
+    async with start(path, (*fixed, *arguments), stdin=asyncio.subprocess.PIPE, memory=_READER_MEMORY) as process:
         assert process.stdout is not None
         try:
             async with asyncio.timeout(limit_seconds), asyncio.TaskGroup() as group:

@@ -149,6 +149,45 @@ class Video:
         async with aclosing(ReorderedSource(self.opens, self.order)) as source:
             return await ffmpeg.run_confined("ffmpeg", arguments, source, taken, limit_seconds=limit_seconds)
 
+    async def raw_frames(
+        self,
+        take: Callable[[asyncio.StreamReader], Awaitable[tuple[T, bool]]],
+        *,
+        width: int,
+        height: int,
+        fps: int,
+        frames: int,
+        start: float,
+    ) -> T:
+        """What ``take`` makes of ``frames`` frames from ``start`` seconds on, as raw planes of 4:2:0 BT.709.
+
+        They fill ``width`` by ``height`` pixels, upright, cut at the sides. A shorter film stands still at its end.
+
+        Raises:
+            VideoUnreadable, DeadlineExceeded, and what ``take`` and the store raise.
+        """
+        seconds = frames / fps
+        filters = (
+            f"trim=start={start:.3f}",
+            "setpts=PTS-STARTPTS",
+            f"fps={fps}",
+            f"scale=w={width}:h={height}:force_original_aspect_ratio=increase:flags=bicubic"
+            ":out_color_matrix=bt709:out_range=tv",
+            f"crop={width}:{height}",
+            "setsar=1",
+            f"tpad=stop_mode=clone:stop_duration={seconds:.3f}",
+            "format=yuv420p",
+        )
+        arguments = (
+            *("-nostdin", "-nostats", "-threads", "1", *_input_options(self.demuxer)),
+            *("-codec_whitelist", _DECODERS, "-max_pixels", str(self.max_pixels), "-i", "pipe:0"),
+            *("-map", "0:V:0", "-vf", ",".join(filters), "-frames:v", str(frames)),
+            *("-threads", "1", "-f", "rawvideo", "pipe:1"),
+        )
+        limit = 60 + (start + seconds) * 10
+        async with aclosing(ReorderedSource(self.opens, self.order)) as source:
+            return await ffmpeg.run_confined("ffmpeg", arguments, source, take, limit_seconds=limit)
+
     @property
     def _is_short(self) -> bool:
         """Whether every frame is decoded."""

@@ -12,18 +12,16 @@ transfer     placement of the result that is being stored
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 import structlog
 
 from mediagen.core.errors import MediagenError, ProviderRateLimited
-from mediagen.core.progress import Progress
 from mediagen.pipelines.base import Run
+from mediagen.pipelines.saving.result_run import ResultRun
 from mediagen.pipelines.saving.saver import Saver
 from mediagen.providers.base import Operation
 from mediagen.providers.registry import Providers
-from mediagen.streams.base import StoredPart
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +64,7 @@ class PaidCheckpoint:
 
     def transfer(self) -> Run:
         """The attempt as the transfer of one result sees it."""
-        return _TransferRun(self._run, self._saved)
+        return ResultRun(self._run, self._saved, from_percent=MAKING_PERCENT)
 
     def keep_transfer(self) -> None:
         """The result of the transfer is stored. The next change records this; until then ``transfer`` names it."""
@@ -82,42 +80,6 @@ class PaidCheckpoint:
         kept = self._saved.pop("kept", None)
         if self._saved.pop("transfer", None) is not None or kept:
             await self._run.checkpoint(dict(self._saved))
-
-
-class _TransferRun:
-    """Fits ``Run``. Its checkpoint is a part of the whole, and its progress the last part."""
-
-    def __init__(self, run: Run, saved: dict[str, Any]) -> None:
-        self._run = run
-        self._saved = saved
-        self.task_id = run.task_id
-        self.attempt = run.attempt
-        self.owner = run.owner
-        self.resume: Mapping[str, Any] = saved.get("transfer") or {}
-
-    @property
-    def stopping(self) -> bool:
-        return self._run.stopping
-
-    @property
-    def seconds_left(self) -> float:
-        return self._run.seconds_left
-
-    def report(self, progress: Progress, /) -> None:
-        percent = progress.percent
-        rest = 100 - MAKING_PERCENT
-        shown = None if percent is None else min(99, MAKING_PERCENT + percent * rest // 100)
-        self._run.report(replace(progress, percent=shown))
-
-    async def checkpoint(self, checkpoint: Mapping[str, Any], /) -> None:
-        self._saved["transfer"] = dict(checkpoint)
-        await self._run.checkpoint(dict(self._saved))
-
-    async def record_part(self, part: StoredPart, /) -> None:
-        await self._run.record_part(part)
-
-    async def parts(self) -> list[StoredPart]:
-        return await self._run.parts()
 
 
 async def abandon(checkpoint: Mapping[str, Any], providers: Providers, saver: Saver) -> None:

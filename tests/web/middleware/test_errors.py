@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from mediagen.core import errors
 from mediagen.core.errors import MediagenError
 from mediagen.web.api.routing import declarations
+from mediagen.web.compose import routes as compositions
 from mediagen.web.docs import routes as documents
 from mediagen.web.feed import event_stream as streams
 from mediagen.web.feed import websocket as sockets
@@ -42,6 +43,7 @@ OWNERS: tuple[type, ...] = (
     sockets.SocketRoutes,
     keys.KeyRoutes,
     webhooks.WebhookRoutes,
+    compositions.CompositionRoutes,
     models.ModelRoutes,
     providers.ProviderRoutes,
     images.ImageRoutes,

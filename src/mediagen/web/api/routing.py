@@ -48,6 +48,11 @@ SelfT = TypeVar("SelfT")
 _DECLARATION: Final = "__declaration__"
 
 
+def dotted(location: tuple[str | int, ...]) -> str:
+    """The place of a field, levels joined by dots."""
+    return ".".join(map(str, location))
+
+
 class Empty(BaseModel):
     """No query, or no body."""
 
@@ -107,7 +112,7 @@ class Declaration:
     a form. ``older``: a path by which earlier clients know the call. ``public``: no key is needed, ever. ``needs``: the
     scope that the caller's key must have; None: ``read`` to look, ``write`` for all else. ``ticket``: one in the query
     does as well, used up at once or kept for the stream that it opened. ``slashes``: the ``{id}`` may hold some,
-    escaped or not. ``handler``: name of the method.
+    escaped or not. ``name_fields``: how errors write the place of a field in the body. ``handler``: name of the method.
     """
 
     method: str
@@ -131,6 +136,7 @@ class Declaration:
     needs: Scope | None = None
     ticket: Literal["once", "stream"] | None = None
     slashes: bool = False
+    name_fields: Callable[[tuple[str | int, ...]], str] = dotted
     handler: str = ""
 
     @property
@@ -177,6 +183,7 @@ def route(
     needs: Scope | None = None,
     ticket: Literal["once", "stream"] | None = None,
     slashes: bool = False,
+    name_fields: Callable[[tuple[str | int, ...]], str] = dotted,
 ) -> Callable[[Method[SelfT, QueryT, BodyT, ResultT]], Method[SelfT, QueryT, BodyT, ResultT]]:
     """Declare the method below as the handler of ``method path``."""
     declaration = Declaration(
@@ -201,6 +208,7 @@ def route(
         needs=needs,
         ticket=ticket,
         slashes=slashes,
+        name_fields=name_fields,
     )
 
     def declare(handler: Method[SelfT, QueryT, BodyT, ResultT]) -> Method[SelfT, QueryT, BodyT, ResultT]:
@@ -272,7 +280,7 @@ def _dispatcher(
         if not declaration.streamed:
             document = await read_json(request, limits) if request.can_read_body else None
             if document is not None or not (declaration.body_optional or declaration.body is Empty):
-                body = validate(declaration.body, {} if document is None else document)
+                body = validate(declaration.body, {} if document is None else document, declaration.name_fields)
             elif declaration.body_optional:
                 body = declaration.body()
         forwarded = request.app[FORWARDED]
@@ -315,8 +323,10 @@ def _parse_query(request: web.Request, model: type[QueryT]) -> QueryT:
     return validate(model, values)
 
 
-def validate(model: type[BodyT], document: object) -> BodyT:
-    """``document`` as a ``model``.
+def validate(
+    model: type[BodyT], document: object, name_fields: Callable[[tuple[str | int, ...]], str] = dotted
+) -> BodyT:
+    """``document`` as a ``model``. ``name_fields`` writes the place of a field.
 
     Raises:
         InvalidRequest: with every fault in ``errors`` of the context, the first one in the text.
@@ -333,7 +343,7 @@ def validate(model: type[BodyT], document: object) -> BodyT:
     except ValidationError as exc:
         faults = [
             {
-                "field": ".".join(str(part) for part in error["loc"])[:200] or None,
+                "field": name_fields(error["loc"])[:200] or None,
                 "message": error["msg"].removeprefix("Value error, "),
             }
             for error in exc.errors(include_url=False, include_context=False, include_input=False)

@@ -186,8 +186,9 @@ class Views:
         shown = dict(result)
         if isinstance(file_id := shown.get("file"), str):
             shown["file"] = await self._file(file_id, base)
-        if isinstance(ids := shown.get("files"), list):
-            shown["files"] = [await self._file(file_id, base) for file_id in ids if isinstance(file_id, str)]
+        for name in ("files", "subtitles"):
+            if isinstance(ids := shown.get(name), list):
+                shown[name] = [await self._file(file_id, base) for file_id in ids if isinstance(file_id, str)]
         return shown
 
     async def _file(self, file_id: str, base: str) -> dict[str, Any]:

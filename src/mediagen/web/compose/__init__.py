@@ -1,0 +1,1 @@
+"""Compositions: films from a script."""
