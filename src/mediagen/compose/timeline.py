@@ -98,8 +98,8 @@ def place(timings: Sequence[Timing], fps: int, total_seconds: float | None = Non
         begin = begin - overlaps[index] if index else 0.0
         end = begin + seconds[index]
         start_frame = round(begin * fps)
-        end_frame = max(round(end * fps), start_frame + 1)
         overlap = placed[-1].end - start_frame if placed else 0
+        end_frame = max(round(end * fps), start_frame + overlap + 1)  # a frame at least stands alone
         transition = timing.transition if overlap else TransitionType.CUT
         placed.append(Placed(index, start_frame, end_frame, overlap, transition))
         begin = end
