@@ -68,6 +68,58 @@ def test_no_file_is_too_long() -> None:
     assert {path: lines for path, lines in lengths.items() if lines > MAX_LINES} == {}
 
 
+def test_a_file_of_the_source_above_400_lines_says_why() -> None:
+    long = [path for path in (SOURCE / "mediagen").rglob("*.py") if len(path.read_text().splitlines()) > 400]
+
+    unexplained = [
+        str(path) for path in long if "400 lines" not in (ast.get_docstring(ast.parse(path.read_text())) or "")
+    ]
+
+    assert unexplained == []
+
+
+def test_no_folder_has_more_than_20_files() -> None:
+    folders = {
+        path.parent for folder in ("src", "tests", "benchmarks", "docs") for path in (ROOT / folder).rglob("*.*")
+    }
+    counts = {
+        str(folder.relative_to(ROOT)): sum(path.is_file() for path in folder.iterdir())
+        for folder in folders
+        if not {"__pycache__", "results"} & set(folder.parts)
+    }
+
+    assert {folder: count for folder, count in counts.items() if count > 20} == {}
+
+
+def test_every_room_has_a_row_and_a_page() -> None:
+    rooms = {path.parent.name for path in (SOURCE / "mediagen").glob("*/__init__.py")}
+    architecture = (ROOT / "docs" / "architecture.md").read_text()
+    inside_web = {path.parent.name for path in (SOURCE / "mediagen" / "web").glob("*/__init__.py")}
+
+    assert set(re.findall(r"^\| \[(\w+)\]\(rooms/\w+\.md\)", architecture, re.MULTILINE)) == rooms
+    assert {path.stem for path in (ROOT / "docs" / "rooms").glob("*.md")} == rooms
+    assert {path.stem for path in (ROOT / "docs" / "rooms" / "web").glob("*.md")} == inside_web
+
+
+def test_the_architecture_page_says_the_layers_that_are_enforced() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    architecture = (ROOT / "docs" / "architecture.md").read_text()
+    web = (ROOT / "docs" / "rooms" / "web.md").read_text()
+
+    layers = {
+        contract["containers"][0]: " > ".join(contract["layers"]) for contract in contracts if "layers" in contract
+    }
+    assert f"`{layers['mediagen']}`" in architecture
+    assert f"`{layers['mediagen.web']}`" in web
+
+
+def test_the_files_that_the_architecture_page_names_exist() -> None:
+    named = re.findall(r"`(src/mediagen/[\w/.]+)`", (ROOT / "docs" / "architecture.md").read_text())
+
+    assert len(named) >= 20
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
 def test_no_drawer_without_a_noun() -> None:
     drawers = {"util", "utils", "helper", "helpers", "common", "misc", "manager"}
 
