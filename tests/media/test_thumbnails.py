@@ -172,7 +172,7 @@ async def test_what_has_no_frames_is_said_to_have_none(
 async def test_other_formats_are_not_read(media_type: str) -> None:
     shelf = Shelf(b"anything")
 
-    with pytest.raises(UnsupportedMedia, match="images are made of"):
+    with pytest.raises(UnsupportedMedia, match="thumbnails can be made of"):
         await shelf.looked(media_type)
 
     assert shelf.read == 0

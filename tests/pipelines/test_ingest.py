@@ -183,7 +183,7 @@ async def test_another_kind_than_was_asked_for_is_refused_and_nothing_kept(
 ) -> None:
     url = source.add("/x.png", Resource(body=b"<html>login</html>", media_type="image/png"))
 
-    with pytest.raises(UnsupportedMedia, match="image was asked for, this is text/html"):
+    with pytest.raises(UnsupportedMedia, match="image was requested, but this is text/html"):
         await recipe.run(url, kind="image")
     assert recipe.files == []
     assert (await recipe.run(source.add("/y", Resource(body=png())), kind="image")).kind is FileKind.IMAGE

@@ -250,7 +250,7 @@ async def test_while_it_is_open_for_long_new_calls_fail_at_once_and_running_jobs
             await here.picture()
         assert here.state is CircuitState.OPEN
 
-        with pytest.raises(ProviderUnavailable, match="does not take the key") as raised:
+        with pytest.raises(ProviderUnavailable, match="rejected this server's key") as raised:
             await here.picture()
 
         assert raised.value.retryable

@@ -154,7 +154,7 @@ async def test_an_answer_without_a_status_is_no_state(api: VendorServer, form: F
         operation = await provider.submit(form.request)
         api.on("GET", ".*", Say(document))
 
-        with pytest.raises(ProviderError, match="without a status") as raised:
+        with pytest.raises(ProviderError, match="without the job's status") as raised:
             await provider.poll(operation)
 
     assert raised.value.retryable

@@ -58,11 +58,11 @@ def open_watching(settings: Settings, stores: Stores, tasks: Tasks, telling: Tel
 
     async def check_database() -> None:
         if not stores.database.healthy:
-            raise Unavailable("the database does not take writes")
+            raise Unavailable("the database does not accept writes")
 
     async def check_runner() -> None:
         if not tasks.runner.healthy:
-            raise Unavailable("no tasks are being taken up")
+            raise Unavailable("no tasks are being started")
 
     lag = LoopLag(settings.server.lag_interval_seconds)
     health = HealthRoutes(

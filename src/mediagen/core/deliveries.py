@@ -13,7 +13,7 @@ from mediagen.core.webhooks import WebhookEvent
 
 
 class DeliveryStatus(StrEnum):
-    """``waiting``: tried until it is ``delivered`` or has ``failed`` for good; ``disabled``: its URL answered 410."""
+    """``waiting``: retried until ``delivered`` or finally ``failed``. ``disabled``: the receiver responded with 410."""
 
     WAITING = "waiting"
     DELIVERED = "delivered"

@@ -16,7 +16,7 @@ CLAIM: Final = "claim"
 
 
 class FileKind(StrEnum):
-    """What a file is, told by its bytes first, then its media type, then its name."""
+    """Kind of a file, determined by its bytes, then its media type, then its name."""
 
     IMAGE = "image"
     VIDEO = "video"

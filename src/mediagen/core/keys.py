@@ -16,7 +16,7 @@ _SECRET_BYTES: Final = 32
 
 
 class Scope(StrEnum):
-    """What a key allows. ``admin`` allows everything, of everybody; the others count for their owner alone."""
+    """What a key allows. ``admin`` covers everything of every owner; the other scopes only the key's own owner."""
 
     READ = "read"
     WRITE = "write"

@@ -14,7 +14,7 @@ from mediagen.core.webhooks import Webhook
 
 
 class TaskStatus(StrEnum):
-    """Where a task stands. The last four are terminal: only a retry, a new attempt, leaves the last three."""
+    """Status of a task. The last four are final; only a retry, which is a new attempt, leaves the last three."""
 
     QUEUED = "queued"
     RUNNING = "running"

@@ -9,7 +9,7 @@ from typing import Final
 
 
 class WebhookEvent(StrEnum):
-    """What is told: the four ways in which a task ends; of films also in OpenAI's two words."""
+    """Event types: the four ways a task ends; for videos also OpenAI's two types."""
 
     COMPLETED = "task.completed"
     FAILED = "task.failed"

@@ -89,7 +89,7 @@ class SqliteFiles:
             try:
                 return connection.execute("DELETE FROM files WHERE id = ?", (file_id,)).rowcount == 1
             except sqlite3.IntegrityError as exc:
-                raise Conflict("the file has variants, which go first", file_id=file_id) from exc
+                raise Conflict("the file has variants; delete these first", file_id=file_id) from exc
 
         return await self._database.write(write)
 
@@ -171,7 +171,7 @@ def insert_file(connection: sqlite3.Connection, file: File) -> None:
         )
     except sqlite3.IntegrityError as exc:
         raise Conflict(
-            "the file exists already or what it belongs to does not", file_id=file.id, sqlite=str(exc)
+            "the file exists already, or the file or task it belongs to does not", file_id=file.id, sqlite=str(exc)
         ) from exc
 
 

@@ -74,7 +74,7 @@ def _insert(connection: sqlite3.Connection, key: Key) -> None:
             ),
         )
     except sqlite3.IntegrityError as exc:
-        raise Conflict(f"there is a key {key.name} already; rotate it, revoke it or take another name") from exc
+        raise Conflict(f"there is a key {key.name} already; rotate it, revoke it or choose another name") from exc
 
 
 def _update(connection: sqlite3.Connection, key: Key) -> None:

@@ -81,7 +81,7 @@ def page(
             (after, filters.get("owner")),
         ).fetchone() or shown.place(after, filters.get("owner"))
         if mark is None:
-            raise InvalidRequest(f"there is no {after} to go on after", field="after")
+            raise InvalidRequest(f"after: there is no item {after}", field="after")
         conditions.append(f"(created_at, id) {'<' if descending else '>'} (?, ?)")
         values.extend(mark)
     branches = [conditions]

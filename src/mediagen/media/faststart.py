@@ -70,7 +70,7 @@ async def plan_faststart(opens: OpenRange, size: int) -> tuple[Piece, ...]:
         position = end
         if position >= size:
             break
-    raise UnsupportedMedia("the video is damaged or cut short: it has no index")
+    raise UnsupportedMedia("the video is damaged or truncated: it has no index")
 
 
 class ReorderedSource:
@@ -151,7 +151,9 @@ def _shift_table(index: bytearray, table: range, kind: str, media: range, by: in
     try:
         moved = array(kind, [place + by if place in media else place for place in offsets])
     except OverflowError:
-        raise UnsupportedMedia("the video's index is behind 4 GiB of media that it has no room to name") from None
+        raise UnsupportedMedia(
+            "the video's index follows more than 4 GiB of media and cannot be moved to the front"
+        ) from None
     if swapped:
         moved.byteswap()
     index[table.start : table.start + len(moved) * width] = moved.tobytes()

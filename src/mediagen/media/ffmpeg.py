@@ -56,7 +56,7 @@ def find_program(program: str = "ffmpeg") -> str:
     found = shutil.which(program)
     if found is None:
         raise FfmpegMissing(
-            f"{program} is not installed on this server, and videos need it (Debian: apt install ffmpeg)"
+            f"{program} is not installed on this server, but videos need it (Debian: apt install ffmpeg)"
         )
     return found
 
@@ -139,11 +139,11 @@ async def run(
                 group.create_task(_progress(process, told))
                 code = await process.wait()
         except TimeoutError:
-            raise DeadlineExceeded(f"FFmpeg did not end within {limit_seconds:g} s") from None
+            raise DeadlineExceeded(f"FFmpeg did not finish within {limit_seconds:g} s") from None
     if code != 0:
         words = said.result()
         log.warning("ffmpeg_failed", code=code, said=words)
-        raise EncodingFailed("the video could not be encoded; the log has FFmpeg's reason", code=code, said=words)
+        raise EncodingFailed("the video could not be encoded; the server's log has FFmpeg's reason", code=code, said=words)
     return said.result()
 
 
@@ -193,7 +193,7 @@ async def run_confined(
     if code != 0:
         words = said.result()
         log.warning("film_unreadable", program=program, code=code, said=words)
-        raise VideoUnreadable("the video cannot be read: it is damaged, cut short, or no video", code=code, said=words)
+        raise VideoUnreadable("the video cannot be read: it is damaged, truncated or not a video", code=code, said=words)
     return taken
 
 

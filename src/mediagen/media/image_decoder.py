@@ -161,7 +161,7 @@ class ImageDecoder:
             head = head[: await fill(image, head)]
             media_type = sniff(bytes(head)) or ""
             if media_type not in TYPES:
-                raise UnsupportedMedia("the image is neither PNG, JPEG, WebP nor GIF", param="image")
+                raise UnsupportedMedia("the image is not PNG, JPEG, WebP or GIF", param="image")
             with _shared(size) as given, _shared(width * height * 3) as pixels:
                 await _copy(head, image, given)
                 order: dict[str, str | int] = {
@@ -186,7 +186,9 @@ class ImageDecoder:
         if "refused" in answer:
             raise self._refusal(answer["refused"], answer.get("said", ""))
         if "failed" in answer:
-            raise ImageProcessingFailed("the image could not be decoded; the log has the reason", said=answer["failed"])
+            raise ImageProcessingFailed(
+                "the image could not be decoded; the server's log has the reason", said=answer["failed"]
+            )
 
     async def _answer(self, order: dict[str, str | int], given: int, pixels: int) -> dict[str, str]:
         """What a child answers. Raises UnsupportedMedia, DeadlineExceeded, Unavailable."""
@@ -236,14 +238,14 @@ class ImageDecoder:
             async with asyncio.timeout(_END_SECONDS):
                 said = await loop.sock_recv(lifeline, decoder_process.STATUS.size)
         if len(said) < decoder_process.STATUS.size:
-            return Unavailable("the process that decodes images has ended; try again", retry_after=1)
+            return Unavailable("the image decoder has ended unexpectedly; try again", retry_after=1)
         code = os.waitstatus_to_exitcode(decoder_process.STATUS.unpack(said)[0])
         log.warning("decoder_ended", code=code)
         if code in (-signal.SIGXCPU, -signal.SIGKILL):
             return self._refusal(
                 f"the image takes more than {self._limits.seconds} s to decode (limits.decode_seconds)", f"{code}"
             )
-        return self._refusal("the image cannot be decoded: it is broken", f"the decoder ended with {code}")
+        return self._refusal("the image cannot be decoded: it is damaged", f"the decoder ended with {code}")
 
     async def _child(self) -> _DecoderChild:
         """A child for one image: one that waits, or a new one. Raises Unavailable."""
@@ -263,7 +265,7 @@ class ImageDecoder:
                     self._control = None
             else:
                 return child
-        raise Unavailable("the process that decodes images has ended; try again", retry_after=1)
+        raise Unavailable("the image decoder has ended unexpectedly; try again", retry_after=1)
 
     def _prepare(self) -> None:
         """Have children wait for the next images."""
@@ -361,7 +363,7 @@ async def _copy(head: memoryview, image: Source, descriptor: int) -> None:
         position += os.pwrite(descriptor, buffer[:count], position)
         left -= count
     if left:
-        raise SourceTruncated("the image is shorter than it was")
+        raise SourceTruncated("the image is shorter than when it was stored")
 
 
 def _read(descriptor: int, size: int) -> bytearray:

@@ -108,7 +108,7 @@ def decode_to_fill(data: memoryview, media_type: str, width: int, height: int, b
     except pyvips.Error as exc:
         if "memory" in str(exc).lower():  # libvips', libpng's, libjpeg's and libnsgif's words for it all have it
             raise MemoryError(str(exc)) from None
-        raise Undecodable("the image cannot be decoded: it is broken", str(exc)[:200]) from None
+        raise Undecodable("the image cannot be decoded: it is damaged", str(exc)[:200]) from None
     return pixels
 
 

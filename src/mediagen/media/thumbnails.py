@@ -66,7 +66,7 @@ async def make_thumbnail(video: Video, pool: VipsPool) -> EncodedImage:
 
     chosen = await video.read_frames(choose, every=_EVERY_SECONDS, box=THUMBNAIL, limit_seconds=_THUMBNAIL_SECONDS)
     if chosen is None:
-        raise VideoUnreadable("there is no frame in this video")
+        raise VideoUnreadable("the video has no frames")
     return await pool.run(_encode_webp, chosen)
 
 
@@ -92,7 +92,7 @@ async def make_spritesheet(video: Video, pool: VipsPool) -> EncodedImage:
     every = _UNKNOWN_STEP if video.seconds is None else max(video.seconds / TILES, _SHORTEST_STEP)
     kept = await video.read_frames(collect, every=every, box=TILE, limit_seconds=_SHEET_SECONDS)
     if not kept:
-        raise VideoUnreadable("there is no frame in this video")
+        raise VideoUnreadable("the video has no frames")
     if len(kept) > TILES:
         kept = [kept[number * len(kept) // TILES] for number in range(TILES)]
     return await pool.run(_encode_sheet, kept)

@@ -92,7 +92,9 @@ class Video:
         """
         demuxer = _DEMUXERS.get(media_type)
         if demuxer is None:
-            raise UnsupportedMedia(f"images are made of MP4, QuickTime, WebM, Matroska and AVI, not of {media_type}")
+            raise UnsupportedMedia(
+                f"thumbnails can be made of MP4, QuickTime, WebM, Matroska and AVI, not of {media_type}"
+            )
         order = await plan_faststart(opens, size) if demuxer[0] == "mov" else (range(size),)
         asked = (
             *("-nofind_stream_info", *_input_options(demuxer), "-select_streams", "V"),
@@ -103,7 +105,7 @@ class Video:
             said = await ffmpeg.run_confined("ffprobe", asked, source, _read_json, limit_seconds=_PROBE_SECONDS)
         streams = said.get("streams") or []
         if not streams:
-            raise UnsupportedMedia("there is no image in this video")
+            raise UnsupportedMedia("the video has no video track")
         first = streams[0]
         width, height = int(first.get("width") or 0), int(first.get("height") or 0)
         if width * height > max_pixels:
@@ -206,7 +208,7 @@ async def _read_json(output: asyncio.StreamReader) -> tuple[dict[str, Any], bool
     while chunk := await output.read(_MOST_FACTS):
         text += chunk
         if len(text) > _MOST_FACTS:
-            raise UnsupportedMedia("the video says too much of itself")
+            raise UnsupportedMedia("the video's metadata is too long")
     try:
         said = json.loads(text or b"{}")
     except ValueError:

@@ -55,5 +55,5 @@ def _call(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     except pyvips.Error as exc:
         log.warning("vips_failed", said=str(exc)[:1000])
         raise ImageProcessingFailed(
-            "the image could not be made; the log has the reason", said=str(exc)[:1000]
+            "the image could not be made; the server's log has the reason", said=str(exc)[:1000]
         ) from None

@@ -66,22 +66,22 @@ def check_text(text: str) -> URL:
         UrlNotAllowed: spelled in a way that parsers read differently, or with credentials in it.
     """
     if len(text) > MAX_URL:
-        raise InvalidRequest(f"a URL longer than {MAX_URL} characters")
+        raise InvalidRequest(f"the URL is longer than {MAX_URL} characters")
     if _FORBIDDEN_TEXT.search(text):
-        raise UrlNotAllowed("a URL with control characters or backslashes in it, or spaces around it")
+        raise UrlNotAllowed("the URL contains control characters or backslashes, or spaces around it")
     scheme, separator, rest = text.partition("://")
     if scheme.lower() not in ("http", "https") or not separator:
         raise UrlNotAllowed("only http:// and https:// URLs can be fetched")
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if "@" in authority:
-        raise UrlNotAllowed("a URL with user information")
+        raise UrlNotAllowed("the URL contains a user name or password")
     if "%" in authority:
-        raise UrlNotAllowed("an escape or a zone in the host of a URL")
+        raise UrlNotAllowed("the URL's host contains an escape or a zone")
     if " " in authority:
-        raise UrlNotAllowed("a space in the host of a URL")
+        raise UrlNotAllowed("the URL's host contains a space")
     digits = authority.rpartition("]")[2].partition(":")[2]
     if digits and not (digits.isascii() and digits.isdigit()):
-        raise InvalidRequest("a URL whose port is not a number")
+        raise InvalidRequest("the URL's port is not a number")
     try:
         origin = URL(f"{scheme}://{authority}/")
         host, port = origin.raw_host, origin.port
@@ -89,12 +89,12 @@ def check_text(text: str) -> URL:
     except ValueError as exc:
         raise InvalidRequest(f"not a URL: {exc}") from None
     if not host or port is None or not 0 < port < 65536:
-        raise InvalidRequest("a URL without a host, or with a port that does not exist")
+        raise InvalidRequest("the URL has no host, or a port outside 1 to 65535")
     if ":" not in host and not all(0 < len(label) <= _MAX_LABEL for label in host.removesuffix(".").split(".")):
-        raise InvalidRequest("a URL with a host that no name can be")
+        raise InvalidRequest("the URL's host is not a valid name")
     whole = f"{scheme.lower()}://{authority if authority.isascii() else origin.raw_authority}{spelled}"
     if len(whole) > MAX_URL:
-        raise InvalidRequest(f"a URL longer than {MAX_URL} characters")
+        raise InvalidRequest(f"the URL is longer than {MAX_URL} characters")
     return URL(whole, encoded=True)
 
 

@@ -68,7 +68,7 @@ async def get(
         response.close()
         location = response.headers.get("Location")
         if not location:
-            raise FetchRefused(f"the source redirects ({response.status}) without saying where to")
+            raise FetchRefused(f"the source redirects ({response.status}) without a Location")
         cookies.keep(response)
         target = _next_hop(target, location)
     raise FetchRefused(f"the source redirects more than {settings.max_redirects} times")
@@ -101,7 +101,7 @@ def _next_hop(present: URL, location: str) -> URL:
     """Where ``location`` (a field's value as Latin-1) leads from ``present``."""
     following = check_text(urls.resolve(str(present), urls.decode_url_field(location)))
     if present.scheme == "https" and following.scheme == "http":
-        raise UrlNotAllowed("the source redirects from https to http")
+        raise UrlNotAllowed("the source redirects from https to http, which is not followed")
     return following
 
 
@@ -115,7 +115,7 @@ async def _get_once(dialer: Dialer, url: URL, headers: Mapping[str, str], second
         async with asyncio.timeout(seconds):
             return await send_request(sock, "GET", url, headers)
     except TimeoutError:
-        raise FirstByteTimeout(f"no answer within {seconds:g} s") from None
+        raise FirstByteTimeout(f"no response within {seconds:g} s") from None
     except OSError as exc:
         raise _no_answer(url, exc) from None
 
@@ -145,7 +145,7 @@ async def send(
     except aiohttp.ConnectionTimeoutError:
         raise ConnectTimeout(f"no connection within {connect_seconds:g} s") from None
     except TimeoutError:
-        raise FirstByteTimeout(f"no answer within {answer_seconds:g} s") from None
+        raise FirstByteTimeout(f"no response within {answer_seconds:g} s") from None
     except aiohttp.InvalidURL:
         raise InvalidRequest("not a URL that can be fetched") from None
     except aiohttp.ClientConnectorCertificateError as exc:
@@ -163,15 +163,13 @@ def _no_connection(url: URL, exc: BaseException, seconds: float) -> FetchFailed 
     if isinstance(exc, TimeoutError) and exc.errno is None:
         return ConnectTimeout(f"no connection within {seconds:g} s", **facts)
     if isinstance(exc, ssl.SSLCertVerificationError):
-        return FetchRefused(
-            f"the source's certificate is not to be trusted: {describe_certificate_error(exc)}", **facts
-        )
+        return FetchRefused(f"the source's certificate is not trusted: {describe_certificate_error(exc)}", **facts)
     cause = describe_cause(exc) if isinstance(exc, OSError) else "its certificate cannot be read"
     return FetchFailed(f"no connection to the source: {cause}", **facts)
 
 
 def _no_answer(url: URL, exc: Exception) -> FetchFailed:
-    return FetchFailed("the source broke off before its answer", host=url.host, reason=repr(exc))
+    return FetchFailed("the source closed the connection before it responded", host=url.host, reason=repr(exc))
 
 
 def error_for_status(response: Response) -> FetchFailed:

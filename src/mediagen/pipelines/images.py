@@ -90,13 +90,13 @@ class ImagePipeline:
     async def _at_once(self, offer: Offer, request: ImageRequest, paid: PaidAttempt) -> tuple[Outcome, About]:
         provider = offer.provider
         if not isinstance(provider, MakesImages):
-            raise ProviderError(f"{provider.name} makes no pictures", provider=provider.name)
+            raise ProviderError(f"{provider.name} makes no images", provider=provider.name)
         return await paid.generate(provider, offer.provider.name, request)
 
     async def _by_operation(self, offer: Offer, request: ImageRequest, paid: PaidAttempt) -> tuple[Outcome, About]:
         provider = offer.provider
         if not isinstance(provider, RunsOperations):
-            raise ProviderError(f"{provider.name} makes no pictures", provider=provider.name)
+            raise ProviderError(f"{provider.name} makes no images", provider=provider.name)
         operation = paid.operation or await paid.submit(provider, offer.provider.name, request)
         status = await paid.poll_until_completed(provider, operation)
         return await paid.fetch(provider, status)
@@ -118,10 +118,10 @@ def build_image_request(spec: ImageSpec, providers: Providers, roles: Sequence[R
     offer = providers.offer(spec.model, Making.IMAGE)
     able = offer.model.images
     if able is not None and spec.n > able.max_n:
-        raise InvalidRequest(f"{offer.name} makes at most {able.max_n} pictures at once", param="n")
+        raise InvalidRequest(f"{offer.name} makes at most {able.max_n} images at once", param="n")
     if spec.extra and not offer.model.generative:
         unknown = ", ".join(sorted(spec.extra))
-        raise InvalidRequest(f"{offer.name} knows no {unknown}", param=sorted(spec.extra)[0])
+        raise InvalidRequest(f"{offer.name} does not support {unknown}", param=sorted(spec.extra)[0])
     request = derive(
         ImageRequest,
         spec,

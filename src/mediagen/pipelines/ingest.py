@@ -34,12 +34,12 @@ class IngestOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    url: SourceUrl | None = Field(None, description="what to fetch, http or https")
+    url: SourceUrl | None = Field(None, description="http(s) URL to download")
     field: Annotated[str, StringConstraints(max_length=1024), AfterValidator(_check_pointer)] | None = Field(
-        None, description="JSON pointer (RFC 6901): the answer of the URL is JSON, keep the base64 text found there"
+        None, description="JSON pointer (RFC 6901): the URL returns JSON; store the base64 text found there"
     )
-    kind: FileKind | None = Field(None, description="what it must be; other content is refused")
-    filename: str | None = Field(None, max_length=255, description="the name to keep it by")
+    kind: FileKind | None = Field(None, description="required kind; other content is rejected")
+    filename: str | None = Field(None, max_length=255, description="file name to store")
 
 
 class IngestSpec(IngestOptions):

@@ -64,7 +64,7 @@ class InputLoader:
         for ref in refs:
             file = await self._shelf.get(ref.file_id, owner=owner)
             if file is None:
-                raise InvalidRequest(f"the input {ref.file_id} is not there (any more)", param=_param(ref.role))
+                raise InvalidRequest(f"the input {ref.file_id} no longer exists", param=_param(ref.role))
             found.append(self._made_of(file, ref.role, owner))
         return tuple(found)
 
@@ -188,12 +188,12 @@ class RequestInputs:
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise InputUnavailable(f"an input did not come within {FETCH_SECONDS:g} s") from None
+            raise InputUnavailable(f"an input could not be fetched within {FETCH_SECONDS:g} s") from None
 
     def _counted(self) -> None:
         self._count += 1
         if self._count > MAX_INPUTS:
-            raise InvalidRequest(f"at most {MAX_INPUTS} pictures are taken with a request")
+            raise InvalidRequest(f"at most {MAX_INPUTS} images are accepted per request")
 
 
 def is_name(head: bytes) -> bool:
@@ -205,7 +205,7 @@ def check_input(file: File) -> None:
     """Raise UnsupportedMedia unless its bytes show that it is of one of the types that providers take."""
     if not file.shown or file.media_type not in _TAKEN:
         names = ", ".join(sorted(name.partition("/")[2] for name in _TAKEN))
-        raise UnsupportedMedia(f"{file.filename[:60]} is {file.media_type}; what is taken: {names}")
+        raise UnsupportedMedia(f"{file.filename[:60]} is {file.media_type}; accepted types: {names}")
 
 
 def _param(role: Role) -> str:

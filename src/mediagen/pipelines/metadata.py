@@ -11,5 +11,5 @@ Metadata: TypeAlias = Annotated[
         Annotated[str, StringConstraints(min_length=1, max_length=64)],
         Annotated[str, StringConstraints(max_length=512)],
     ],
-    Field(max_length=16, description="at most 16 pairs of text of your own; told again with the result"),
+    Field(max_length=16, description="up to 16 pairs of your own text; returned with the result"),
 ]

@@ -117,8 +117,8 @@ class PaidAttempt:
         """Make a paid call when it is our turn, and again while the provider rejects it before starting work."""
         if self._checkpoint.is_submitting and self._generative:
             raise OutcomeUnknown(
-                "the server stopped while the provider was asked; it may have been made and paid: look at the "
-                "provider's account before trying again"
+                "the server stopped during a paid call, which may have been carried out: check the provider's "
+                "account before you retry"
             )
         turns = self._providers.turns.get(name)
         if turns is None:
@@ -179,7 +179,7 @@ class PaidAttempt:
                 return status
             if status.phase is Phase.FAILED:
                 await self._checkpoint.save(over=True)
-                error = status.error or ProviderError("the provider says that it failed, and not why")
+                error = status.error or ProviderError("the provider reports a failure without a reason")
                 self._note_usage(operation.provider, status.usage, error)
                 raise error
             phase = "waiting" if status.phase is Phase.QUEUED else "generating"

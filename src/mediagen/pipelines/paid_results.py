@@ -85,7 +85,7 @@ class ResultSaver:
             else:
                 outcome = await self._saver.save_source(made.source, self._options, run, declared=made.media_type)
         except (InvalidRequest, TooLarge) as exc:  # nothing that the caller sent
-            raise ProviderError(f"what the provider made cannot be kept: {exc.detail}", cause=exc.code) from None
+            raise ProviderError(f"the provider's result cannot be stored: {exc.detail}", cause=exc.code) from None
         if not all(file.bytes for file in outcome.files):
             outcome.release()
             raise ProviderError("the provider gave an empty result")

@@ -124,7 +124,9 @@ class Variants:
 
     def _start(self, key: _Key, name: VariantName) -> asyncio.Future[File]:
         if self._group is None or len(self._making) >= self._limits.at_once + self._limits.waiting:
-            raise Unavailable("too many pictures of films wait to be made", retry_after=self._limits.retry_after)
+            raise Unavailable(
+                "too many thumbnails and sprite sheets are waiting to be made", retry_after=self._limits.retry_after
+            )
         making = self._making[key] = asyncio.get_running_loop().create_future()
         making.add_done_callback(lambda done: done.exception())  # whoever asked may have gone
         work = self._group.create_task(self._carry_out(key, name, making))
@@ -145,7 +147,7 @@ class Variants:
             making.set_exception(exc)
         except Exception:
             log.exception("variant_crashed", film=key[0], variant=name)
-            making.set_exception(MediagenError("the picture could not be made; the log has the reason"))
+            making.set_exception(MediagenError("the image could not be made; the server's log has the reason"))
 
     def _ended(self, key: _Key, making: asyncio.Future[File], work: asyncio.Task[None]) -> None:
         """Also of work that was cancelled, maybe before it began."""
@@ -157,12 +159,12 @@ class Variants:
     async def _made(self, film_id: str, name: VariantName) -> File:
         film = await self._files.get(film_id)
         if film is None:
-            raise NotFound("the film was deleted")
+            raise NotFound("the video was deleted")
         for variant in film.variants:
             if variant.variant == name:  # made since the caller looked
                 return variant
         if film.metadata.get(TYPE_FROM) == CLAIM:
-            raise UnsupportedMedia("the file only claims to be a film")
+            raise UnsupportedMedia("the file is not a video, although its declared type says so")
         opens = partial(self._storage.open_source, film.key)
         looked = await Video.probe(opens, size=film.bytes, media_type=film.media_type, max_pixels=self._max_pixels)
         picture = await _MAKERS[name](looked, self._pool)
@@ -176,7 +178,7 @@ class Variants:
                 pending.claim()
                 return file
         except Conflict:
-            raise NotFound("the film was deleted meanwhile") from None
+            raise NotFound("the video was deleted in the meantime") from None
 
 
 def _place_variant(film: File, name: VariantName, picture: EncodedImage) -> Placement:

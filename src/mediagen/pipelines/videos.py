@@ -65,7 +65,7 @@ class VideoPipeline:
         operation = paid.operation
         runner: object = offer.provider if operation is None else self._providers.operations_of(operation.provider)
         if not isinstance(runner, RunsOperations):
-            raise ProviderError(f"{offer.provider.name} makes no films", provider=offer.provider.name)
+            raise ProviderError(f"{offer.provider.name} makes no videos", provider=offer.provider.name)
         if operation is None:
             operation = await paid.submit(runner, offer.provider.name, request)
         status = await paid.poll_until_completed(runner, operation)
@@ -73,7 +73,7 @@ class VideoPipeline:
         if len(outcome.files) != 1:
             await self._saver.discard(outcome)
             outcome.release()
-            raise ProviderError(f"the provider gave {len(outcome.files)} films instead of one")
+            raise ProviderError(f"the provider returned {len(outcome.files)} videos instead of one")
         said = {"model": offer.name, "provider": operation.provider, "operation": status.operation.id}
         result = {"file": outcome.files[0].id, **said, **describe_result(about, offer.provider.told(request))}
         return Outcome(result, outcome.files, outcome.release)
@@ -94,7 +94,7 @@ def build_video_request(spec: VideoSpec, providers: Providers, roles: Sequence[R
     offer = providers.offer(spec.model, Making.VIDEO)
     unknown = sorted(set(spec.extra) - _LOOKS)
     if unknown and not offer.model.generative:
-        raise InvalidRequest(f"{offer.name} knows no {', '.join(unknown)}", param=unknown[0])
+        raise InvalidRequest(f"{offer.name} does not support {', '.join(unknown)}", param=unknown[0])
     request = derive(VideoRequest, spec, model=offer.model.id, size=parse_size(spec.size), inputs=())
     offer.provider.check(request, [_known_role(role, offer) for role in roles])
     return offer, request

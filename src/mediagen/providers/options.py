@@ -30,7 +30,9 @@ class ImageOptions(BaseModel, Generic[SizeT]):
     model_config = ConfigDict(frozen=True)
 
     prompt: Prompt
-    model: str | None = Field(None, max_length=200, description="one of GET /v1/models; null: the first that makes one")
+    model: str | None = Field(
+        None, max_length=200, description="a name from GET /v1/models; null: the first model that can do it"
+    )
     n: Annotated[_Count, BeforeValidator(_one_if_null, json_schema_input_type=_Count | None)] = 1
     size: SizeT | None = Field(None, description="WIDTHxHEIGHT or auto")
     quality: str | None = Field(None, max_length=40)
@@ -43,7 +45,7 @@ class ImageOptions(BaseModel, Generic[SizeT]):
     seed: int | None = None
     user: str | None = Field(None, max_length=512)
     partial_images: int | None = Field(
-        None, ge=0, le=3, description="earlier states in the stream, where the model has them"
+        None, ge=0, le=3, description="partial images to stream, if the model supports them"
     )
 
 
@@ -53,7 +55,9 @@ class VideoOptions(BaseModel, Generic[SizeT]):
     model_config = ConfigDict(frozen=True)
 
     prompt: Prompt
-    model: str | None = Field(None, max_length=200, description="one of GET /v1/models; null: the first that makes one")
+    model: str | None = Field(
+        None, max_length=200, description="a name from GET /v1/models; null: the first model that can do it"
+    )
     seconds: float | None = Field(None, gt=0, le=3600)
     size: SizeT | None = Field(None, description="WIDTHxHEIGHT")
     fps: int | None = Field(None, ge=1, le=120)

@@ -148,7 +148,7 @@ class Registry:
                 task = _fit(task, was)
                 if not await self._journal.save(task, was=was, files=files):
                     await self._reload(task_id)
-                    raise Conflict("the task was changed meanwhile", task_id=task_id)
+                    raise Conflict("the task was changed in the meantime", task_id=task_id)
                 self._commit(task, was=was)
                 return self._remembered(task_id) or task
 
@@ -191,7 +191,7 @@ class Registry:
 
         def check(was: Task) -> None:
             if was.attempt != task.attempt:
-                raise Conflict(f"attempt {task.attempt} is over", task_id=task.id)
+                raise Conflict(f"attempt {task.attempt} has ended", task_id=task.id)
             if was.cancel_requested and status is not TaskStatus.CANCELLED:
                 raise Conflict("a cancel was requested", task_id=task.id)
 

@@ -55,7 +55,7 @@ def scoped(key: str | None, kind: str, owner: str | None) -> str | None:
     if key is None:
         return None
     if not 0 < len(key) <= 255:
-        raise InvalidRequest("an Idempotency-Key has 1 to 255 characters", field="Idempotency-Key")
+        raise InvalidRequest("an Idempotency-Key must have 1 to 255 characters", field="Idempotency-Key")
     refuse_invalid(key, "Idempotency-Key")
     return json.dumps([owner, kind, key])
 

@@ -223,9 +223,9 @@ class TaskService:
             if was.attempt > seen.attempt or repeated:
                 return was  # somebody asked a moment before: the same reply
             if was.status not in RETRYABLE:
-                raise Conflict(f"the task is {was.status}; only a failed, cancelled or timed out one is tried again")
+                raise Conflict(f"the task is {was.status}; only a failed, cancelled or timed out task can be retried")
             if was.attempt >= was.max_attempts:
-                raise AttemptsExhausted(f"all {was.max_attempts} attempts are used", task_id=task_id)
+                raise AttemptsExhausted(f"all {was.max_attempts} attempts have been used", task_id=task_id)
             request = merge_patch(was.request, edits) if edits else was.request
             validated(pipeline, request)
             self._admit()

@@ -55,7 +55,7 @@ def expected(text: str) -> bytes | str:
             data += char
     rest = len(data) % 4
     if rest == 1:
-        return f"base64 ends one character into a group, at offset {len(text)}"
+        return f"base64 ends after one character of a group, at offset {len(text)}"
     if padded and rest + padded != 4:
         return f"wrong base64 padding before offset {len(text)}"
     return base64.b64decode(data.replace("-", "+").replace("_", "/") + "=" * (-len(data) % 4), validate=True)
@@ -233,7 +233,7 @@ def test_clean_text_is_not_taken_while_an_escape_waits_for_its_end() -> None:
 
 @pytest.mark.parametrize("text", ["data:", "data:image/png", "data:image/png;base64"])
 def test_a_data_uri_without_a_comma_is_refused(text: str) -> None:
-    assert outcome([text.encode()], DataUriDecoder()) == "a data: URI without a comma"
+    assert outcome([text.encode()], DataUriDecoder()) == "the data: URI has no comma"
 
 
 def test_the_head_of_a_data_uri_is_bounded_wherever_it_is_split() -> None:

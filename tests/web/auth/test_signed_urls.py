@@ -245,7 +245,7 @@ def test_a_link_is_good_until_its_second(house_file: Any) -> None:
     assert links(NOW + timedelta(seconds=59)).check(house_file.id, **words, download="") == 1
     with pytest.raises(LinkExpired):
         links(NOW + timedelta(seconds=60)).check(house_file.id, **words, download="")
-    with pytest.raises(Forbidden, match="not one of ours"):
+    with pytest.raises(Forbidden, match="not from this server"):
         links(NOW, bytes(31) + b"\1").check(house_file.id, **words, download="")
 
 

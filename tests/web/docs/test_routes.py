@@ -69,7 +69,7 @@ def test_parameters_come_from_the_query_model() -> None:
         "default": 20,
         "title": "Limit",
     }
-    assert parameters["limit"]["description"] == "rows of a page"
+    assert parameters["limit"]["description"] == "items per page"
     assert parameters["status"]["schema"]["$ref"] == "#/components/schemas/TaskStatus"
     assert not any(parameter["required"] for parameter in parameters.values())
 

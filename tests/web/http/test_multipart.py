@@ -229,7 +229,7 @@ async def test_lines_and_bytes_outside_content_are_counted() -> None:
     await read(7, beside)
     with pytest.raises(InvalidRequest, match="more than 6 lines"):
         await read(6, beside)
-    with pytest.raises(TooLarge, match="beside its file"):
+    with pytest.raises(TooLarge, match="besides its file"):
         await read(7, beside - 1)
 
 

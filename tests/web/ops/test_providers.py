@@ -81,11 +81,11 @@ async def test_one_that_refuses_our_key_is_left_alone_and_the_server_takes_work(
     status, answer = await ask(paid)
 
     assert (status, answer["error"]["code"]) == (502, "provider_error")
-    assert "does not take the key" in answer["error"]["message"]
+    assert "rejected this server's key" in answer["error"]["message"]
     assert len(vendor.calls("POST")) == 1
     provider, values = (await listed(paid))["paid"], await scrape(paid)
     assert provider["circuit"]["state"] == "open"
-    assert provider["circuit"]["reason"] == "paid does not take the key of this server (401)"
+    assert provider["circuit"]["reason"] == "paid rejected this server's key (401)"
     assert 50 < provider["retry_after"] <= 60
     assert KEY not in str(provider)
     assert vendor.url not in str(provider)
@@ -110,7 +110,7 @@ async def test_one_that_wants_to_be_asked_later_is_waited_for(paid: House, vendo
     provider = (await listed(paid))["paid"]
 
     assert (provider["circuit"]["state"], provider["calls"]["limit"]) == ("closed", 2)
-    assert provider["calls"]["pause_reason"] == "paid wants to be asked later: slow down"
+    assert provider["calls"]["pause_reason"] == "paid is rate limiting this server: slow down"
     assert 90 < provider["retry_after"] <= 100
     _, shown, _ = await paid.ask("GET", f"/v1/tasks/{task['id']}")
     assert (shown["status"], shown["phase"]) == ("running", "waiting")

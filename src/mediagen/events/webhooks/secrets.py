@@ -63,7 +63,7 @@ class SigningSecrets:
             Unavailable: the database does not write.
         """
         if self._configured:
-            raise Conflict("webhooks.secret is set in the configuration: change it there")
+            raise Conflict("webhooks.secret is set in the configuration; change it there")
         async with self._changing:
             now = self._now()
             ends = now + overlap
@@ -72,7 +72,7 @@ class SigningSecrets:
             )
             older = tuple(secret for secret in older if secret.signs(now))
             if len(older) >= MAX_SECRETS:
-                raise Conflict(f"{MAX_SECRETS} secrets sign already; rotate without an overlap, or wait")
+                raise Conflict(f"{MAX_SECRETS} secrets are signing already; rotate without an overlap, or wait")
             new = SigningSecret(new_secret(), now)
             await self._keep((new, *older))
         log.info("webhook_secret_rotated", older=len(older), ends=ends.isoformat())

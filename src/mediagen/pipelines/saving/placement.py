@@ -74,7 +74,7 @@ class Placement:
         media_type = media_type_of(head, declared=declared, filename=filename, wanted=wanted)
         kind = kind_of(media_type)
         if wanted is not None and wanted is not kind:
-            raise UnsupportedMedia(f"a file of kind {wanted} was asked for, this is {media_type}")
+            raise UnsupportedMedia(f"a file of kind {wanted} was requested, but this is {media_type}")
         file_id = new_id("file")
         extension = extension_of(media_type)
         return cls(

@@ -81,7 +81,7 @@ class RequestUploads:
         if self.active >= most:
             raise Unavailable(f"all {most} uploads that may run at once are in use", retry_after=RETRY_SECONDS)
         if self._active_of[network] >= (most + 1) // 2:
-            raise RateLimited("too many uploads from this address at once", retry_after=RETRY_SECONDS)
+            raise RateLimited("too many concurrent uploads from this address", retry_after=RETRY_SECONDS)
         self.active += 1
         self._active_of[network] += 1
         try:

@@ -95,7 +95,7 @@ class Saver:
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise DeadlineExceeded(f"the download took longer than {seconds:g} s") from None
+            raise DeadlineExceeded(f"the download took more than {seconds:g} s") from None
 
     async def save_source(self, source: Source, options: SaveOptions, run: Run, *, declared: str | None) -> Outcome:
         """Save bytes that come now, once. ``declared``: their media type, as their sender claims.

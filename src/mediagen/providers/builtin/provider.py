@@ -161,7 +161,7 @@ class Builtin:
 
     async def submit(self, request: Request, /) -> Operation:
         if isinstance(request, ImageRequest):
-            raise InvalidRequest(f"{request.model} makes pictures in one call")
+            raise InvalidRequest(f"{request.model} makes images in one call")
         film = _clip(request, [each.role for each in request.inputs])
         operation = Operation(self.name, request.model, Making.VIDEO, f"clip_{secrets.token_hex(12)}", _state(film))
         self._renders.begin(operation.id, film)
@@ -261,7 +261,7 @@ def _image_size(request: ImageRequest, *, edits: bool) -> Size:
     if request.background == "transparent" and request.output_format == "jpeg":
         raise InvalidRequest("JPEG has no transparent background", param="background")
     if edits and request.background == "transparent":
-        raise InvalidRequest(f"{POSTER} puts a picture on an opaque ground", param="background")
+        raise InvalidRequest(f"{POSTER} puts an input image on an opaque background", param="background")
     return size
 
 
@@ -270,13 +270,13 @@ def _clip(request: VideoRequest, roles: Sequence[Role]) -> Clip:
     if min(size) < _LEAST or size.width * size.height > _MOST_VIDEO_PIXELS or max(size) > _MOST:
         raise InvalidRequest(f"{CLIP} draws {_LEAST} pixels each way up to 1920x1080 in all, not {size}", param="size")
     if size.width % 2 or size.height % 2:
-        raise InvalidRequest("a film has an even width and height", param="size")
+        raise InvalidRequest("a video needs an even width and height", param="size")
     if not 0.5 <= seconds <= _MAX_SECONDS:
         raise InvalidRequest(f"{CLIP} draws 0.5 to {_MAX_SECONDS:g} seconds", param="seconds")
     if not 1 <= (request.fps or clips.FPS) <= 60:
         raise InvalidRequest(f"{CLIP} draws 1 to 60 frames a second", param="fps")
     if roles or request.remix_of:
-        raise InvalidRequest(f"{CLIP} draws from the prompt alone", param="input_reference")
+        raise InvalidRequest(f"{CLIP} draws from the prompt only and takes no images", param="input_reference")
     return Clip(request.prompt[:_MAX_PROMPT], size, seconds, request.fps or clips.FPS, request.seed)
 
 

@@ -78,9 +78,9 @@ class Renders:
         if (job := self._jobs.get(job_id)) is not None:
             return job
         if job_id in self._cancelled:
-            return Job(clip, Phase.FAILED, error=ProviderError("the film was cancelled"))
+            return Job(clip, Phase.FAILED, error=ProviderError("the video was cancelled"))
         if self._group is None or len(self._jobs) >= _MAX_JOBS:
-            raise ProviderRateLimited(f"more than {_MAX_JOBS} films wait to be drawn", retry_after=30.0)
+            raise ProviderRateLimited(f"more than {_MAX_JOBS} videos are waiting to be drawn", retry_after=30.0)
         job = self._jobs[job_id] = Job(clip)
         job.task = self._group.create_task(self._render(job))
         return job
@@ -113,7 +113,7 @@ class Renders:
         """The film of a completed job. Raises ProviderError when there is none."""
         job = self._jobs.get(job_id)
         if job is None or job.file is None or job.phase is not Phase.COMPLETED:
-            raise ProviderError("the film is not there (any more)")
+            raise ProviderError("the film no longer exists")
         job.readers += 1
         try:
             yield job.file
@@ -139,7 +139,10 @@ class Renders:
             job.phase, job.error = Phase.FAILED, exc
         except Exception:
             log.exception("clip_crashed")
-            job.phase, job.error = Phase.FAILED, MediagenError("the film could not be drawn; the log has the reason")
+            job.phase, job.error = (
+                Phase.FAILED,
+                MediagenError("the video could not be drawn; the server's log has the reason"),
+            )
         finally:
             job.ended = time.monotonic()
             if job.phase is not Phase.COMPLETED:

@@ -24,7 +24,7 @@ LONGEST_PAUSE: Final = 300.0
 
 
 class CircuitState(StrEnum):
-    """``half_open``: one call finds out."""
+    """State of a circuit breaker. ``open``: no calls; ``half_open``: one call tests the provider."""
 
     CLOSED = "closed"
     OPEN = "open"

@@ -85,7 +85,7 @@ class Reply:
         async for chunk in self.chunks():
             whole += chunk
             if len(whole) > max_bytes:
-                raise ProviderError(f"{self._endpoint.name} answered more than {max_bytes} bytes")
+                raise ProviderError(f"{self._endpoint.name} responded with more than {max_bytes} bytes")
         try:
             return parsed(whole)
         except ValueError as exc:
@@ -193,19 +193,19 @@ class Endpoint:
                 url = URL(path, encoded=True)
                 covered = self.origin.covers(url)
             except ValueError as exc:
-                raise ProviderError(f"{self.name} names an address that is no URL: {exc}", provider=self.name) from None
+                raise ProviderError(
+                    f"{self.name} returned an address that is not a URL: {exc}", provider=self.name
+                ) from None
             if not covered:
-                raise ProviderError(f"{self.name} names a foreign address for its own API: {url.host}")
+                raise ProviderError(f"{self.name} returned an address outside its own API: {url.host}")
         return url.update_query(query) if query else url
 
     def lost(self, reason: str, *, paid: bool) -> MediagenError:
         """The answer did not come, or not whole."""
         if paid:
-            text = (
-                f"no whole answer from {self.name}: it may have done the work, and charge for it; it is not asked again"
-            )
+            text = f"no complete response from {self.name}; it may have done the work, so the call is not repeated"
             return OutcomeUnknown(text, provider=self.name, reason=reason)
-        return ProviderUnavailable(f"no whole answer from {self.name}", provider=self.name, reason=reason)
+        return ProviderUnavailable(f"no complete response from {self.name}", provider=self.name, reason=reason)
 
     def no_json(self, reply: Reply, reason: str) -> ProviderError:
         """The answer is something else, or not whole: of a call that only looks, by somebody in between, perhaps."""
@@ -216,7 +216,7 @@ class Endpoint:
     def no_object(self, *, paid: bool) -> ProviderError:
         """The answer is JSON of another kind: of a call that only looks, the next answer may be right."""
         error = ProviderError if paid else ProviderUnavailable
-        return error(f"{self.name} answered something else than a JSON object", provider=self.name)
+        return error(f"{self.name} did not respond with a JSON object", provider=self.name)
 
     def unreadable(self, reason: str, error: type[ProviderError] = ProviderError) -> ProviderError:
         """The answer is not what it should be."""
@@ -257,7 +257,7 @@ class Endpoint:
 def quoted(text: str) -> str:
     """An id as one piece of a path. Raises ProviderError for dots alone, which are a way and no id (RFC 3986)."""
     if text in (".", ".."):
-        raise ProviderError(f"the provider named an id that cannot be asked for: {text}")
+        raise ProviderError(f"the provider returned an unusable id: {text}")
     return quote(text, safe="")
 
 

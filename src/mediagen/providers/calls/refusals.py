@@ -49,7 +49,9 @@ def refusal(
     about_request = paid or (of_result and status == 422)
     about: dict[str, Any] = {"provider": provider, "status": status, "vendor_code": said.vendor_code}
     if 300 <= status < 400:
-        return ProviderError(f"{provider} redirects ({status}); its base_url should be where that leads", **about)
+        return ProviderError(
+            f"{provider} redirects ({status}); set its base_url to the target of the redirect", **about
+        )
     after = _retry_after(headers, said)
     meaning = meaning_of(status, said, hinted=after is not None)
     tail = f": {said.message}" if said.message else ""
@@ -78,7 +80,7 @@ def failure(provider: str, said: Complaint, **about: object) -> MediagenError:
     about = {"provider": provider, "vendor_code": said.vendor_code, **about}
     pause = said.delay if said.delay is not None else _pause_in(said.message)
     return _error(meaning, provider, said, tail, pause, about) or ProviderError(
-        f"{provider} could not make it{tail}", **about
+        f"{provider} failed to make it{tail}", **about
     )
 
 
@@ -98,15 +100,15 @@ def _error(
         case Meaning.BUDGET:
             return ProviderBudgetSpent(f"the account at {provider} has no budget left{tail}", **about)
         case Meaning.CONTENT:
-            return ContentRefused(f"{provider} refuses the content{tail}", param=said.param, **about)
+            return ContentRefused(f"{provider} rejected the content{tail}", param=said.param, **about)
         case Meaning.MODEL:
             return UnknownModel(f"{provider} does not know the model{tail}", param="model", **about)
         case Meaning.REQUEST:
-            return InvalidRequest(f"{provider} does not take the request{tail}", param=said.param, **about)
+            return InvalidRequest(f"{provider} rejected the request{tail}", param=said.param, **about)
         case Meaning.RATE:
-            return ProviderRateLimited(f"{provider} wants to be asked later{tail}", retry_after=after, **about)
+            return ProviderRateLimited(f"{provider} is rate limiting this server{tail}", retry_after=after, **about)
         case Meaning.KEY:
-            return ProviderKeyRefused(f"{provider} does not take the key of this server{tail}", **about)
+            return ProviderKeyRefused(f"{provider} rejected this server's key{tail}", **about)
         case _:
             return None
 

@@ -86,7 +86,7 @@ class Body:
 async def _block(source: Source, size: int, filename: str) -> bytes:
     block = bytearray(size)
     if await fill(source, memoryview(block)) < size:
-        raise SourceTruncated(f"the input {filename!r} is shorter than it was")
+        raise SourceTruncated(f"the input {filename!r} is shorter than when it was stored")
     return bytes(block)
 
 
@@ -147,7 +147,7 @@ def _too_many(request: Request, field: str) -> InvalidRequest:
     of_films = not isinstance(request, ImageRequest)
     param = "input_reference" if of_films else "mask" if field.startswith("mask") else "image"
     return InvalidRequest(
-        f"{request.model} takes one picture as {field}, as far as is known; if it takes several, name the field for "
+        f"{request.model} takes one image as {field}, as far as is known; if it takes several, name the field for "
         "them in picture_fields of the provider's settings",
         param=param,
     )
@@ -184,4 +184,6 @@ def _encoded(text: str, field: str | None = None) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        raise InvalidRequest("a text with half a surrogate pair, which no UTF-8 can hold", param=field) from None
+        raise InvalidRequest(
+            "a text contains half of a surrogate pair, which is not valid Unicode", param=field
+        ) from None

@@ -120,7 +120,7 @@ class Events:
             line = (line + piece)[:_MAX_FIELD]
             self._passed += len(piece)
             if self._passed > _MAX_PASSED:
-                raise ProviderError("the provider sent a stream of events that has no events in it")
+                raise ProviderError("the provider sent an event stream without events")
         return line.strip().decode("utf-8", "replace")
 
     async def _rest_of_line(self) -> AsyncIterator[bytes]:

@@ -101,7 +101,7 @@ class Fal(Vendor):
         if job_id is None:
             if document.get("error") or document.get("detail"):
                 raise failure(self.name, said_in(document))
-            raise OutcomeUnknown(f"{self.name} took it on, but named no id for it", provider=self.name)
+            raise OutcomeUnknown(f"{self.name} accepted the job but returned no id", provider=self.name)
         making = Making.IMAGE if isinstance(request, ImageRequest) else Making.VIDEO
         state = {name: document[name] for name in _URLS if self._is_ours(document.get(name))}
         return Operation(self.name, request.model, making, job_id, state)
@@ -135,7 +135,7 @@ class Fal(Vendor):
             raise nothing_made(self.name, "a result", reasons_in(said, about.texts))
         flags = as_list(said.get("has_nsfw_concepts"))
         if len(flags) >= len(found) and all(flag is True for flag in flags):
-            raise ContentRefused(f"{self.name} blacked out all that was made", provider=self.name)
+            raise ContentRefused(f"{self.name} blacked out every image", provider=self.name)
         if (seed := as_whole(said.get("seed"))) is not None:
             about.reported["seed"] = seed
 

@@ -137,7 +137,7 @@ class Google(Vendor):
     def _read_content(self, document: Any, about: About, found: Sequence[Pointer]) -> None:
         """Drafts that only the end of their part shows to be such are withdrawn."""
         if not isinstance(document, dict):
-            raise ProviderError(f"{self.name} answered something else than a JSON object")
+            raise ProviderError(f"{self.name} did not respond with a JSON object")
         if isinstance(usage := document.get("usageMetadata", document.get("usage_metadata")), dict):
             about.usage = Usage(usage)
         about.withdrawn.update(
@@ -160,7 +160,7 @@ class Google(Vendor):
         elif making is Making.VIDEO:
             path = f"/models/{request.model}:predictLongRunning"
         else:
-            raise InvalidRequest(f"{request.model} makes pictures in one call")
+            raise InvalidRequest(f"{request.model} makes images in one call")
         async with self._endpoint.open("POST", path, json_body(self._prepared(request)), paid=True) as reply:
             document = await reply.document()
             document = as_object(document)
@@ -168,7 +168,7 @@ class Google(Vendor):
         if name is None:
             if document.get("error"):
                 raise failure(self.name, _said_in(document))
-            raise OutcomeUnknown(f"{self.name} took it on, but named no id for it", provider=self.name)
+            raise OutcomeUnknown(f"{self.name} accepted the job but returned no id", provider=self.name)
         return Operation(self.name, request.model, making, name)
 
     async def poll(self, operation: Operation, /) -> Status:

@@ -74,7 +74,7 @@ class PictureStream:
         if state.done == 0:
             if state.said:
                 raise nothing_made(self._name, "a picture", Complaint(state.said))
-            raise OutcomeUnknown(f"the stream of {self._name} ended before the picture; it may have charged for it")
+            raise OutcomeUnknown(f"the stream of {self._name} ended before the image; the call may have been charged")
 
     async def _of_event(self, event: Event, state: _Stream, about: About) -> AsyncGenerator[Made]:
         """The pictures of one event: one, or with a whole answer in it several."""

@@ -105,7 +105,7 @@ class MiniMax(Vendor):
 
     async def submit(self, request: Request, /) -> Operation:
         if isinstance(request, ImageRequest):
-            raise InvalidRequest(f"{request.model} makes pictures in one call")
+            raise InvalidRequest(f"{request.model} makes images in one call")
         path = "/v2/video_generation" if _is_v2(request.model) else "/v1/video_generation"
         async with self._endpoint.open("POST", path, json_body(self._prepared(request)), paid=True) as reply:
             document = await reply.document()
@@ -115,7 +115,7 @@ class MiniMax(Vendor):
         if task_id is None:
             if as_object(document).get("error"):
                 raise failure(self.name, _said_in(document))
-            raise OutcomeUnknown(f"{self.name} took the film on, but named no id for it", provider=self.name)
+            raise OutcomeUnknown(f"{self.name} accepted the job but returned no id", provider=self.name)
         return Operation(self.name, request.model, Making.VIDEO, task_id)
 
     async def poll(self, operation: Operation, /) -> Status:
@@ -157,7 +157,7 @@ class MiniMax(Vendor):
             url = as_object(document.get("file")).get("download_url")
         if not isinstance(url, str) or not url:
             raise ProviderError(
-                f"{self.name} has no film for {operation.id}", provider=self.name, status=HTTPStatus.NOT_FOUND
+                f"{self.name} has no video for {operation.id}", provider=self.name, status=HTTPStatus.NOT_FOUND
             )
         yield self._one_link(url, About(), media_type="video/mp4")
 
@@ -175,7 +175,9 @@ class MiniMax(Vendor):
         said = said_in({"base_resp": document["base_resp"]})
         about: dict[str, Any] = {"provider": self.name, "vendor_code": number, "status": HTTPStatus.OK}
         if number == _TIMED_OUT and paid:
-            raise OutcomeUnknown(f"{self.name} timed out within; it may be doing the work, and charge for it", **about)
+            raise OutcomeUnknown(
+                f"{self.name} timed out internally; it may still do the work and charge for it", **about
+            )
         meaning = CODES.get(f"baseresp{number}")
         if meaning is Meaning.FAULT:
             raise ProviderUnavailable(f"{self.name} refuses: {said.message} ({number})", **about)

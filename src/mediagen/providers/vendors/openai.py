@@ -160,7 +160,7 @@ class OpenAI(Vendor):
 
     def _read_images(self, document: Any, about: About, found: Sequence[Pointer]) -> None:
         if not isinstance(document, dict):
-            raise ProviderError(f"{self.name} answered something else than a JSON object")
+            raise ProviderError(f"{self.name} did not respond with a JSON object")
         if not found:
             raise self._without_picture(document)
         self._read_about(document, about)
@@ -184,7 +184,7 @@ class OpenAI(Vendor):
 
     async def submit(self, request: Request, /) -> Operation:
         if isinstance(request, ImageRequest):
-            raise InvalidRequest(f"{request.model} makes pictures in one call")
+            raise InvalidRequest(f"{request.model} makes images in one call")
         path = f"/videos/{quoted(request.remix_of)}/remix" if request.remix_of else "/videos"
         async with self._endpoint.open("POST", path, self._video_body(request), paid=True) as reply:
             document = await reply.document()
@@ -193,7 +193,7 @@ class OpenAI(Vendor):
         if job_id is None:
             if as_object(document).get("error"):
                 raise failure(self.name, said_in(document))
-            raise OutcomeUnknown(f"{self.name} took the film on, but named no id for it", provider=self.name)
+            raise OutcomeUnknown(f"{self.name} accepted the job but returned no id", provider=self.name)
         return Operation(self.name, request.model, Making.VIDEO, job_id)
 
     def _video_body(self, request: VideoRequest) -> Body:

@@ -91,7 +91,7 @@ class Replicate(Vendor):
         if job_id is None:
             if document.get("error") or document.get("detail"):
                 raise failure(self.name, said_in(document))
-            raise OutcomeUnknown(f"{self.name} took it on, but named no id for it", provider=self.name)
+            raise OutcomeUnknown(f"{self.name} accepted the job but returned no id", provider=self.name)
         making = Making.IMAGE if isinstance(request, ImageRequest) else Making.VIDEO
         return Operation(self.name, request.model, making, job_id)
 
@@ -121,7 +121,7 @@ class Replicate(Vendor):
                 return
             said = reasons_in(document, about.texts)
             if not said.message:
-                raise ProviderError(f"{self.name} has no output (any more)", provider=self.name)
+                raise ProviderError(f"{self.name} no longer has the output", provider=self.name)
             raise nothing_made(self.name, f"a link to any {operation.making}", said)
 
         async with (

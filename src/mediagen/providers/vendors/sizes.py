@@ -24,7 +24,7 @@ def resolution_of(size: Size, names: dict[int, str], model: str) -> str:
     name = names.get(min(size))
     if name is None:
         known = ", ".join(f"{side} ({name})" for side, name in names.items())
-        raise InvalidRequest(f"{model} makes films whose shorter side is {known} pixels, not {size}", param="size")
+        raise InvalidRequest(f"{model} makes videos whose shorter side is {known} pixels, not {size}", param="size")
     return name
 
 

@@ -128,7 +128,7 @@ class Vendor(ABC):
             raise ProviderError(
                 f"{self.name} does not know the job{tail}", provider=self.name, status=HTTPStatus.NOT_FOUND
             )
-        raise StatusMissing(f"{self.name} answers without a status of the job{tail}", provider=self.name)
+        raise StatusMissing(f"{self.name} responds without the job's status{tail}", provider=self.name)
 
     def _failed(self, job: Mapping[str, Any], **about: object) -> MediagenError:
         """The error of a job that has failed, for the reason that it gives."""
@@ -153,7 +153,7 @@ class Vendor(ABC):
         except (MediagenError, ValueError) as exc:
             reason = exc.detail if isinstance(exc, MediagenError) else str(exc)
             raise ProviderError(
-                f"{self.name} gave a URL that cannot be fetched: {reason}", provider=self.name
+                f"{self.name} returned a URL that cannot be fetched: {reason}", provider=self.name
             ) from None
         return Link(str(URL(str(whole), encoded=True)), index, trusted, media_type)
 
@@ -282,7 +282,7 @@ class Vendor(ABC):
         try:
             yield
         except InvalidBase64 as exc:
-            raise ProviderError(f"{self.name} sent a result that is no base64: {exc.detail}") from None
+            raise ProviderError(f"{self.name} returned a result that is not base64: {exc.detail}") from None
         except (InvalidRequest, TooLarge) as exc:
             error = ProviderError if paid else ProviderUnavailable
             raise self._endpoint.unreadable(exc.detail, error) from None

@@ -31,7 +31,7 @@ def translate_errors() -> Iterator[None]:
     except OSError as exc:
         if exc.errno in _FULL:
             raise StorageFull("no space left for media") from exc
-        raise StorageUnavailable(f"the disk refuses: {os.strerror(exc.errno or 0)}", errno=exc.errno) from exc
+        raise StorageUnavailable(f"the disk reports an error: {os.strerror(exc.errno or 0)}", errno=exc.errno) from exc
 
 
 def open_for_write(path: str, flags: int) -> int:

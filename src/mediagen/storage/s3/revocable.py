@@ -17,7 +17,7 @@ class RevocableBody:
 
     def revoke(self) -> bool:
         """Give no more bytes, and do not begin again. Whether all of them have been given already."""
-        self._revoked = StorageUnavailable("the upload was given up")
+        self._revoked = StorageUnavailable("the upload was abandoned")
         return self.left == 0
 
     def __len__(self) -> int:

@@ -125,7 +125,7 @@ class S3Sink:
         self._in_parts = True
         if self._upload_id is None:
             await self._bucket.abort(state)
-            raise UploadLost("the earlier run had not announced its upload yet")
+            raise UploadLost("the earlier run had not started its upload yet")
         try:
             marker = 0
             while True:

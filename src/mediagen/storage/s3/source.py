@@ -169,7 +169,7 @@ class S3Source:
         except SourceStalled:
             raise StorageUnavailable(f"the store did not answer within {self._seconds:.0f} s") from None
         except FetchFailed as exc:
-            raise StorageUnavailable("the store broke off", reason=exc.detail) from None
+            raise StorageUnavailable("the store closed the connection", reason=exc.detail) from None
         self._done += count
         if not count and self.size is not None and self._done < self.size:
             raise StorageUnavailable(f"the store sent {self._done} of {self.size} bytes")

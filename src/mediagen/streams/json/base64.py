@@ -79,7 +79,7 @@ class Base64Decoder:
         """
         quad, self._carry = self._carry, b""
         if len(quad) == 1:
-            raise InvalidBase64(f"base64 ends one character into a group, at offset {self._offset}")
+            raise InvalidBase64(f"base64 ends after one character of a group, at offset {self._offset}")
         if self._padded and len(quad) + self._padded != 4:
             raise InvalidBase64(f"wrong base64 padding before offset {self._offset}")
         return pybase64.b64decode(quad + b"=" * (-len(quad) % 4), validate=True) if quad else b""
@@ -230,7 +230,7 @@ class DataUriDecoder:
                 return left
             return (self._decoder.feed(left) if left else b"") + self._decoder.finish()
         if self._head[:5].lower() == b"data:":
-            raise InvalidBase64("a data: URI without a comma")
+            raise InvalidBase64("the data: URI has no comma")
         assert self._decoder is not None
         return self._begin(0) + self._decoder.finish()
 

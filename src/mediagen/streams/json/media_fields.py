@@ -64,11 +64,11 @@ class EmbeddedField:
         async for piece in self._texts():
             whole += piece
             if len(whole) > _MAX_TEXT:
-                raise TooLarge(f"a text of more than {_MAX_TEXT} characters where a URL was expected")
+                raise TooLarge(f"a text of more than {_MAX_TEXT} characters in place of a URL")
         try:
             return whole.decode()
         except UnicodeDecodeError:
-            raise InvalidRequest("a text that is not UTF-8") from None
+            raise InvalidRequest("a text is not UTF-8") from None
 
     async def _texts(self) -> AsyncIterator[View]:
         if self._start:

@@ -96,7 +96,7 @@ def parse(data: bytes | bytearray, *, what: str = "the body", max_values: int = 
 def _check(value: object, what: str, levels: int) -> None:
     if isinstance(value, str):
         if not value.isascii() and _SURROGATE.search(value):
-            raise InvalidRequest(f"{what} has half of a surrogate pair, which is no character")
+            raise InvalidRequest(f"{what} has half of a surrogate pair, which is not a character")
     elif isinstance(value, dict | list):
         if not levels:
             raise InvalidRequest(f"{what} is nested deeper than {MAX_DEPTH} levels")

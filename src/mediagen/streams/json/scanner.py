@@ -126,7 +126,7 @@ class JsonFieldScanner:
             try:
                 self.document = json.loads(self._rest.decode("utf-8-sig"))  # no other encoding: RFC 8259 section 8.1
             except ValueError as exc:
-                raise InvalidRequest(f"not a whole JSON document: {exc}") from None
+                raise InvalidRequest(f"not a complete JSON document: {exc}") from None
         if self.found and not self._is_at_pointer():
             raise InvalidRequest(f"the JSON document has the field {'/' + '/'.join(self._pointer)!r} twice")
 
@@ -174,7 +174,7 @@ class JsonFieldScanner:
                     self._wants_key = False
                 case 0x7D | 0x5D:  # } ]
                     if not path:
-                        raise InvalidRequest("JSON closes what it never opened")
+                        raise InvalidRequest("the JSON document has an unmatched closing bracket")
                     path.pop()
                     self._wants_key = False
                 case 0x2C if path:  # ,
@@ -281,7 +281,7 @@ class JsonFieldScanner:
             self._end_field(data, quote)
             return quote + 1, _unescaped(text[:stop])
         if rest and not _ESCAPE_BEGUN.fullmatch(text, stop):
-            raise InvalidRequest("an escape in a field that JSON does not have")
+            raise InvalidRequest("a string contains an escape that JSON does not define")
         if (high := _HIGH_AT_END.search(text, max(0, stop - 64), stop)) is not None:
             stop = high.start(1)  # its other half may be in the next piece
         self._pending = text[stop:]

@@ -13,7 +13,7 @@ from mediagen.core.tasks import TaskStatus
 
 Priority: TypeAlias = Annotated[int, Field(ge=0, le=100, description="0-100, higher first")]
 TaskId: TypeAlias = Annotated[str, StringConstraints(pattern=r"^task_[0-9a-f]{32}$")]
-PageSize: TypeAlias = Annotated[int, Field(ge=1, le=100, description="rows of a page")]
+PageSize: TypeAlias = Annotated[int, Field(ge=1, le=100, description="items per page")]
 Order: TypeAlias = Annotated[Literal["asc", "desc"], Field(description="by creation time")]
 
 
@@ -48,9 +48,9 @@ class ChecksumView(Said):
 
 
 class VariantView(Said):
-    """A picture that was made of a file."""
+    """An image derived from a file."""
 
-    name: str = Field(description="`thumbnail`, `spritesheet`")
+    name: str = Field(description="`thumbnail` or `spritesheet`")
     media_type: str
     bytes: int
     width: int | None
@@ -76,11 +76,11 @@ class FileView(Said):
     url_expires_at: datetime | None
     created_at: datetime
     task_id: str | None
-    variants: list[VariantView] = Field(description="pictures that were made of it so far")
+    variants: list[VariantView] = Field(description="images derived from the file so far")
 
 
 class TransferView(Said):
-    """Bytes on the move: done and total of the present stage, rate over the last seconds."""
+    """Bytes of the present stage, done and in total, and the rate over the last seconds."""
 
     stage: Stage
     bytes_done: int
@@ -95,12 +95,12 @@ class TaskErrorView(Said):
     attempt: int
     detail: str | None
     retry_after: float | None = Field(
-        None, description="seconds after `ended_at` before which trying again is of no use; null: not known"
+        None, description="seconds after `ended_at` before a retry can succeed; null: unknown"
     )
 
 
 class TaskView(Said):
-    """A task as it is now."""
+    """A task and its current state."""
 
     id: str
     object: Literal["task"] = "task"

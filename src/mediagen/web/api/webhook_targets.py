@@ -20,10 +20,12 @@ class Notified(Given):
     """What a request may say of webhooks: every creating route's model inherits it."""
 
     webhook_url: Annotated[str, StringConstraints(min_length=1, max_length=MAX_URL)] | None = Field(
-        None, description="where to POST when the task has ended, http or https; signed as Standard Webhooks says"
+        None, description="http(s) URL to POST to when the task ends; signed as in Standard Webhooks"
     )
     webhook_events: Annotated[tuple[WebhookEvent, ...], Field(min_length=1, max_length=len(WebhookEvent))] | None = (
-        Field(None, description="which ends to tell of; null: all. video.* of films only, and not beside task.*")
+        Field(
+            None, description="events to send; null: all. video.* apply to videos only and cannot be mixed with task.*"
+        )
     )
 
 
@@ -46,11 +48,11 @@ class WebhookTargets:
             raise InvalidRequest(words, field="webhook_headers")
         if wanted.webhook_url is None:
             if wanted.webhook_events is not None:
-                raise InvalidRequest("webhook_events goes with webhook_url", field="webhook_events")
+                raise InvalidRequest("webhook_events can only be used with webhook_url", field="webhook_events")
             return None
         if _USER.match(wanted.webhook_url):
             raise UrlNotAllowed(
-                "webhook_url: a user and password in the URL are not taken, since they would rest with the task; "
+                "webhook_url: a user and password in the URL are not accepted, as they would be stored with the task; "
                 "let the receiver check the signature of Standard Webhooks instead",
                 field="webhook_url",
             )
@@ -62,6 +64,6 @@ class WebhookTargets:
         films = sum(event.of_films for event in events)
         if films and (usual == TASK_EVENTS or films < len(events)):
             raise InvalidRequest(
-                "webhook_events: video.* are told of films only, and not beside task.*", field="webhook_events"
+                "webhook_events: video.* apply to videos only and cannot be mixed with task.*", field="webhook_events"
             )
         return Webhook(wanted.webhook_url, base, events)

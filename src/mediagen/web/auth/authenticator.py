@@ -134,7 +134,7 @@ class Authenticator:
         source = network_of(address)
         wait = self._failures.wait(source)
         if wait:
-            raise RateLimited("too many wrong keys came from this address", retry_after=wait)
+            raise RateLimited("too many wrong keys from this address", retry_after=wait)
         if text is not None and self._is_configured(text):
             return _OPERATOR
         self._failures.take(source)

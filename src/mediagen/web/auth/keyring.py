@@ -127,9 +127,9 @@ class Keyring:
             old = self._find(which)
             now = self._now()
             if old.replaced_by is not None:
-                raise Conflict(f"{old.id} was rotated already: {old.replaced_by} is in its place")
+                raise Conflict(f"{old.id} was already replaced by {old.replaced_by}")
             if not old.usable(now):
-                raise Conflict(f"{old.id} has ended; create a new key")
+                raise Conflict(f"{old.id} is revoked or expired; create a new key")
             secret = new_secret()
             lifetime = None if old.expires_at is None else old.expires_at - old.created_at
             new = replace(

@@ -70,10 +70,12 @@ class Links:
         """
         expected = self._sign(file_id, expires, download)
         if not hmac.compare_digest(expected.encode(), signature.encode(errors="replace")):
-            raise Forbidden("this link is not one of ours, or was altered; ask for the file to get a new one")
+            raise Forbidden(
+                "this link was altered or is not from this server; fetch the file's metadata to get a new one"
+            )
         left = int(expires) - int(self._now().timestamp())
         if left <= 0:
-            raise LinkExpired("this link has ended; ask for the file to get a new one")
+            raise LinkExpired("this link has expired; fetch the file's metadata to get a new one")
         return left
 
     def _sign(self, file_id: str, expires: str, download: str) -> str:

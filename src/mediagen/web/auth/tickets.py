@@ -52,7 +52,7 @@ class Tickets:
         self._drop_old(now)
         own = sum(1 for _, other in self._open.values() if other == caller)
         if own >= MAX_OF_ONE or len(self._open) >= MAX_TICKETS:
-            raise RateLimited("too many tickets were asked for and not used", retry_after=TICKET_SECONDS)
+            raise RateLimited("too many unused tickets", retry_after=TICKET_SECONDS)
         ticket = f"tk_{secrets.token_urlsafe(32)}"
         self._open[_digest(ticket)] = (now + TICKET_SECONDS, caller)
         return ticket
@@ -75,7 +75,7 @@ class Tickets:
             if digest not in self._open:
                 return None
             if len(self._streams) >= MAX_TICKETS:
-                raise RateLimited("too many streams were opened by tickets", retry_after=TICKET_SECONDS)
+                raise RateLimited("too many event streams were opened with tickets", retry_after=TICKET_SECONDS)
             _, caller = self._open.pop(digest)
             stream = self._streams[digest] = _Stream(caller, path, now + TICKET_SECONDS)
         return stream.caller if stream.path == path else None

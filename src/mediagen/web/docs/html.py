@@ -105,7 +105,7 @@ def _section(path: str, method: str, operation: Json, head: Json | None, documen
         f"<code>{escape(server + path)}</code></a></h3><p>{escape(operation['summary'])}."
     ]
     if head is not None:
-        parts.append(f' <span id="{escape(head["operationId"])}"><code>HEAD</code> gives the headers alone.</span>')
+        parts.append(f' <span id="{escape(head["operationId"])}"><code>HEAD</code> returns the headers only.</span>')
     parts.append("</p>")
     if "parameters" in operation:
         parts.append(_table("Parameters", map(_parameter, operation["parameters"])))

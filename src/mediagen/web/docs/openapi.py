@@ -33,29 +33,29 @@ Schemas: TypeAlias = Mapping[tuple[type[BaseModel], Mode], Json]
 
 _WITHOUT_BODY: Final = frozenset({HTTPStatus.SWITCHING_PROTOCOLS, HTTPStatus.NO_CONTENT})
 HEADERS: Final[Mapping[str, str]] = {
-    "Accept-Ranges": "`bytes`: ranges can be asked for",
-    "Content-Disposition": "the file's name, and whether it is to be shown or saved (RFC 6266)",
-    "Content-Range": "which bytes of how many these are (RFC 9110)",
-    "ETag": "changes when the bytes change",
-    "Idempotency-Key": "a word of yours for this request: sent again, it gives the task or file of the first time",
-    "If-Match": "answer only if the file has this ETag, else 412",
-    "If-Modified-Since": "answer 304 unless the file is newer",
-    "If-None-Match": "answer 304 if this is still the ETag",
-    "If-Range": "the range only if the file has this ETag or date, else all of it",
-    "If-Unmodified-Since": "answer only if the file is not newer, else 412",
-    "Last-Event-ID": "the last sequence number that was seen: what came later is told again",
-    "Prefer": "`respond-async`: answer 202 with the task instead of waiting for it (RFC 7240)",
-    "openai-poll-after-ms": "milliseconds after which it is worth asking again, while it runs",
-    "Location": "address of what was made, or of where it is",
-    "Range": "which bytes are wanted, e.g. `bytes=0-1023` (RFC 9110)",
-    "Retry-After": "seconds after which it is worth asking again",
-    "X-Filename": "name of the file in a raw body: percent-encoded UTF-8, or an extended value (RFC 8187)",
+    "Accept-Ranges": "`bytes`: range requests are supported",
+    "Content-Disposition": "the file name, and whether to show or save the file (RFC 6266)",
+    "Content-Range": "position of these bytes in the file (RFC 9110)",
+    "ETag": "identifies these bytes",
+    "Idempotency-Key": "client-chosen key; repeating the request returns the original task or file",
+    "If-Match": "fail with 412 unless the file has this ETag",
+    "If-Modified-Since": "return 304 unless the file is newer",
+    "If-None-Match": "return 304 if the file still has this ETag",
+    "If-Range": "return the range only if the file has this ETag or date, else the whole file",
+    "If-Unmodified-Since": "fail with 412 if the file is newer",
+    "Last-Event-ID": "the last sequence number you received; later events are sent again",
+    "Prefer": "`respond-async`: return 202 with the task instead of waiting for the result (RFC 7240)",
+    "openai-poll-after-ms": "milliseconds to wait before the next poll",
+    "Location": "URL of the created or requested resource",
+    "Range": "the bytes to return, e.g. `bytes=0-1023` (RFC 9110)",
+    "Retry-After": "seconds to wait before the next request",
+    "X-Filename": "file name of a raw body: percent-encoded UTF-8, or an extended value (RFC 8187)",
     "WWW-Authenticate": "`Bearer`, and what is wrong with the key (RFC 6750)",
-    "x-mediagen-task": "id of the task that does the work, also where the answer is an error of it",
-    "x-ratelimit-limit-requests": "requests a minute that the caller may make, of the limit that is nearer",
-    "x-ratelimit-remaining-requests": "requests that the caller may make at once",
-    "x-ratelimit-reset-requests": "seconds until it may make as many as ever, e.g. `12s`",
-    "x-request-id": "id of this request, the same as in the server's log",
+    "x-mediagen-task": "id of the task behind this response, error responses included",
+    "x-ratelimit-limit-requests": "requests per minute allowed by the tighter of the limits that apply",
+    "x-ratelimit-remaining-requests": "requests left before the limit is reached",
+    "x-ratelimit-reset-requests": "time until the full limit is available again, e.g. `12s`",
+    "x-request-id": "id of this request, as in the server's log",
 }
 """What is said of each header that a declaration can name."""
 
@@ -93,7 +93,7 @@ def document(owners: Iterable[type], *, base_path: str = "", keys_required: bool
         "info": {
             "title": "mediagen",
             "version": __version__,
-            "description": "Self-hosted media server: any URL into your own store, with true progress.",
+            "description": "Self-hosted media generation server: images, videos and any URL, in your own store.",
         },
         "servers": [{"url": base_path or "/"}],
         "tags": [{"name": tag} for tag in tags],
@@ -110,13 +110,13 @@ def document(owners: Iterable[type], *, base_path: str = "", keys_required: bool
                 "key": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "a key of this server (`mg_…`), where it requires one: `auth.required`",
+                    "description": "an API key of this server (`mg_…`), if `auth.required` demands one",
                 },
                 "ticket": {
                     "type": "apiKey",
                     "in": "query",
                     "name": "ticket",
-                    "description": "for WebSockets and EventSources of browsers, which can send no header",
+                    "description": "for browsers' WebSocket and EventSource, which cannot send headers",
                 },
             },
         },
@@ -147,7 +147,7 @@ def _operation(
     head = method == "HEAD"
     operation: Json = {
         "operationId": f"head_{name}" if head else name,
-        "summary": f"{declared.summary} (headers alone)" if head else declared.summary,
+        "summary": f"{declared.summary} (headers only)" if head else declared.summary,
         "tags": [_tag(declared.path)],
     }
     parameters = list(_parameters(declared, definitions[_name_of(schemas[declared.query, "validation"])]))
@@ -239,7 +239,7 @@ def _event(models: Iterable[type[BaseModel]], schemas: Schemas) -> Json:
     data = {"anyOf": [schemas[model, "serialization"] for model in models]}
     return {
         "type": "object",
-        "description": "each event of the stream",
+        "description": "one event of the stream",
         "properties": {
             "id": {"type": "string", "pattern": "^[0-9]+$"},
             "event": {"type": "string"},

@@ -23,7 +23,7 @@ PAGE_POLICY: Final = (
 )
 """The page has one style sheet, in it; nothing else may be loaded, run or sent."""
 
-_SAME: Final = Reply(HTTPStatus.NOT_MODIFIED, "the caller has it", gives=("ETag",))
+_SAME: Final = Reply(HTTPStatus.NOT_MODIFIED, "the client's copy is current", gives=("ETag",))
 
 
 def not_found_page(path: str, base_path: str) -> web.Response:

@@ -33,14 +33,14 @@ class StreamRoutes:
     @route(
         "GET",
         "/v1/tasks/{id}/events",
-        "Events of one task until it ends (Server-Sent Events)",
+        "Follow one task until it ends (Server-Sent Events)",
         fails=(NotFound, Unavailable),
         media_type="text/event-stream",
         streamed=True,
         query=TicketQuery,
         ticket="stream",
         takes=("Last-Event-ID",),
-        also=(Reply(HTTPStatus.NO_CONTENT, "the task has ended, and `Last-Event-ID` knows it: do not come back"),),
+        also=(Reply(HTTPStatus.NO_CONTENT, "the task has ended and `Last-Event-ID` covers its end: do not reconnect"),),
         events=(SnapshotView, EventView),
     )
     async def events(self, call: Call[TicketQuery, Empty]) -> web.StreamResponse:
@@ -118,5 +118,5 @@ def _last_event_id(request: web.Request) -> int | None:
     if not text:
         return None
     if not text.isascii() or not text.isdigit() or len(text) > 16:
-        raise InvalidRequest("Last-Event-ID is not a sequence number of ours")
+        raise InvalidRequest("Last-Event-ID is not a sequence number of this server")
     return int(text)

@@ -13,7 +13,7 @@ class TicketQuery(Given):
     """How a feed is opened."""
 
     ticket: str | None = Field(
-        None, max_length=100, description="ticket of POST /v1/ws/tickets, for browsers: they can send no key"
+        None, max_length=100, description="ticket from POST /v1/ws/tickets, for browsers, which cannot send a key here"
     )
 
 
@@ -22,7 +22,9 @@ class Subscribe(Given):
 
     type: Literal["subscribe"]
     tasks: TaskIds | Literal["all"]
-    after: int | None = Field(None, ge=0, description="the last sequence number that is known: tell what came later")
+    after: int | None = Field(
+        None, ge=0, description="the last sequence number you received; later events are sent again"
+    )
 
 
 class Unsubscribe(Given):
@@ -39,7 +41,7 @@ class Ping(Given):
 
 
 class EventView(Said):
-    """Message of the feed: a task changed."""
+    """Feed message: a task changed."""
 
     type: str
     seq: int
@@ -48,12 +50,12 @@ class EventView(Said):
 
 
 class SnapshotView(Said):
-    """First message after a subscription: the tasks as they are.
+    """First message after a subscription: the tasks as they are now.
 
-    ``seq`` is where the events that follow begin: ``after``, when all that came later is told again, else the event
-    up to which the snapshot holds everything. ``reset``: events between may be missing, the snapshot stands for them;
-    such a one also comes later, to a reader that fell behind all that is remembered. ``missing``: ids that are unknown.
-    ``has_more``: there are more live tasks than shown.
+    ``seq``: the events that follow have later numbers; with ``after`` it is that number, and missed events are sent
+    again. ``reset``: events may have been lost, so replace your state by this snapshot; the server also sends one at
+    any later time to a connection that fell too far behind. ``missing``: ids that are unknown. ``has_more``: there are
+    more live tasks than shown.
     """
 
     type: Literal["snapshot"] = "snapshot"

@@ -96,7 +96,7 @@ class Snapshots:
             if meanwhile is not None and len(meanwhile) < _READ_BACK:
                 break
         else:
-            raise Unavailable("too much happens at the moment for a snapshot", retry_after=1)
+            raise Unavailable("the server is too busy for a snapshot; reconnect", retry_after=1)
         for event in meanwhile:
             if found.get(event.task_id) is not None:
                 found[event.task_id] = None if event.type is EventType.DELETED else event.task

@@ -59,7 +59,7 @@ class SocketRoutes:
     @route(
         "GET",
         "/v1/ws",
-        "Live feed of tasks over a WebSocket",
+        "Follow tasks over a WebSocket",
         status=101,
         fails=(Unavailable,),
         streamed=True,
@@ -72,7 +72,7 @@ class SocketRoutes:
         if self._hub.stopping:
             raise Unavailable("the server is stopping", retry_after=5)
         if request.version < HttpVersion11:
-            raise InvalidRequest("a WebSocket is opened with HTTP/1.1 (RFC 6455 section 4.1)")
+            raise InvalidRequest("a WebSocket must be opened with HTTP/1.1 (RFC 6455 section 4.1)")
         await self._crowd.pass_through()
         socket = web.WebSocketResponse(
             timeout=_CLOSE_SECONDS,

@@ -83,7 +83,9 @@ class FromStore:
     @asynccontextmanager
     async def open(self, file: File, first: range | None, /) -> AsyncIterator[Opened]:
         if self.streams >= MAX_STREAMS:
-            raise Unavailable(f"{MAX_STREAMS} files are being sent from the store already", retry_after=_BUSY_SECONDS)
+            raise Unavailable(
+                f"{MAX_STREAMS} files are already being streamed from the store", retry_after=_BUSY_SECONDS
+            )
         self.streams += 1
         try:
             async with aclosing(_InStore(self._storage, file)) as opened:
@@ -151,7 +153,7 @@ class _InStore:
     async def _read(self, source: Source, left: int) -> int:
         count = await source.read_into(self._buffer[:left])
         if not count:
-            raise StorageUnavailable(f"the store sent {left} bytes too few")
+            raise StorageUnavailable(f"the store's response was {left} bytes short")
         return count
 
     async def aclose(self) -> None:
@@ -167,7 +169,9 @@ def _gone(file: File) -> NotFound:
 def _check_size(file: File, expected: int, found: int | None) -> None:
     """Raises MediagenError. A store that does not say the size (None) is believed: the row knows it."""
     if found is not None and found != expected:
-        raise MediagenError("a stored file has not its size", file_id=file.id, expected=expected, found=found)
+        raise MediagenError(
+            "a stored file does not have its recorded size", file_id=file.id, expected=expected, found=found
+        )
 
 
 def _open(path: str, file: File) -> FileIO:

@@ -27,9 +27,9 @@ CACHE_SECONDS: Final = 3600
 CONDITIONS: Final = ("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
 ABOUT: Final = ("ETag", "Accept-Ranges", "Content-Disposition")
 IN_PART: Final = (
-    Reply(HTTPStatus.PARTIAL_CONTENT, "the ranges that were asked for", gives=("ETag", "Content-Range")),
-    Reply(HTTPStatus.FOUND, "the bytes are there, by a link that expires", gives=("Location",)),
-    Reply(HTTPStatus.NOT_MODIFIED, "the caller has these bytes", gives=("ETag",)),
+    Reply(HTTPStatus.PARTIAL_CONTENT, "the requested ranges", gives=("ETag", "Content-Range")),
+    Reply(HTTPStatus.FOUND, "the bytes are at this link, which expires", gives=("Location",)),
+    Reply(HTTPStatus.NOT_MODIFIED, "the client's copy is current", gives=("ETag",)),
 )
 """What the declaration of a route that answers with content says of it."""
 
@@ -139,7 +139,7 @@ class Content:
     async def presigned(self, file: File, *, download: bool) -> tuple[str, datetime]:
         """The bucket's own link to a file, and when it ends. Raises InvalidRequest where the store has none."""
         if self._presigns is None:
-            raise InvalidRequest("this store has no links of its own: leave url_mode out", field="url_mode")
+            raise InvalidRequest("this store has no presigned links; leave out url_mode", field="url_mode")
         ends = utc_now().replace(microsecond=0) + timedelta(seconds=self._url_ttl_seconds)
         return await self._presigned(self._presigns, file, download=download), ends
 

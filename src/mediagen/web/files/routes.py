@@ -50,7 +50,7 @@ class FileRoutes:
     @route(
         "GET",
         "/v1/files/{id}",
-        "Get what is known of a file",
+        "Get a file's metadata",
         query=Linked,
         answer=FileView,
         fails=(NotFound, StorageUnavailable),
@@ -66,7 +66,7 @@ class FileRoutes:
     @route(
         "GET|HEAD",
         "/v1/files/{id}/content",
-        "Get the bytes of a file, or ranges of them",
+        "Get a file's bytes, whole or in ranges",
         query=Download,
         fails=(NotFound, PreconditionFailed, RangeNotSatisfiable, StorageUnavailable, Unavailable),
         media_type="*/*",

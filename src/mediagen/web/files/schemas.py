@@ -24,15 +24,17 @@ class FileFilter(Given):
 class Download(Given):
     """How the content is wanted."""
 
-    download: bool = Field(False, description="as an attachment whatever it is")
+    download: bool = Field(False, description="serve as an attachment, whatever the type")
 
 
 class Linked(Given):
     """How the content is wanted by those who are given the ``url``."""
 
-    download: bool = Field(False, description="url gives an attachment whatever it is, unless it is a CDN's")
+    download: bool = Field(
+        False, description="make `url` serve an attachment, whatever the type; has no effect on a CDN's URL"
+    )
     url_mode: Literal["link", "presigned"] = Field(
-        "link", description="presigned: url is the bucket's own, for those who must not reach this server"
+        "link", description="`presigned`: make `url` the bucket's own link, for clients that cannot reach this server"
     )
 
 
@@ -41,6 +43,6 @@ class SignedLink(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    expires: str = Field("", description="the second in which the link ends (Unix time)")
-    download: str = Field("", description="`true`: as an attachment whatever it is")
-    signature: str = Field("", description="of all that the link says")
+    expires: str = Field("", description="when the link expires (Unix time, seconds)")
+    download: str = Field("", description="`true`: serve as an attachment, whatever the type")
+    signature: str = Field("", description="HMAC over the rest of the link")

@@ -24,7 +24,7 @@ class MediaRoutes:
     @route(
         "GET|HEAD",
         PATH,
-        "Get the bytes of a file by a signed link, the url of a file",
+        "Get a file's bytes through a signed link (a file's `url`)",
         query=SignedLink,
         fails=(LinkExpired, NotFound, PreconditionFailed, RangeNotSatisfiable, StorageUnavailable, Unavailable),
         media_type="*/*",

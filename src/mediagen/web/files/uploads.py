@@ -53,7 +53,7 @@ class UploadRoutes:
     @route(
         "POST",
         "/v1/files",
-        "Upload a file, as the body or in the field file of a form",
+        "Upload a file, as the body or in a form's `file` field",
         answer=FileView,
         status=HTTPStatus.CREATED,
         fails=(TooLarge, BodyStalled, UnsupportedMedia, EncodedBody, StorageUnavailable, StorageFull),
@@ -105,7 +105,7 @@ class UploadRoutes:
 
     def _check_length(self, request: web.Request, most: int) -> None:
         if request.content_length is not None and request.content_length > most:
-            raise TooLarge(f"{request.content_length} bytes announced; at most {most} are taken")
+            raise TooLarge(f"{request.content_length} bytes announced, but at most {most} are accepted")
 
 
 def given_name(value: str) -> str:

@@ -73,9 +73,9 @@ class Pace:
             async with asyncio.timeout(self._idle_seconds):
                 return await read
         except TimeoutError:
-            raise BodyStalled(f"no byte of the body came for {self._idle_seconds:g} s") from None
+            raise BodyStalled(f"no byte of the body arrived for {self._idle_seconds:g} s") from None
         except (RequestPayloadError, ConnectionError) as exc:
-            raise InvalidRequest("the body ended before its announced end") from exc
+            raise InvalidRequest("the body is shorter than announced") from exc
         finally:
             self._waited += self._clock() - began
 
@@ -89,7 +89,7 @@ class Pace:
         if self._waited < self._idle_seconds:
             return
         if self._came < self._least * self._waited:
-            raise BodyStalled(f"the body comes more slowly than {self._least} bytes a second")
+            raise BodyStalled(f"the body arrives more slowly than {self._least} bytes a second")
         self._waited, self._came = 0.0, 0
 
 
@@ -151,7 +151,7 @@ async def read_json(request: web.Request, limits: BodyLimits) -> object:
         TooLarge, BodyStalled, UnsupportedMedia, InvalidRequest
     """
     if request.content_length is not None and request.content_length > limits.max_json_bytes:
-        raise TooLarge(f"the body has {request.content_length} bytes, at most {limits.max_json_bytes} are taken")
+        raise TooLarge(f"the body has {request.content_length} bytes, but at most {limits.max_json_bytes} are accepted")
     data = bytearray()
     async for chunk in chunks(request, limits):
         data += chunk

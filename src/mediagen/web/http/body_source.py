@@ -128,10 +128,10 @@ class _PastAiohttp:
         if not self._left:
             return 0
         if (lost := self._content.exception()) is not None:
-            raise InvalidRequest("the body ended before its announced end") from lost
+            raise InvalidRequest("the body is shorter than announced") from lost
         count = await self._pace.wait(self._reader.read_into(buffer[: self._left]))
         if not count:
-            raise InvalidRequest("the body ended before its announced end")
+            raise InvalidRequest("the body is shorter than announced")
         self._passed(count)
         self._pace.count(count)
         return count

@@ -59,9 +59,9 @@ def unchanged(headers: CIMultiDictProxy[str], validators: Validators) -> bool:
     """
     if (tags := _joined(headers, "If-Match")) is not None:
         if not _names(tags, validators.etag, weak=False):
-            raise PreconditionFailed("the file is not the one that If-Match names")
+            raise PreconditionFailed("the file does not match If-Match")
     elif (date := _one_date(headers, "If-Unmodified-Since")) is not None and validators.since > date:
-        raise PreconditionFailed("the file was made after If-Unmodified-Since")
+        raise PreconditionFailed("the file is newer than If-Unmodified-Since")
     if (tags := _joined(headers, "If-None-Match")) is not None:
         return _names(tags, validators.etag, weak=True)
     date = _one_date(headers, "If-Modified-Since")

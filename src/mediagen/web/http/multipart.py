@@ -218,11 +218,11 @@ class Parts:
     def _beside(self, count: int) -> None:
         self._rest_left -= count
         if self._rest_left < 0:
-            raise TooLarge(f"the form has more than {self._max_rest} bytes beside its file")
+            raise TooLarge(f"the form has more than {self._max_rest} bytes besides its file")
 
 
 def _no_form(reason: str) -> InvalidRequest:
     return InvalidRequest(
-        "this is no whole multipart/form-data body: its boundary is not the announced one, or its end is missing",
+        "the multipart/form-data body is incomplete: its boundary is not the announced one, or its end is missing",
         reason=reason,
     )

@@ -28,11 +28,11 @@ def is_openai(path: str) -> bool:
 
 
 class FieldFault(BaseModel):
-    """One thing that is wrong with a request."""
+    """One fault of a request."""
 
     model_config = ConfigDict(frozen=True)
 
-    field: str | None = Field(description="its place, levels joined by dots; null: the request as a whole")
+    field: str | None = Field(description="path of the field, joined by dots; null: the request as a whole")
     message: str
 
 
@@ -46,14 +46,14 @@ class Problem(BaseModel):
     status: int
     detail: str
     instance: str
-    code: str = Field(description="a stable word; docs/errors.md says what to do")
-    retryable: bool = Field(description="the same request can succeed later without being changed")
+    code: str = Field(description="a stable word; docs/errors.md says how to react")
+    retryable: bool = Field(description="whether the same request can succeed later")
     request_id: str
-    errors: list[FieldFault] = Field(default_factory=list, description="each field that is wrong")
+    errors: list[FieldFault] = Field(default_factory=list, description="one entry for each invalid field")
 
 
 class OpenAIFault(BaseModel):
-    """An error in the words of OpenAI's clients."""
+    """An error in OpenAI's format."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -185,7 +185,7 @@ def from_http(exc: web.HTTPException, request: web.Request, *, base_path: str) -
         return errors.NotFound(f"there is no {request.path}; {base_path}/docs lists the paths of this server")
     if isinstance(exc, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(exc.allowed_methods))
-        return MethodNotAllowed(f"{request.path} takes {allowed}", headers={"Allow": allowed})
+        return MethodNotAllowed(f"{request.path} supports {allowed}", headers={"Allow": allowed})
     if isinstance(exc, web.HTTPRequestEntityTooLarge):
         return errors.TooLarge("the request body is too large")
     if exc.status < HTTPStatus.INTERNAL_SERVER_ERROR:

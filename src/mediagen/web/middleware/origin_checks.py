@@ -82,7 +82,7 @@ class OriginChecks:
             )
         ):
             return
-        raise Forbidden(f"this server does not answer to the name {name[:100]!r}; see server.allowed_hosts")
+        raise Forbidden(f"this server does not serve the host name {name[:100]!r}; see server.allowed_hosts")
 
     def check_page(self, request: web.Request) -> None:
         """Raise Forbidden when a foreign page makes a browser send this (Origin and Sec-Fetch-Site, Fetch standard)."""
@@ -95,7 +95,7 @@ class OriginChecks:
         ours = {request.host.lower(), self._forwarded.base(request).partition("://")[2].lower()}
         if not site and origin.partition("://")[2] in ours:  # not parsed: a page's origin can be no URL at all
             return
-        raise Forbidden("this call comes from a page of another origin; see server.cors_origins")
+        raise Forbidden("this call comes from a page of an origin that is not allowed; see server.cors_origins")
 
     async def add_headers(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Let the pages of the listed origins read the answer."""

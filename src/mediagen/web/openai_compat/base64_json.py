@@ -80,7 +80,7 @@ async def _write(cut: Sequence[bytes | Base64Content], response: web.StreamRespo
             while left:
                 block = buffer[: min(left, len(buffer))]
                 if await fill(source, block) < len(block):
-                    raise StorageUnavailable("a stored picture is shorter than it was")
+                    raise StorageUnavailable("a stored image is shorter than recorded")
                 left -= len(block)
                 await response.write(pybase64.b64encode(block))
 

@@ -172,7 +172,7 @@ class ImageResponses:
         """The files of a completed task. Raises NotFound: one was deleted meanwhile."""
         files = [await self._files.get(file_id) for file_id in (task.result or {}).get("files", ())]
         if None in files:
-            raise NotFound("a picture of this task was deleted", task_id=task.id)
+            raise NotFound("an image of this task was deleted", task_id=task.id)
         return [file for file in files if file is not None]
 
     def _document(self, base: str, body: ImageGenerateRequest, task: Task, files: Sequence[File]) -> dict[str, Any]:

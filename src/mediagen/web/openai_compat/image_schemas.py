@@ -13,17 +13,17 @@ from mediagen.web.api.webhook_targets import Notified
 
 
 class ImageGenerateRequest(ImageOptions[SizeText], Notified):
-    """What OpenAI's clients send, and fields of other providers, which are passed on. Null: the provider's default."""
+    """OpenAI's fields; unknown fields are passed to the provider. Null: the provider's default."""
 
     model_config = ConfigDict(extra="allow")
 
     response_format: Literal["url", "b64_json"] | None = Field(
-        None, description="null: as the provider's settings say, which is both, a large image as a URL alone"
+        None, description="null: the provider's setting; by default both, and a large image as a URL only"
     )
-    stream: bool | None = Field(None, description="server-sent events: heartbeats, then each image")
+    stream: bool | None = Field(None, description="Server-Sent Events: heartbeats, then one event per image")
     metadata: Metadata | None = None
     priority: Priority | None = None
-    timeout_seconds: float | None = Field(None, gt=0, description="limit of one attempt")
+    timeout_seconds: float | None = Field(None, gt=0, description="time limit of one attempt")
 
     @model_validator(mode="before")
     @classmethod
@@ -32,19 +32,19 @@ class ImageGenerateRequest(ImageOptions[SizeText], Notified):
 
 
 class ImageEditRequest(ImageGenerateRequest):
-    """The same, with pictures to edit or to go by."""
+    """The same, with images to edit or to use as references."""
 
     image: Any = Field(
         None,
-        description="one or several: files of a form (image, image[]); in JSON URLs, data: URIs, base64, ids of files "
-        'or objects {"image_url": …} or {"file_id": …}',
+        description="one or several images: files in a form (image, image[]); in JSON URLs, data: URIs, base64, "
+        'file ids or objects {"image_url": …} or {"file_id": …}',
     )
-    images: Any = Field(None, description="the same by another name")
-    mask: Any = Field(None, description="where to edit: a PNG with alpha, as large as the first picture")
+    images: Any = Field(None, description="alias of `image`")
+    mask: Any = Field(None, description="where to edit: a PNG with an alpha channel, the size of the first image")
 
 
 class ImageData(Said):
-    """A picture: where it is, or what it is."""
+    """An image: its URL, its bytes as base64, or both."""
 
     url: str | None = None
     b64_json: str | None = None
@@ -53,7 +53,7 @@ class ImageData(Said):
 
 
 class ImagesResponse(Said):
-    """Pictures."""
+    """Images."""
 
     created: int
     data: list[ImageData]
@@ -64,9 +64,9 @@ class ImagesResponse(Said):
     background: str | None = None
     output_format: str | None = None
     usage: dict[str, Any] | None = None
-    cost_usd: float | None = Field(None, description="as the provider says; null: it does not")
+    cost_usd: float | None = Field(None, description="as reported by the provider; null: it reports none")
     metadata: dict[str, str] | None = None
-    ignored: list[str] = Field([], description="fields of the request that the model has no word for")
+    ignored: list[str] = Field([], description="request fields that the model does not support")
     adapted: dict[str, dict[str, Any]] = Field(
-        {}, description="fields that the provider has other words for, and what it was asked for instead"
+        {}, description="request fields that were translated, and what the provider was sent instead"
     )

@@ -56,7 +56,7 @@ _FAILS: Final = (
     StorageUnavailable,
 )
 _LATER: Final = Reply(
-    HTTPStatus.ACCEPTED, "the task that makes them", TaskView, gives=("Location", "Retry-After", TASK_HEADER)
+    HTTPStatus.ACCEPTED, "the task that makes the images", TaskView, gives=("Location", "Retry-After", TASK_HEADER)
 )
 
 
@@ -82,7 +82,7 @@ class ImageRoutes:
     @route(
         "POST",
         "/v1/images/generations",
-        "Make pictures; with Prefer: respond-async as a task",
+        "Create images; with `Prefer: respond-async`, as a task",
         body=ImageGenerateRequest,
         answer=ImagesResponse,
         fails=_FAILS,
@@ -102,7 +102,7 @@ class ImageRoutes:
     @route(
         "POST",
         "/v1/images/generations/async",
-        "Make pictures as a task",
+        "Create images as a task",
         body=ImageGenerateRequest,
         answer=TaskView,
         status=HTTPStatus.ACCEPTED,
@@ -117,7 +117,7 @@ class ImageRoutes:
     @route(
         "POST",
         "/v1/images/edits",
-        "Edit pictures, or make new ones after them; a form or JSON",
+        "Edit images, or create new ones from them; takes a form or JSON",
         body=ImageEditRequest,
         answer=ImagesResponse,
         fails=(
@@ -146,7 +146,7 @@ class ImageRoutes:
         partial = body.partial_images if body.stream and body.partial_images else None
         spec = derive(ImageSpec, body, extra=extras(body), partial_images=partial)
         if taken is not None and "image" not in taken.roles:
-            raise InvalidRequest("there is no picture to edit", param="image")
+            raise InvalidRequest("image is missing: give one or more images to edit", param="image")
         build_image_request(spec, self._providers, [] if taken is None else taken.roles)
         if taken is not None:
             spec = spec.model_copy(update={"inputs": await taken.inputs()})

@@ -46,13 +46,13 @@ _HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 class LegacyFields(BaseModel):
-    """Fields of an earlier client, in either spelling: ``responseFormat`` or ``response_format``."""
+    """Request fields of an earlier client, in camelCase (``responseFormat``) or snake_case."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
 
 class LegacyJob(Said):
-    """A job that was accepted."""
+    """An accepted job."""
 
     task_id: str
     status: str
@@ -62,22 +62,22 @@ class LegacyJob(Said):
 
 
 class LegacyVideoMetadata(Said):
-    """What is known of a film; what only a look into it would tell is null."""
+    """Metadata of a video. Fields that would need a probe of the file are null."""
 
     width: int | None
     height: int | None
     duration: float | None = Field(description="seconds")
-    fps: int | None = Field(description="as it was asked for")
+    fps: int | None = Field(description="as requested")
     codec: str | None = None
     audio_codec: str | None = None
     file_size_bytes: int
-    bitrate: int | None = Field(description="bits a second, of the file as a whole")
+    bitrate: int | None = Field(description="bits per second, averaged over the file")
     mime_type: str
     format: str
 
 
 class LegacyVideo(Said):
-    """One that is done: always a link."""
+    """A finished video; always a link."""
 
     url: str
     b64_json: None = None
@@ -88,11 +88,11 @@ class LegacyVideo(Said):
 class LegacyVideoUsage(Said):
     videos_generated: int
     total_duration_seconds: float | None
-    estimated_cost: float | None = Field(description="in US dollars, as the provider told")
+    estimated_cost: float | None = Field(description="US dollars, as reported by the provider")
 
 
 class LegacyVideoResult(Said):
-    """What came of a job."""
+    """The result of a job."""
 
     created: int
     data: list[LegacyVideo]
@@ -101,7 +101,7 @@ class LegacyVideoResult(Said):
 
 
 class LegacyTask(Said):
-    """A job as earlier clients read it."""
+    """A job in the form that earlier clients read."""
 
     task_id: str
     status: str
@@ -110,7 +110,7 @@ class LegacyTask(Said):
     updated_at: datetime
     completed_at: datetime | None
     error: str | None
-    result: str | None = Field(description="the link")
+    result: str | None = Field(description="URL of the video")
     video_response: LegacyVideoResult | None
 
 
@@ -134,7 +134,7 @@ class LegacyRoutes:
     @route(
         "POST",
         "/api/images/generate",
-        "Make pictures (older path of POST /v1/images/generations)",
+        "Create images (older path of POST /v1/images/generations)",
         body=LegacyFields,
         answer=ImagesResponse,
         fails=(UnknownModel, UrlNotAllowed, QueueFull, ProviderError, ProviderRateLimited),
@@ -148,7 +148,7 @@ class LegacyRoutes:
     @route(
         "POST",
         "/v1/videos/generations/async",
-        "Make a film (older path of POST /v1/videos)",
+        "Create a video (older path of POST /v1/videos)",
         body=LegacyFields,
         answer=LegacyJob,
         status=HTTPStatus.ACCEPTED,
@@ -160,7 +160,7 @@ class LegacyRoutes:
     async def older_videos(self, call: Call[Empty, LegacyFields]) -> Answer:
         fields = in_snake_case(call.body)
         if fields.pop("n", 1) not in {1, None, ""}:
-            raise InvalidRequest("one film is made at a time", field="n")
+            raise InvalidRequest("n must be 1: one video is made per request", field="n")
         fields.pop("response_format", None)  # a film is always a link
         task = await self._videos.begun(call, fields)
         where = self._views.path(f"/v1/videos/generations/tasks/{task.id}")
@@ -175,7 +175,7 @@ class LegacyRoutes:
     @route(
         "GET",
         "/v1/videos/generations/tasks/{id}",
-        "Get the job of a film (older path of GET /v1/videos/{id})",
+        "Get a video's job (older path of GET /v1/videos/{id})",
         answer=LegacyTask,
         fails=(NotFound,),
         older="/api/videos/tasks/{id}",
@@ -186,7 +186,7 @@ class LegacyRoutes:
     @route(
         "POST",
         "/v1/videos/generations/tasks/{id}/retry",
-        "Try the ended job of a film again (older path of POST /v1/videos/{id}/retry)",
+        "Retry a video's ended job (older path of POST /v1/videos/{id}/retry)",
         answer=LegacyTask,
         fails=(NotFound, Conflict, QueueFull),
     )
@@ -197,7 +197,7 @@ class LegacyRoutes:
     @route(
         "DELETE",
         "/v1/videos/generations/{id}",
-        "Cancel the job of a film (older path of POST /v1/videos/{id}/cancel)",
+        "Cancel a video's job (older path of POST /v1/videos/{id}/cancel)",
         status=HTTPStatus.NO_CONTENT,
         fails=(NotFound, Conflict),
     )

@@ -133,7 +133,7 @@ class BodyParser:
     async def _json(self, body: Incoming, slots: Sequence[InputField], request_inputs: RequestInputs) -> dict[str, Any]:
         most = self._limits.max_json_bytes
         if body.size is not None and body.size > most + MAX_INPUTS * self._uploads.max_bytes:
-            raise TooLarge(f"the body has {body.size} bytes, which is more than any")
+            raise TooLarge(f"the body has {body.size} bytes, more than this server accepts")
         places = [place for slot in slots for place in slot.places]
         found: list[tuple[Pointer, File | str]] = []
         rules = Rules(most, self._limits.max_json_values, strict=True)
@@ -179,7 +179,7 @@ class BodyParser:
                     _put(fields, part.name, await _text(part.name, begun), many=slot is not None and slot.most > 1)
                     continue
             if slot is None:
-                raise UnsupportedMedia(f"{part.name[:60]}: this call takes no file here", field=part.name[:60])
+                raise UnsupportedMedia(f"{part.name[:60]}: this field takes no file", field=part.name[:60])
             with _named(slot.name):
                 file = await request_inputs.take(
                     begun, filename=form_name(part.filename or ""), declared=part.headers.get("Content-Type")
@@ -312,12 +312,12 @@ def _put(fields: dict[str, Any], name: str, value: str | File, *, many: bool = F
         if level == "":
             held = place.setdefault(key, [])
             if not isinstance(held, list):
-                raise InvalidRequest(f"{name[:60]} is given in two ways", field=name[:60])
+                raise InvalidRequest(f"{name[:60]} is given in two forms", field=name[:60])
             held.append(value)
             return
         place = place.setdefault(key, {})
         if not isinstance(place, dict):
-            raise InvalidRequest(f"{name[:60]} is given in two ways", field=name[:60])
+            raise InvalidRequest(f"{name[:60]} is given in two forms", field=name[:60])
         key = level
     if key in place:
         raise InvalidRequest(f"{name[:60]} is given twice", field=name[:60])

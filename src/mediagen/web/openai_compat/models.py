@@ -23,10 +23,10 @@ class ModelView(Said):
     id: str
     object: Literal["model"] = "model"
     created: int
-    owned_by: str = Field(description="the provider")
-    generative: bool = Field(description="false: drawn by rules, without a learned model")
-    images: dict[str, Any] | None = Field(description="what it takes for pictures; null: it makes none")
-    videos: dict[str, Any] | None = Field(description="what it takes for films; null: it makes none")
+    owned_by: str = Field(description="name of the provider")
+    generative: bool = Field(description="false: drawn by rules, not by a trained model")
+    images: dict[str, Any] | None = Field(description="options for images; null: the model makes none")
+    videos: dict[str, Any] | None = Field(description="options for videos; null: the model makes none")
 
 
 class ModelList(Said):

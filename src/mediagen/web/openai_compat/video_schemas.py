@@ -25,21 +25,21 @@ STATUS: Final = {
 
 
 class VideoCreateRequest(VideoOptions[SizeText], Notified):
-    """What OpenAI's clients send, and fields of other providers, which are passed on. Null: the provider's default."""
+    """OpenAI's fields; unknown fields are passed to the provider. Null: the provider's default."""
 
     model_config = ConfigDict(extra="allow")
 
-    duration: float | None = Field(None, gt=0, le=3600, description="the same as seconds, by another name")
+    duration: float | None = Field(None, gt=0, le=3600, description="alias of `seconds`, as a number")
     input_reference: Any = Field(
         None,
-        description="a picture to begin with: a file of a form; in either a URL, a data: URI, base64, the id of a file "
+        description="image to begin with: a file in a form, or a URL, a data: URI, base64, the id of a file "
         'or an object {"image_url": …} or {"file_id": …}',
     )
-    first_frame: Any = Field(None, description="the same by another name")
-    last_frame: Any = Field(None, description="a picture to end with, likewise")
+    first_frame: Any = Field(None, description="alias of `input_reference`")
+    last_frame: Any = Field(None, description="image to end with, given in the same way")
     metadata: Metadata | None = None
     priority: Priority | None = None
-    timeout_seconds: float | None = Field(None, gt=0, description="limit of one attempt")
+    timeout_seconds: float | None = Field(None, gt=0, description="time limit of one attempt")
 
     @model_validator(mode="before")
     @classmethod
@@ -48,7 +48,7 @@ class VideoCreateRequest(VideoOptions[SizeText], Notified):
 
 
 class RemixRequest(BaseModel):
-    """Another film after one that is done."""
+    """A new video based on a finished one."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -61,13 +61,13 @@ class VideoError(Said):
 
 
 class VideoView(Said):
-    """A film, or the job that makes it."""
+    """A video, or the job that makes it."""
 
     id: str
     object: Literal["video"] = "video"
     model: str
     status: Literal["queued", "in_progress", "completed", "failed"]
-    task_status: TaskStatus = Field(description="the exact state")
+    task_status: TaskStatus = Field(description="the task's own status")
     progress: int
     created_at: int
     completed_at: int | None
@@ -77,15 +77,15 @@ class VideoView(Said):
     prompt: str | None
     remixed_from_video_id: str | None
     error: VideoError | None
-    url: str | None = Field(description="where the film is, once it is there")
+    url: str | None = Field(description="URL of the video, once it is stored")
     file_id: str | None
     task_id: str
     metadata: dict[str, str] | None = None
-    usage: dict[str, Any] | None = Field(None, description="what the provider says the work took, in its words")
-    cost_usd: float | None = Field(None, description="as the provider says; null: it does not")
-    ignored: list[str] = Field([], description="fields of the request that the model has no word for")
+    usage: dict[str, Any] | None = Field(None, description="the provider's own usage report")
+    cost_usd: float | None = Field(None, description="as reported by the provider; null: it reports none")
+    ignored: list[str] = Field([], description="request fields that the model does not support")
     adapted: dict[str, dict[str, Any]] = Field(
-        {}, description="fields that the provider has other words for, and what it is asked for instead"
+        {}, description="request fields that were translated, and what the provider was sent instead"
     )
 
 
@@ -107,7 +107,7 @@ class VideoContentQuery(Given):
     """What of a film is wanted."""
 
     variant: Literal["video", "thumbnail", "spritesheet"] = Field(
-        "video", description="the film, one frame of it as WebP, or up to 25 frames in rows of five as JPEG"
+        "video", description="the video itself, one frame as WebP, or up to 25 frames in rows of five as JPEG"
     )
 
 

@@ -92,7 +92,7 @@ class VideoRoutes:
     @route(
         "POST",
         "/v1/videos",
-        "Make a film",
+        "Create a video",
         body=VideoCreateRequest,
         answer=VideoView,
         fails=(
@@ -124,7 +124,7 @@ class VideoRoutes:
         body = validate(VideoCreateRequest, dict(fields))
         for slot in _INPUT_FIELDS:
             if getattr(body, slot.name) is not None:  # nobody has made a file of it
-                raise InvalidRequest(f"pictures are taken by POST /v1/videos, not here: {slot.name}", field=slot.name)
+                raise InvalidRequest(f"this call takes no images, use POST /v1/videos: {slot.name}", field=slot.name)
         roles = [] if taken is None else taken.roles
         if len(set(roles)) < len(roles):
             raise InvalidRequest("give either input_reference or first_frame", field="input_reference")
@@ -135,7 +135,7 @@ class VideoRoutes:
     @route(
         "POST",
         "/v1/videos/{id}/remix",
-        "Make another film after one",
+        "Create a video from another (remix)",
         body=RemixRequest,
         answer=VideoView,
         fails=(NotFound, Conflict, UnknownModel, QueueFull, ProviderError),
@@ -147,7 +147,7 @@ class VideoRoutes:
         first = await self._task(call)
         result = first.result or {}
         if first.status is not TaskStatus.COMPLETED or "operation" not in result:
-            raise InvalidRequest("only a film that is completed can be remixed", field="id")
+            raise InvalidRequest("only a completed video can be remixed", field="id")
         was = VideoSpec(**first.request)
         spec = was.model_copy(
             update={
@@ -159,7 +159,7 @@ class VideoRoutes:
         )
         return await self._answer(call, await self._submit(call, spec, None, None, None, None))
 
-    @route("GET", "/v1/videos", "List films", query=VideoListQuery, answer=VideoPage)
+    @route("GET", "/v1/videos", "List videos", query=VideoListQuery, answer=VideoPage)
     async def list_videos(self, call: Call[VideoListQuery, Empty]) -> VideoPage:
         query = call.query
         tasks, more = await self._service.query(
@@ -182,7 +182,7 @@ class VideoRoutes:
     @route(
         "GET",
         "/v1/videos/{id}",
-        "Get a film or its job",
+        "Get a video or its job",
         answer=VideoView,
         fails=(NotFound,),
         gives=(_POLL_HEADER, TASK_HEADER),
@@ -193,7 +193,7 @@ class VideoRoutes:
     @route(
         "GET|HEAD",
         "/v1/videos/{id}/content",
-        "Get the bytes of a film or of a picture of it, or ranges of them",
+        "Get the bytes of a video, its thumbnail or its sprite sheet, whole or in ranges",
         query=VideoContentQuery,
         fails=(
             NotFound,
@@ -217,7 +217,7 @@ class VideoRoutes:
         task = await self._task(call)
         file = await self._views.film(task)
         if file is None:
-            raise NotFound(f"the film is not there: its job is {STATUS[task.status]}", field="id")
+            raise NotFound(f"the video is not available: its job is {STATUS[task.status]}", field="id")
         if call.query.variant != "video":
             file = await self._variants.of(file, call.query.variant)
         return await self._content.respond(call.request, file, download=False)
@@ -225,7 +225,7 @@ class VideoRoutes:
     @route(
         "DELETE",
         "/v1/videos/{id}",
-        "Delete a film with its job",
+        "Delete a video and its job",
         answer=VideoDeleted,
         fails=(NotFound, StorageUnavailable),
     )
@@ -240,7 +240,7 @@ class VideoRoutes:
     @route(
         "POST",
         "/v1/videos/{id}/cancel",
-        "Cancel the job of a film",
+        "Cancel a video's job",
         answer=VideoView,
         fails=(NotFound, Conflict),
         gives=(TASK_HEADER,),
@@ -252,7 +252,7 @@ class VideoRoutes:
     @route(
         "POST",
         "/v1/videos/{id}/retry",
-        "Try the ended job of a film again",
+        "Retry a video's ended job",
         answer=VideoView,
         fails=(NotFound, Conflict, AttemptsExhausted, QueueFull),
         gives=(_POLL_HEADER, TASK_HEADER),

@@ -111,7 +111,7 @@ class Gauges:
 
 
 def _not_ready(model: type[Readiness]) -> Reply:
-    return Reply(HTTPStatus.SERVICE_UNAVAILABLE, "it takes no work; checks say why", model)
+    return Reply(HTTPStatus.SERVICE_UNAVAILABLE, "not ready; `checks` say why", model)
 
 
 class HealthRoutes:
@@ -135,14 +135,14 @@ class HealthRoutes:
         self._looked.set()
         self.stopping = False
 
-    @route("GET", "/livez", "Whether the process answers", answer=Live, public=True)
+    @route("GET", "/livez", "Check that the process answers", answer=Live, public=True)
     async def live(self, _call: Call[Empty, Empty]) -> Live:
         return Live()
 
     @route(
         "GET",
         "/readyz",
-        "Whether the server takes work",
+        "Check whether the server accepts work",
         answer=Readiness,
         also=(_not_ready(Readiness),),
         public=True,
@@ -151,7 +151,7 @@ class HealthRoutes:
         readiness = await self._readiness()
         return Answer(readiness, status=_status(readiness))
 
-    @route("GET", "/healthz", "How the server is", answer=Health, also=(_not_ready(Health),), public=True)
+    @route("GET", "/healthz", "Check the server in detail", answer=Health, also=(_not_ready(Health),), public=True)
     async def health(self, _call: Call[Empty, Empty]) -> Answer:
         readiness = await self._readiness()
         health = Health(
@@ -171,7 +171,7 @@ class HealthRoutes:
     @route(
         "POST",
         "/v1/clock/confirm",
-        "Say that the clock is right after it was set, or after a long rest",
+        "Confirm that the clock is right, after it was set or after a long stop",
         answer=ClockView,
         needs=Scope.ADMIN,
     )

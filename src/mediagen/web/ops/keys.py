@@ -24,26 +24,26 @@ Seconds: TypeAlias = Annotated[int, Field(ge=0, le=MAX_SECONDS)]
 
 
 class NewKey(Given):
-    """A key to be made."""
+    """A key to create."""
 
-    name: Name = Field(description="what it is called in lists; in use once")
-    owner: Name | None = Field(None, description="keys of one owner share tasks and files; null: as the name")
+    name: Name = Field(description="unique name of the key")
+    owner: Name | None = Field(None, description="keys with the same owner share tasks and files; null: the key's name")
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=len(Scope))] = Field(
-        default=sorted(USUAL), description="what it allows"
+        default=sorted(USUAL), description="what the key allows"
     )
     expires_in_seconds: Annotated[int, Field(ge=1, le=MAX_SECONDS)] | None = Field(
-        None, description="after that it opens nothing; null: it does not expire"
+        None, description="lifetime in seconds; null: no expiry"
     )
 
 
 class Rotation(Given):
-    """How a key is replaced."""
+    """Options for replacing a key."""
 
-    overlap_seconds: Seconds = Field(DAY_SECONDS, description="how long the old key still works")
+    overlap_seconds: Seconds = Field(DAY_SECONDS, description="how long the old key keeps working")
 
 
 class KeyView(Said):
-    """A key, without what opens anything."""
+    """A key, without its secret text."""
 
     id: str
     object: Literal["key"] = "key"
@@ -55,11 +55,11 @@ class KeyView(Said):
     expires_at: datetime | None
     revoked_at: datetime | None
     replaced_by: str | None
-    last_used_at: datetime | None = Field(description="to about a minute")
+    last_used_at: datetime | None = Field(description="accurate to about a minute")
 
 
 class MadeKey(KeyView):
-    """A new key with its text, which is said this once and kept nowhere."""
+    """A new key with its text, which is shown once and not stored."""
 
     key: str
 
@@ -70,7 +70,7 @@ class KeyList(Said):
 
 
 class TicketView(Said):
-    """A ticket: ``/v1/ws?ticket=…``, ``/v1/tasks/{id}/events?ticket=…``."""
+    """A ticket, for ``/v1/ws?ticket=…`` or ``/v1/tasks/{id}/events?ticket=…``."""
 
     object: Literal["ticket"] = "ticket"
     ticket: str
@@ -104,7 +104,7 @@ class KeyRoutes:
     @route(
         "POST",
         "/v1/keys/{id}/rotate",
-        "Put a new key in the place of one, named by its id or name",
+        "Replace a key, given by id or name, with a new one",
         body=Rotation,
         body_optional=True,
         answer=MadeKey,
@@ -117,7 +117,7 @@ class KeyRoutes:
     @route(
         "DELETE",
         "/v1/keys/{id}",
-        "Revoke a key, or all keys of a name",
+        "Revoke a key by id, or all keys with a name",
         answer=KeyList,
         fails=(NotFound,),
         needs=Scope.ADMIN,
@@ -128,7 +128,7 @@ class KeyRoutes:
     @route(
         "POST",
         "/v1/ws/tickets",
-        "Get a ticket that opens one WebSocket, or the events of one task, in the place of your key",
+        "Get a ticket that opens one WebSocket, or the events of one task, instead of your key",
         answer=TicketView,
         status=HTTPStatus.CREATED,
         fails=(RateLimited,),

@@ -74,7 +74,7 @@ class MetricsRoutes:
         self._providers = providers
         self._stored = 0
 
-    @route("GET|HEAD", "/metrics", "Figures for Prometheus", media_type="text/plain", needs=Scope.METRICS)
+    @route("GET|HEAD", "/metrics", "Metrics for Prometheus", media_type="text/plain", needs=Scope.METRICS)
     async def metrics(self, _call: Call[Empty, Empty]) -> web.StreamResponse:
         with suppress(TimeoutError, Unavailable):  # then the last figure has to do
             async with asyncio.timeout(_STORED_SECONDS):

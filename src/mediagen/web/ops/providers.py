@@ -16,21 +16,21 @@ from mediagen.web.api.schemas import Said
 
 
 class CircuitView(Said):
-    """Whether it is asked: ``open``: not for now, ``half_open``: one call finds out."""
+    """The circuit breaker. ``open``: no calls for now; ``half_open``: one call tests the provider."""
 
     state: CircuitState
-    since: datetime = Field(description="when it closed, or opened after it had been closed")
-    reason: str | None = Field(description="the last failure; null while it is closed")
+    since: datetime = Field(description="when it last closed, or opened after being closed")
+    reason: str | None = Field(description="the last failure; null while closed")
 
 
 class CallsView(Said):
-    """Paid calls."""
+    """Paid calls to the provider."""
 
-    limit: int = Field(description="in flight at most, for now")
-    ceiling: int = Field(description="providers.<name>.max_parallel")
+    limit: int = Field(description="most calls in flight at present")
+    ceiling: int = Field(description="most calls in flight ever: `providers.<name>.max_parallel`")
     in_flight: int
-    waiting: int = Field(description="attempts that wait for their turn")
-    pause_reason: str | None = Field(description="why none is begun for now, when the provider asked for that")
+    waiting: int = Field(description="attempts waiting for their turn")
+    pause_reason: str | None = Field(description="why the provider asked for the present pause; null: there is none")
 
 
 class ProviderView(Said):
@@ -39,9 +39,9 @@ class ProviderView(Said):
     name: str
     object: Literal["provider"] = "provider"
     type: ProviderType
-    circuit: CircuitView | None = Field(description="null: the built-in one, which always works")
-    calls: CallsView | None = Field(description="null: the built-in one, which takes all")
-    retry_after: float | None = Field(description="seconds in which no paid call is begun; null: they are")
+    circuit: CircuitView | None = Field(description="null for the built-in provider, which always works")
+    calls: CallsView | None = Field(description="null for the built-in provider, which has no limit")
+    retry_after: float | None = Field(description="seconds until paid calls may start; null: they may start now")
 
 
 class ProviderList(Said):
@@ -55,7 +55,7 @@ class ProviderRoutes:
     def __init__(self, providers: Providers) -> None:
         self._providers = providers
 
-    @route("GET", "/v1/providers", "How the providers are", answer=ProviderList, needs=Scope.METRICS)
+    @route("GET", "/v1/providers", "List providers and their state", answer=ProviderList, needs=Scope.METRICS)
     async def list_providers(self, _call: Call[Empty, Empty]) -> ProviderList:
         return ProviderList(data=[view_of(each) for each in self._providers.configured.values()])
 

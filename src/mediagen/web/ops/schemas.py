@@ -20,7 +20,7 @@ class CheckView(Said):
 
 
 class ClockView(Said):
-    """The clock that is believed."""
+    """The server's clock, once confirmed."""
 
     object: Literal["clock"] = "clock"
     now: datetime
@@ -35,7 +35,7 @@ class LagView(Said):
     """How late the event loop was, in milliseconds."""
 
     last_milliseconds: float
-    max_milliseconds: float = Field(description="over the last minute")
+    max_milliseconds: float = Field(description="the worst of the last minute")
 
 
 class Health(Readiness):
@@ -45,4 +45,4 @@ class Health(Readiness):
     tasks_live: int
     tasks_waiting: int
     feed_readers: int
-    circuits_open: int = Field(description="providers that are not asked for now; the server takes work all the same")
+    circuits_open: int = Field(description="providers that are paused after failures; the server still accepts work")

@@ -45,7 +45,7 @@ _KEY: Final = "Idempotency-Key"
 
 
 class IngestRequest(IngestOptions, Notified):
-    """What to bring in, and how to keep it. Exactly one of ``url`` and ``data``."""
+    """What to store and under which name. Give exactly one of ``url`` and ``data``."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -61,11 +61,11 @@ class IngestRequest(IngestOptions, Notified):
 
     data: str | None = Field(
         None,
-        description="content in base64 or as a data: URI, of any length; it is stored while it arrives, so that the "
-        "task is completed when it is answered",
+        description="content as base64 or a data: URI, of any length; stored while it arrives, so the task in the "
+        "response is already completed",
     )
     priority: Priority = 50
-    timeout_seconds: float | None = Field(None, gt=0, description="limit of one attempt")
+    timeout_seconds: float | None = Field(None, gt=0, description="time limit of one attempt")
 
     @model_validator(mode="before")
     @classmethod
@@ -77,7 +77,7 @@ class IngestRequest(IngestOptions, Notified):
         if (self.url is None) == (self.data is None):
             raise ValueError("give either url or data")
         if self.data is not None and self.field is not None:
-            raise ValueError("field goes with url")
+            raise ValueError("field can only be used with url")
         return self
 
 
@@ -128,7 +128,7 @@ class IngestRoutes:
     @route(
         "POST",
         "/v1/ingest",
-        "Bring a file into the store",
+        "Store a file from a URL or from base64",
         body=IngestRequest,
         answer=TaskView,
         status=HTTPStatus.ACCEPTED,
@@ -199,5 +199,5 @@ class IngestRoutes:
 def _as_wanted(file: File, wanted: IngestRequest) -> File:
     """The file under the name that the request gives it. Raises UnsupportedMedia: it is of another kind."""
     if wanted.kind is not None and wanted.kind is not file.kind:
-        raise UnsupportedMedia(f"a file of kind {wanted.kind} was announced, this is {file.media_type}")
+        raise UnsupportedMedia(f"a file of kind {wanted.kind} was requested, but this is {file.media_type}")
     return replace(file, filename=clean_filename(wanted.filename or "") or file.filename)

@@ -84,7 +84,7 @@ class TaskRoutes:
     @route(
         "POST",
         "/v1/tasks/{id}/retry",
-        "Try an ended task again, as it was or edited",
+        "Retry an ended task, unchanged or edited",
         body=Edited,
         body_optional=True,
         answer=TaskView,
@@ -129,7 +129,7 @@ class TaskRoutes:
     @route(
         "POST",
         "/v1/tasks/retry",
-        "Try many ended tasks again",
+        "Retry many ended tasks",
         body=Selection,
         answer=BulkAnswer,
         fails=(QueueFull,),

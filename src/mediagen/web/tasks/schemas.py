@@ -27,13 +27,13 @@ class NewPriority(Given):
 
 
 class Edited(BaseModel):
-    """Fields of the request to replace for the new attempt; none keeps it as it was."""
+    """Request fields to replace for the new attempt; an empty body changes nothing."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
 
 class Deletion(Given):
-    media: bool = Field(False, description="also delete what the task made")
+    media: bool = Field(False, description="also delete the files that the task made")
 
 
 class Deleted(Said):
@@ -43,7 +43,7 @@ class Deleted(Said):
 
 
 class Selection(Given):
-    """Tasks by id; or those of one status for which the call can do something, the oldest first, so many at a time."""
+    """Tasks by id, or by status: the oldest 1,000 with that status that the call can change."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -59,14 +59,16 @@ class Selection(Given):
 
     ids: TaskIds | None = None
     status: TaskStatus | None = None
-    after: TaskId | None = Field(None, description="with `status`: go on after this task, the `last_id` of an answer")
+    after: TaskId | None = Field(
+        None, description="with `status`: continue after this task, the `last_id` of the previous response"
+    )
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Selection:
         if (self.ids is None) == (self.status is None):
             raise ValueError("give either ids or status")
         if self.ids is not None and self.after is not None:
-            raise ValueError("after goes with status")
+            raise ValueError("after can only be used with status")
         return self
 
 
@@ -76,7 +78,7 @@ class Refusal(Said):
 
 
 class BulkItem(Said):
-    """What became of one task of a bulk call: ``task`` when it was done, else ``error``."""
+    """The outcome for one task of a bulk call: ``task`` if it was changed, else ``error``."""
 
     id: str
     ok: bool
@@ -87,5 +89,7 @@ class BulkItem(Said):
 class BulkAnswer(Said):
     object: Literal["list"] = "list"
     data: list[BulkItem]
-    has_more: bool = Field(description="more tasks of that status were left for a next call, with `after` = `last_id`")
+    has_more: bool = Field(
+        description="whether tasks with that status are left; call again with `after` set to `last_id`"
+    )
     last_id: str | None

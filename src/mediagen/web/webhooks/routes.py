@@ -34,9 +34,9 @@ class DeliveryFilter(Given):
 
 
 class DeliveryView(Said):
-    """One event for one webhook."""
+    """One event on its way to one webhook."""
 
-    id: str = Field(description="the event's id too, and the webhook-id of every attempt")
+    id: str = Field(description="also the event's id, and the `webhook-id` of every attempt")
     object: Literal["webhook.delivery"] = "webhook.delivery"
     type: WebhookEvent
     task_id: str
@@ -50,7 +50,7 @@ class DeliveryView(Said):
 
 
 class AttemptView(Said):
-    """One request to a webhook; ``error`` is a word, null when the event was taken."""
+    """One request to a webhook. ``error`` is a stable word; null: the receiver accepted the event."""
 
     number: int
     at: datetime
@@ -60,7 +60,7 @@ class AttemptView(Said):
 
 
 class DeliveryDetail(DeliveryView):
-    attempts: list[AttemptView] = Field(description="the latest, at most 50")
+    attempts: list[AttemptView] = Field(description="the latest attempts, at most 50")
 
 
 class DeliveryPage(Page):
@@ -68,15 +68,15 @@ class DeliveryPage(Page):
 
 
 class SecretRotation(Given):
-    """How the signing secret is replaced."""
+    """Options for replacing the signing secret."""
 
     overlap_seconds: Annotated[int, Field(ge=0, le=MAX_OVERLAP)] = Field(
-        DAY_SECONDS, description="how long the old secret still signs beside the new one"
+        DAY_SECONDS, description="how long the old secret keeps signing beside the new one"
     )
 
 
 class MadeSecret(Said):
-    """The new signing secret, said this once."""
+    """The new signing secret, shown once."""
 
     object: Literal["webhook.secret"] = "webhook.secret"
     secret: str
@@ -123,7 +123,7 @@ class WebhookRoutes:
     @route(
         "POST",
         "/v1/webhooks/deliveries/{id}/redeliver",
-        "Deliver again, now, with the same id",
+        "Redeliver now, with the same id",
         answer=DeliveryDetail,
         status=HTTPStatus.ACCEPTED,
         fails=(NotFound,),
@@ -138,7 +138,7 @@ class WebhookRoutes:
     @route(
         "POST",
         "/v1/webhooks/secret/rotate",
-        "Put a new signing secret in the place of the present one",
+        "Replace the signing secret with a new one",
         body=SecretRotation,
         body_optional=True,
         answer=MadeSecret,
