@@ -267,11 +267,11 @@ async def test_without_a_stream_the_whole_answer_will_do(api: VendorServer) -> N
             MediagenError,
             "bad size",
         ),
-        (Say({"data": [{"b64_json": "@@@@"}]}), ProviderError, "no base64"),
+        (Say({"data": [{"b64_json": "@@@@"}]}), ProviderError, "not base64"),
         (Say({"data": [{"b64_json": None, "url": None}]}), ProviderError, "without a picture"),
         (Say('{"data": [{"b64_json": "AAAA"}', pieces=5), ProviderError, "cannot be read"),
         (Say({"data": [{"url": "file:///etc/passwd"}]}), ProviderError, "cannot be fetched"),
-        (Say("[]"), ProviderError, "something else"),
+        (Say("[]"), ProviderError, "not respond with a JSON object"),
         (Say(b"\x00\x01", media_type="application/octet-stream"), ProviderError, "cannot be read"),
     ],
 )

@@ -205,7 +205,7 @@ def _hostile(value: Any) -> Any:
 def test_code_in_descriptions_is_shown_as_code() -> None:
     made = page(DOCUMENT)
 
-    assert "Exactly one of <code>url</code> and <code>data</code>" in made
+    assert "exactly one of <code>url</code> and <code>data</code>" in made
     assert "``" not in made
 
 
