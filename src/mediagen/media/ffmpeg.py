@@ -143,7 +143,9 @@ async def run(
     if code != 0:
         words = said.result()
         log.warning("ffmpeg_failed", code=code, said=words)
-        raise EncodingFailed("the video could not be encoded; the server's log has FFmpeg's reason", code=code, said=words)
+        raise EncodingFailed(
+            "the video could not be encoded; the server's log has FFmpeg's reason", code=code, said=words
+        )
     return said.result()
 
 
@@ -193,7 +195,9 @@ async def run_confined(
     if code != 0:
         words = said.result()
         log.warning("film_unreadable", program=program, code=code, said=words)
-        raise VideoUnreadable("the video cannot be read: it is damaged, truncated or not a video", code=code, said=words)
+        raise VideoUnreadable(
+            "the video cannot be read: it is damaged, truncated or not a video", code=code, said=words
+        )
     return taken
 
 
