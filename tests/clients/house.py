@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mediagen.events.webhooks.signing import new_secret
+from mediagen.events.webhooks.signing import generate_secret
 from tests.clients.client import NAMES, Client, Outcome
 from tests.clients.files import PNG
 from tests.infra.servers.mediagen import Server
@@ -33,7 +33,7 @@ SLASHED = "lab/fox-1"
 """A model behind the vendor, whose name has a slash."""
 NEVER = {"status": "in_progress", "progress": 10}
 """What a vendor says of a film that is not done, ever."""
-SECRETS = [new_secret(), new_secret()]
+SECRETS = [generate_secret(), generate_secret()]
 """Of webhooks: the new one and the old one."""
 
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from mediagen.core.deliveries import Delivery, DeliveryAttempt, DeliveryQuery, DeliveryStatus, Parcel
+from mediagen.core.deliveries import Delivery, DeliveryAttempt, DeliveryQuery, DeliverySnapshot, DeliveryStatus
 from mediagen.core.errors import Conflict, InvalidRequest
 from mediagen.core.tasks import Task, TaskStatus
 from mediagen.core.webhooks import Webhook, WebhookEvent
@@ -20,18 +20,18 @@ from mediagen.db.secrets import SqliteSecrets
 from mediagen.db.tasks import SqliteJournal, snapshot_of, task_of_snapshot
 from mediagen.events.webhooks.secrets import SigningSecrets
 from tests.contracts.journal import NOW, a_file, a_task, ended
-from tests.events.postroom import retried
+from tests.events.webhooks.sending import retried
 
 URL = "https://example.org/hook?token=abc"
 HOOK = Webhook(URL, "https://us.example.org")
 LATER = NOW + timedelta(days=400)
 
 
-async def due(database: Database, **given: Sequence[str]) -> list[Parcel]:
+async def due(database: Database, **given: Sequence[str]) -> list[DeliverySnapshot]:
     asked = {"without": (), "not_to": (), **given}
     outbox = SqliteOutbox(database)
-    parcels = [await outbox.parcel(delivery) for delivery in await outbox.due(LATER, limit=100, **asked)]
-    return [parcel for parcel in parcels if parcel is not None]
+    snapshots = [await outbox.load_snapshot(delivery) for delivery in await outbox.due(LATER, limit=100, **asked)]
+    return [snapshot for snapshot in snapshots if snapshot is not None]
 
 
 async def deliveries(database: Database, **query: object) -> list[Delivery]:
@@ -61,9 +61,9 @@ async def test_every_end_is_owed_to_the_webhook(database: Database, status: Task
     assert await journal.save(end, was=task)
     assert not await journal.save(end, was=task)
 
-    (parcel,) = await due(database)
-    assert parcel.task == replace(end, checkpoint={})
-    delivery = parcel.delivery
+    (snapshot,) = await due(database)
+    assert snapshot.task == replace(end, checkpoint={})
+    delivery = snapshot.delivery
     assert delivery.id.startswith("evt_")
     assert (delivery.type, delivery.task_id, delivery.task_attempt) == (f"task.{status}", task.id, 1)
     assert (delivery.owner, delivery.url, delivery.target) == ("anna", URL, "https://example.org")
@@ -112,7 +112,7 @@ async def test_only_the_ends_that_were_asked_for(database: Database) -> None:
     await journal.insert(ended(a_task(webhook=hook), TaskStatus.FAILED))
     await journal.insert(ended(a_task()))
 
-    assert [parcel.delivery.type for parcel in await due(database)] == ["task.failed"]
+    assert [snapshot.delivery.type for snapshot in await due(database)] == ["task.failed"]
 
 
 async def test_a_retry_has_an_end_of_its_own_and_does_not_change_the_first(database: Database) -> None:
@@ -124,10 +124,10 @@ async def test_a_retry_has_an_end_of_its_own_and_does_not_change_the_first(datab
     done = ended(again)
     assert await journal.save(done, was=again)
 
-    parcels = await due(database)
+    snapshots = await due(database)
 
-    assert [(one.delivery.task_attempt, one.task.status) for one in parcels] == [(1, "failed"), (2, "completed")]
-    assert len({one.delivery.id for one in parcels}) == 2
+    assert [(one.delivery.task_attempt, one.task.status) for one in snapshots] == [(1, "failed"), (2, "completed")]
+    assert len({one.delivery.id for one in snapshots}) == 2
 
 
 async def test_what_is_too_large_is_left_out_and_named(database: Database) -> None:
@@ -146,7 +146,7 @@ async def test_what_is_on_its_way_and_busy_targets_are_left_out(database: Databa
     for number, host in enumerate(("a", "a", "b")):
         hook = replace(HOOK, url=f"https://{host}.example/{number}")
         await journal.insert(ended(a_task(webhook=hook), at=NOW + timedelta(seconds=number)))
-    first, second, third = [parcel.delivery for parcel in await due(database)]
+    first, second, third = [snapshot.delivery for snapshot in await due(database)]
 
     assert [one.delivery for one in await due(database, without=[first.id])] == [second, third]
     assert [one.delivery for one in await due(database, not_to=["https://a.example"])] == [third]
@@ -159,11 +159,11 @@ async def test_what_is_on_its_way_and_busy_targets_are_left_out(database: Databa
 
 async def test_attempts_are_numbered_and_only_the_latest_are_kept(database: Database) -> None:
     await SqliteJournal(database).insert(ended(a_task(webhook=HOOK)))
-    (parcel,) = await due(database)
+    (snapshot,) = await due(database)
     for number in range(KEPT_ATTEMPTS + 2):
-        assert await attempted(database, parcel.delivery, DeliveryStatus.WAITING, seconds=number) == "waiting"
+        assert await attempted(database, snapshot.delivery, DeliveryStatus.WAITING, seconds=number) == "waiting"
 
-    got = await SqliteOutbox(database).get(parcel.delivery.id)
+    got = await SqliteOutbox(database).get(snapshot.delivery.id)
 
     assert got is not None
     assert [one.number for one in got[1]] == list(range(3, KEPT_ATTEMPTS + 3))
@@ -188,8 +188,8 @@ async def test_pages_and_filters(database: Database) -> None:
     tasks = [ended(a_task(webhook=HOOK), at=NOW + timedelta(seconds=number)) for number in range(3)]
     for task in tasks:
         await journal.insert(task)
-    for parcel in (await due(database))[:1]:
-        await attempted(database, parcel.delivery, DeliveryStatus.DELIVERED)
+    for snapshot in (await due(database))[:1]:
+        await attempted(database, snapshot.delivery, DeliveryStatus.DELIVERED)
 
     page, more = await outbox.query(DeliveryQuery(limit=2))
     rest, no_more = await outbox.query(DeliveryQuery(limit=2, after=page[-1].id))
@@ -202,11 +202,11 @@ async def test_pages_and_filters(database: Database) -> None:
 
 async def test_a_redelivery_begins_the_schedule_anew(database: Database) -> None:
     await SqliteJournal(database).insert(ended(a_task(webhook=HOOK)))
-    (parcel,) = await due(database)
-    await attempted(database, parcel.delivery, DeliveryStatus.FAILED)
+    (snapshot,) = await due(database)
+    await attempted(database, snapshot.delivery, DeliveryStatus.FAILED)
     assert await due(database) == []
 
-    delivery = await SqliteOutbox(database).redeliver(parcel.delivery.id, NOW)
+    delivery = await SqliteOutbox(database).redeliver(snapshot.delivery.id, NOW)
 
     assert delivery is not None
     assert (delivery.status, delivery.step, delivery.tries, delivery.due_at) == ("waiting", 0, 1, NOW)
@@ -221,7 +221,7 @@ async def test_deliveries_go_with_their_task_once_they_have_ended(database: Data
     other = ended(a_task(webhook=HOOK), at=LATER)
     await journal.insert(task)
     await journal.insert(other)
-    waiting, kept = (parcel.delivery for parcel in await due(database))
+    waiting, kept = (snapshot.delivery for snapshot in await due(database))
 
     async def remove() -> None:
         if how == "deleted":
@@ -230,7 +230,7 @@ async def test_deliveries_go_with_their_task_once_they_have_ended(database: Data
             await journal.purge(ended_before_iso=(NOW + timedelta(days=1)).isoformat(), limit=9)
 
     await remove()
-    assert [parcel.delivery for parcel in await due(database)] == [waiting, kept], "it is told before it goes"
+    assert [snapshot.delivery for snapshot in await due(database)] == [waiting, kept], "it is told before it goes"
     assert await attempted(database, waiting, DeliveryStatus.WAITING) == "waiting"
     assert len(await deliveries(database)) == 2
     assert await attempted(database, waiting, DeliveryStatus.DELIVERED) == "delivered"
@@ -246,8 +246,8 @@ async def test_deliveries_go_with_their_task_once_they_have_ended(database: Data
 async def test_a_url_that_is_gone_is_given_another_chance_with_the_end_of_the_history(database: Database) -> None:
     journal = SqliteJournal(database)
     await journal.insert(ended(a_task(webhook=HOOK)))
-    (parcel,) = await due(database)
-    assert await attempted(database, parcel.delivery, DeliveryStatus.DISABLED) == "disabled"
+    (snapshot,) = await due(database)
+    assert await attempted(database, snapshot.delivery, DeliveryStatus.DISABLED) == "disabled"
     await journal.insert(ended(a_task(webhook=HOOK)))
     assert await due(database) == []
 
@@ -261,8 +261,8 @@ async def test_the_secret_is_in_no_row_of_tasks_or_deliveries(database: Database
     secrets = SigningSecrets(SqliteSecrets(database))
     await secrets.load()
     await SqliteJournal(database).insert(ended(a_task(webhook=HOOK)))
-    (parcel,) = await due(database)
-    await attempted(database, parcel.delivery, DeliveryStatus.DELIVERED)
+    (snapshot,) = await due(database)
+    await attempted(database, snapshot.delivery, DeliveryStatus.DELIVERED)
 
     def rows(connection: sqlite3.Connection) -> str:
         tables = ("tasks", "deliveries", "delivery_attempts", "disabled_urls")

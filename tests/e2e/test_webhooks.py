@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 import standardwebhooks
 
-from mediagen.events.webhooks.signing import new_secret
+from mediagen.events.webhooks.signing import generate_secret
 from tests.e2e.api import Api
 from tests.infra.resource import Answer, Break, Resource
 from tests.infra.servers.mediagen import Server
@@ -41,7 +41,7 @@ def by_task(receiver: Receiver, secret: str) -> dict[str, list[Event]]:
 
 
 async def test_every_end_is_told_again_after_a_kill_with_the_same_id(tmp_path: Path, source: SourceServer) -> None:
-    secret = new_secret()
+    secret = generate_secret()
     good = source.add("/good", Resource(size=100_000))
     stuck = source.add("/stuck", Resource(size=1000, breaks=[Break(after=10, how="stall")]))
     async with Receiver() as receiver, Server(tmp_path, settings(secret)) as server, Api(server.url) as api:
@@ -77,7 +77,7 @@ async def test_every_end_is_told_again_after_a_kill_with_the_same_id(tmp_path: P
 
 @pytest.mark.timeout(120)
 async def test_killed_at_any_moment_no_end_is_lost(tmp_path: Path, source: SourceServer, chance: random.Random) -> None:
-    secret, data = new_secret(), b64encode(b"a fox" * 100).decode()
+    secret, data = generate_secret(), b64encode(b"a fox" * 100).decode()
     quick = source.add("/quick", Resource(size=5000))
     async with Receiver() as receiver, Server(tmp_path, settings(secret)) as server, Api(server.url) as api:
         hook = receiver.replies(*[Answer(503)] * 5, always=Answer(200))
@@ -120,7 +120,7 @@ async def _all_delivered(api: Api, count: int) -> list[dict[str, Any]]:
 
 
 async def test_a_stop_is_not_held_up_by_a_receiver_that_hangs(tmp_path: Path) -> None:
-    secret = new_secret()
+    secret = generate_secret()
     async with Receiver() as receiver, Server(tmp_path, settings(secret)) as server, Api(server.url) as api:
         hook = receiver.replies("hang")
         await api.call("POST", "/v1/ingest", json={"data": "aGVsbG8=", "webhook_url": hook})

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediagen.core.events import Event, EventType
-from mediagen.events.event_log import History
+from mediagen.events.event_log import EventLog
 from tests.contracts.journal import a_task
 
 TASKS = [a_task(id=f"task_{number}") for number in range(3)]
@@ -26,13 +26,13 @@ def reading(seq: int, task: int = 0) -> Event:
 def test_whoever_pulls_at_any_pace_gets_all_facts_and_the_latest_readings(
     steps: list[tuple[str, int]], limit: int
 ) -> None:
-    history, cursor = History(START, remembered=10_000), START
+    event_log, cursor = EventLog(START, remembered=10_000), START
     facts: list[Event] = []
     latest: dict[str, Event] = {}
     pulled: list[Event] = []
 
     def pull() -> int:
-        found = history.since(cursor, limit)
+        found = event_log.since(cursor, limit)
         assert found is not None
         pulled.extend(found)
         return found[-1].seq if found else cursor
@@ -42,7 +42,7 @@ def test_whoever_pulls_at_any_pace_gets_all_facts_and_the_latest_readings(
             cursor = pull()
             continue
         event = fact(seq, task) if step == "status" else reading(seq, task)
-        history.add(event)
+        event_log.add(event)
         if step == "status":
             facts.append(event)
             latest.pop(event.task_id, None)
@@ -58,14 +58,14 @@ def test_whoever_pulls_at_any_pace_gets_all_facts_and_the_latest_readings(
 
 
 def test_it_stays_small_whatever_happens() -> None:
-    history = History(START, remembered=100)
+    event_log = EventLog(START, remembered=100)
 
     for seq in range(1, 50_000):
-        history.add(fact(seq, seq % 3) if seq % 7 == 0 else reading(seq, seq % 3))
+        event_log.add(fact(seq, seq % 3) if seq % 7 == 0 else reading(seq, seq % 3))
 
-    assert len(history._events) == len(history._seqs) <= 2 * (125 + 3) + 257
-    assert len(history._readings) <= 3
-    recent = history.since(history.floor, 1000)
+    assert len(event_log._events) == len(event_log._seqs) <= 2 * (125 + 3) + 257
+    assert len(event_log._readings) <= 3
+    recent = event_log.since(event_log.floor, 1000)
     assert recent is not None
     assert 100 <= sum(event.type is EventType.STATUS for event in recent) <= 125
-    assert history.since(history.floor - 1, 1) is None
+    assert event_log.since(event_log.floor - 1, 1) is None

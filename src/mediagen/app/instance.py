@@ -30,7 +30,7 @@ from mediagen.storage.base import Storage
 from mediagen.tasks.service import TaskService
 from mediagen.web.auth.operator_file import Access, offered
 from mediagen.web.feed.hub import Hub
-from mediagen.web.files.responses import Content
+from mediagen.web.files.responses import FileResponses
 
 _LOG: Final = structlog.get_logger("mediagen.app")
 
@@ -47,7 +47,7 @@ class Instance:
     storage: Storage
     service: TaskService
     hub: Hub
-    content: Content
+    content: FileResponses
     providers: Providers
     opened: bool
 
@@ -75,7 +75,7 @@ async def running(settings: Settings, recipes: Recipes = recipes) -> AsyncIterat
             watching.lag.run(),
             watching.health.run(),
             admission.keyring.run(),
-            telling.courier.run(),
+            telling.webhook_sender.run(),
             clock_record.watch(stores.database, stores.clock),
             HistoryPurge(tasks.registry, stores.clock, days=settings.tasks.history_days).run(),
         )

@@ -28,7 +28,7 @@ from mediagen.tasks.dispatcher import LaneDispatcher
 from mediagen.tasks.registry import Registry
 from mediagen.tasks.runner import STOP_SECONDS, TaskRunner
 from mediagen.tasks.service import TaskService
-from mediagen.web.ops.task_counts import Outcomes
+from mediagen.web.ops.task_counts import TaskCounts
 
 STOP_SHARE: Final = 8
 """Each step of the stop may take this part of ``server.drain_seconds``; half is for answers on their way."""
@@ -47,7 +47,7 @@ class Tasks:
     service: TaskService
     deletions: Deletions
     previews: Previews
-    ended: Outcomes
+    ended: TaskCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ async def start_tasks(
         stop_seconds=min(STOP_SECONDS, settings.server.drain_seconds / STOP_SHARE),
         clock=stores.clock,
     )
-    ended = Outcomes(runner.pipelines)
+    ended = TaskCounts(runner.pipelines)
     bus.listen(None, ended.told)
     await stack.enter_async_context(runner)
     return Tasks(

@@ -11,27 +11,27 @@ from mediagen.db.connection import Database
 from mediagen.db.outbox import SqliteOutbox
 from mediagen.db.secrets import SqliteSecrets
 from mediagen.events.webhooks.secrets import SigningSecrets
-from mediagen.events.webhooks.sender import Courier
+from mediagen.events.webhooks.sender import WebhookSender
 from mediagen.settings import Settings
 from mediagen.web.api.views import Views
 from mediagen.web.auth.signed_urls import Links
 from mediagen.web.feed.hub import Hub
-from mediagen.web.feed.snapshots import Snapshots
-from mediagen.web.feed.task_json import Fragments
+from mediagen.web.feed.snapshots import SnapshotTaker
+from mediagen.web.feed.task_renderer import TaskRenderer
 from mediagen.web.openai_compat.video_views import VideoViews
-from mediagen.web.webhooks.payloads import Notices
+from mediagen.web.webhooks.payloads import PayloadBuilder
 
 
 @dataclass(frozen=True, slots=True)
 class Telling:
-    """Views for answers, the hub for the feed, the courier for webhooks."""
+    """Views for answers, the hub for the feed, the webhook sender for webhooks."""
 
     links: Links
     views: Views
     videos: VideoViews
     outbox: SqliteOutbox
     secrets: SigningSecrets
-    courier: Courier
+    webhook_sender: WebhookSender
     hub: Hub
 
 
@@ -48,13 +48,15 @@ async def open_telling(settings: Settings, stores: Stores, tasks: Tasks) -> Tell
     views = Views(tasks.service, stores.files, base_path=base_path, links=links, now=clock.now)
     videos = VideoViews(stores.files, views, stores.providers)
     outbox, secrets = SqliteOutbox(stores.database), await signing_secrets(stores.database, settings, clock)
-    notices = Notices(views, videos, settings.server.public_url)
-    courier = Courier(outbox, stores.session, secrets, notices.body, settings.webhooks, settings.fetch, now=clock.now)
-    clock.on_step(courier.clock_stepped)
-    tasks.bus.listen(None, courier.told)
-    fragments = Fragments(views, tasks.service)
-    hub = Hub(tasks.bus, fragments, Snapshots(tasks.bus, tasks.service, tasks.registry.live, fragments))
-    return Telling(links, views, videos, outbox, secrets, courier, hub)
+    payloads = PayloadBuilder(views, videos, settings.server.public_url)
+    webhook_sender = WebhookSender(
+        outbox, stores.session, secrets, payloads.body, settings.webhooks, settings.fetch, now=clock.now
+    )
+    clock.on_step(webhook_sender.clock_stepped)
+    tasks.bus.listen(None, webhook_sender.told)
+    renderer = TaskRenderer(views, tasks.service)
+    hub = Hub(tasks.bus, renderer, SnapshotTaker(tasks.bus, tasks.service, tasks.registry.live, renderer))
+    return Telling(links, views, videos, outbox, secrets, webhook_sender, hub)
 
 
 async def signing_secrets(database: Database, settings: Settings, clock: Clock) -> SigningSecrets:

@@ -18,12 +18,12 @@ from mediagen.pipelines.variants import Variants
 from mediagen.settings import Settings
 from mediagen.web.api.webhook_targets import WebhookTargets
 from mediagen.web.compose.routes import CompositionRoutes
-from mediagen.web.feed.connection_pacing import Crowd
-from mediagen.web.feed.event_stream import StreamRoutes
-from mediagen.web.feed.websocket import SocketRoutes
-from mediagen.web.files.responses import Content
+from mediagen.web.feed.event_stream import EventStreamRoutes
+from mediagen.web.feed.upgrade_pacing import UpgradePacer
+from mediagen.web.feed.websocket import WebSocketRoutes
+from mediagen.web.files.responses import FileResponses
 from mediagen.web.files.routes import FileRoutes
-from mediagen.web.files.signed_routes import MediaRoutes
+from mediagen.web.files.signed_routes import SignedUrlRoutes
 from mediagen.web.files.uploads import UploadRoutes
 from mediagen.web.http.body import BodyLimits
 from mediagen.web.middleware.request_counts import Traffic
@@ -34,8 +34,8 @@ from mediagen.web.openai_compat.media_inputs import BodyParser
 from mediagen.web.openai_compat.models import ModelRoutes
 from mediagen.web.openai_compat.submission import TaskSubmitter
 from mediagen.web.openai_compat.videos import VideoRoutes
-from mediagen.web.ops.health import Check, Gauges, HealthRoutes, LoopLag
-from mediagen.web.ops.keys import KeyRoutes
+from mediagen.web.ops.api_keys import KeyRoutes
+from mediagen.web.ops.health import Check, HealthGauges, HealthRoutes, LoopLag
 from mediagen.web.ops.metrics import MetricsRoutes
 from mediagen.web.ops.providers import ProviderRoutes
 from mediagen.web.server import Server, build
@@ -68,7 +68,7 @@ def open_watching(settings: Settings, stores: Stores, tasks: Tasks, telling: Tel
     health = HealthRoutes(
         {"database": Check(check_database), "storage": Check(stores.storage.check), "tasks": Check(check_runner)},
         lag,
-        Gauges(
+        HealthGauges(
             lambda: len(tasks.registry.live()),
             lambda: tasks.dispatcher.waiting,
             lambda: telling.hub.readers,
@@ -89,7 +89,7 @@ async def listen(
     telling: Telling,
     watching: Watching,
     stack: AsyncExitStack,
-) -> tuple[Server, Content]:
+) -> tuple[Server, FileResponses]:
     """The listening server, and what answers for the bytes of files.
 
     Raises:
@@ -100,7 +100,7 @@ async def listen(
     )
     variants = Variants(stores.store, uploads, stores.files)
     await stack.enter_async_context(variants.running())
-    content = Content(
+    content = FileResponses(
         stores.storage,
         stores.senders,
         redirect=settings.storage.s3.serve == "redirect",
@@ -134,18 +134,18 @@ def _task_routes(
     return (
         IngestRoutes(tasks.service, uploads, telling.views, settings.server, targets),
         TaskRoutes(tasks.service, tasks.deletions, telling.views),
-        StreamRoutes(telling.hub, tasks.service),
-        SocketRoutes(telling.hub, tasks.bus, Crowd(lambda: admission.door.open)),
-        WebhookRoutes(telling.outbox, telling.courier, telling.secrets),
+        EventStreamRoutes(telling.hub, tasks.service),
+        WebSocketRoutes(telling.hub, tasks.bus, UpgradePacer(lambda: admission.door.open)),
+        WebhookRoutes(telling.outbox, telling.webhook_sender, telling.secrets),
     )
 
 
 def _file_routes(
-    settings: Settings, stores: Stores, tasks: Tasks, telling: Telling, content: Content, uploads: RequestUploads
+    settings: Settings, stores: Stores, tasks: Tasks, telling: Telling, content: FileResponses, uploads: RequestUploads
 ) -> tuple[object, ...]:
     return (
         FileRoutes(stores.files, tasks.deletions, content, telling.views),
-        MediaRoutes(stores.files, content, telling.links),
+        SignedUrlRoutes(stores.files, content, telling.links),
         UploadRoutes(stores.files, uploads, telling.views, settings.server),
     )
 
@@ -155,7 +155,7 @@ def _generation_routes(
     stores: Stores,
     tasks: Tasks,
     telling: Telling,
-    content: Content,
+    content: FileResponses,
     uploads: RequestUploads,
     variants: Variants,
 ) -> tuple[object, ...]:
@@ -204,6 +204,6 @@ def _metrics(
         stores.store,
         uploads,
         admission.door,
-        telling.courier,
+        telling.webhook_sender,
         stores.providers,
     )

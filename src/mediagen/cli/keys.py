@@ -18,8 +18,8 @@ from mediagen.db.keys import SqliteKeys
 from mediagen.settings import Settings
 from mediagen.web.api.routing import validate
 from mediagen.web.auth.keyring import Keyring
-from mediagen.web.ops import keys as verbs
-from mediagen.web.ops.keys import NewKey, Rotation
+from mediagen.web.ops import api_keys as verbs
+from mediagen.web.ops.api_keys import NewKey, Rotation
 
 
 def create(place: Place, *, name: str, owner: str | None, scopes: str | None, days: float | None, as_json: bool) -> int:

@@ -18,7 +18,7 @@ from mediagen.core.clock import Clock
 from mediagen.db.clock_record import known_time
 from mediagen.streams.base import GIB, MIB
 from mediagen.web.http.connection_limits import most_connections
-from mediagen.web.ops.health import doubt_said
+from mediagen.web.ops.health import describe_doubt
 
 LITTLE_SPACE: Final = GIB
 NO_SPACE: Final = 64 * MIB
@@ -80,7 +80,7 @@ def recorded_time(database: Path) -> Iterator[Finding]:
     clock = Clock(known=known)
     if (doubt := clock.doubt()) is not None:
         advice = "set the clock (NTP), or say that it is right: mediagen clock confirm"
-        yield Finding("recorded time", "warn", doubt_said(doubt, clock.believed_in()), advice)
+        yield Finding("recorded time", "warn", describe_doubt(doubt, clock.believed_in()), advice)
 
 
 def sqlite(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> Finding:

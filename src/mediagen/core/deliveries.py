@@ -63,7 +63,7 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class DeliverySnapshot:
     """A delivery with the task as it ended. ``omitted``: fields of the task that were too large to be kept with it."""
 
     delivery: Delivery

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from mediagen.core.deliveries import Delivery, DeliveryAttempt, DeliveryQuery, DeliveryStatus, Parcel
+from mediagen.core.deliveries import Delivery, DeliveryAttempt, DeliveryQuery, DeliverySnapshot, DeliveryStatus
 from mediagen.core.webhooks import WebhookEvent
 from mediagen.db.connection import Database
 from mediagen.db.enqueue_deliveries import is_disabled
@@ -28,7 +28,7 @@ class SqliteOutbox:
         self._database = database
         self._shown = Shown()
 
-    # -- for the courier
+    # -- for the webhook sender
 
     async def due(
         self, now: datetime, *, without: Collection[str], not_to: Collection[str], limit: int
@@ -46,7 +46,7 @@ class SqliteOutbox:
 
         return await self._database.read(read)
 
-    async def parcel(self, delivery: Delivery) -> Parcel | None:
+    async def load_snapshot(self, delivery: Delivery) -> DeliverySnapshot | None:
         """The delivery with the task as it ended; None when it is gone."""
 
         def read(connection: sqlite3.Connection) -> tuple[str, str] | None:
@@ -56,7 +56,11 @@ class SqliteOutbox:
             return found
 
         found = await self._database.read(read)
-        return None if found is None else Parcel(delivery, task_of_snapshot(found[0]), tuple(json.loads(found[1])))
+        return (
+            None
+            if found is None
+            else DeliverySnapshot(delivery, task_of_snapshot(found[0]), tuple(json.loads(found[1])))
+        )
 
     async def next_due(self, *, without: Collection[str], not_to: Collection[str]) -> datetime | None:
         """When the next of the others is due; None: there is none."""

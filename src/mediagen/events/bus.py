@@ -14,7 +14,7 @@ from typing import TypeAlias
 import structlog
 
 from mediagen.core.events import Event
-from mediagen.events.event_log import REMEMBERED, History
+from mediagen.events.event_log import REMEMBERED, EventLog
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +62,7 @@ class MemoryBus:
         if not 0 <= boot < 2**21:
             raise ValueError(f"boot must be below 2**21, not {boot}")
         self._seq = boot << 32
-        self._history = History(self._seq, remembered=remembered)
+        self._log = EventLog(self._seq, remembered=remembered)
         self._all: dict[Listening, None] = {}
         self._by_task: dict[str, dict[Listening, None]] = {}
 
@@ -79,7 +79,7 @@ class MemoryBus:
     @property
     def last_fact(self) -> int:
         """The number of the latest fact; before the first one, the number that this start began with."""
-        return self._history.last_fact
+        return self._log.last_fact
 
     @property
     def listeners(self) -> int:
@@ -88,7 +88,7 @@ class MemoryBus:
 
     def publish(self, event: Event) -> None:
         """Tell all who listen to that task; costs as many calls as there are of them."""
-        self._history.add(event)
+        self._log.add(event)
         interested = self._by_task.get(event.task_id)
         # copies: a listener may close itself or others while it is told
         for listening in (*self._all, *(interested or ())):
@@ -102,8 +102,8 @@ class MemoryBus:
                 listening.close()
 
     def since(self, after: int, limit: int, *, settled: bool = False) -> list[Event] | None:
-        """See ``tasks.ports.EventBus`` and ``History``."""
-        return self._history.since(after, limit, settled=settled) if after <= self._seq else None
+        """See ``tasks.ports.EventBus`` and ``EventLog``."""
+        return self._log.since(after, limit, settled=settled) if after <= self._seq else None
 
     def listen(self, task_ids: Iterable[str] | None, callback: Listener) -> Listening:
         """Call ``callback`` at each event of these tasks (None: of all) until ``Listening.close``.

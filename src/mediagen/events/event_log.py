@@ -19,7 +19,7 @@ _SPARE: Final = 256
 """Entries that may be superfluous before the log is rebuilt, at least."""
 
 
-class History:
+class EventLog:
     """Bounded by ``remembered`` facts and a quarter more, the last reading before each of them, and one of each task.
 
     ``after`` is the number before the first event. Adding costs O(log n) and, seldom, one rebuilding.

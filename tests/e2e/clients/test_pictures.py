@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from mediagen.events.webhooks.signing import new_secret
+from mediagen.events.webhooks.signing import generate_secret
 from tests.clients.client import MAJORS, Client, Outcome
 from tests.clients.files import PNG
 from tests.clients.house import ADMIN, PICTURE, SECRETS, SLASHED, House, poster
@@ -163,7 +163,7 @@ async def test_what_a_webhook_is_told_is_verified(client: Client, house: House) 
     tampered = replace(event, body=event.body.replace(b"A fox", b"A hen"))
     for raised in (
         unwrapped(client, house, tampered, SECRETS[0]).raised,
-        unwrapped(client, house, event, new_secret()).raised,
+        unwrapped(client, house, event, generate_secret()).raised,
         unwrapped(client, house, event, SECRETS[0], webhook_id="evt_0").raised,
         unwrapped(client, house, event, SECRETS[0], **stale(400)).raised,
         unwrapped(client, house, event, SECRETS[0], **stale(-400)).raised,

@@ -6,7 +6,13 @@ import pytest
 
 from mediagen.core.deliveries import DeliveryStatus
 from mediagen.core.errors import ConnectTimeout, FetchFailed, FetchRefused, FirstByteTimeout, Unavailable, UrlNotAllowed
-from mediagen.events.webhooks.retry_schedule import JITTER, MAX_RETRY_AFTER, verdict, word_of, word_of_status
+from mediagen.events.webhooks.retry_schedule import (
+    JITTER,
+    MAX_RETRY_AFTER,
+    classify_error,
+    classify_status,
+    decide_next,
+)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SCHEDULE = (0.0, 5.0, 300.0)
@@ -14,14 +20,14 @@ SCHEDULE = (0.0, 5.0, 300.0)
 
 def waits(step: int, *, retry_after: float | None = None, chance: float = 0.0) -> float | None:
     """Seconds until the next try after attempt ``step`` failed; None: there is none."""
-    status, due = verdict("refused", step, NOW, schedule=SCHEDULE, retry_after=retry_after, chance=lambda: chance)
+    status, due = decide_next("refused", step, NOW, schedule=SCHEDULE, retry_after=retry_after, chance=lambda: chance)
     assert (status is DeliveryStatus.WAITING) == (due is not None)
     return None if due is None else (due - NOW).total_seconds()
 
 
 def test_tries_follow_the_schedule_and_end_with_it() -> None:
     assert [waits(step) for step in range(4)] == [5, 300, None, None]
-    _, due = verdict("refused", 2, NOW, schedule=SCHEDULE, retry_after=9, chance=lambda: 0)
+    _, due = decide_next("refused", 2, NOW, schedule=SCHEDULE, retry_after=9, chance=lambda: 0)
     assert due is None
 
 
@@ -46,7 +52,7 @@ def test_what_the_receiver_asks_for_is_a_floor_within_a_day() -> None:
     ],
 )
 def test_only_2xx_is_taken(status: int, word: str | None) -> None:
-    assert word_of_status(status) == word
+    assert classify_status(status) == word
 
 
 @pytest.mark.parametrize(
@@ -61,9 +67,9 @@ def test_only_2xx_is_taken(status: int, word: str | None) -> None:
     ],
 )
 def test_why_no_answer_came(error: FetchFailed, word: str) -> None:
-    assert word_of(error) == word
+    assert classify_error(error) == word
 
 
 def test_taken_and_gone_need_no_time() -> None:
     for error, status in ((None, DeliveryStatus.DELIVERED), ("gone", DeliveryStatus.DISABLED)):
-        assert verdict(error, 0, NOW, schedule=SCHEDULE, retry_after=5, chance=lambda: 0) == (status, None)
+        assert decide_next(error, 0, NOW, schedule=SCHEDULE, retry_after=5, chance=lambda: 0) == (status, None)

@@ -10,7 +10,7 @@ from mediagen.core.errors import Conflict
 from mediagen.db.connection import Database
 from mediagen.db.secrets import SqliteSecrets
 from mediagen.events.webhooks.secrets import SigningSecrets
-from mediagen.events.webhooks.signing import MAX_SECRETS, key_of, new_secret
+from mediagen.events.webhooks.signing import MAX_SECRETS, decode_secret, generate_secret
 from tests.events.clock import Clock
 
 
@@ -35,12 +35,12 @@ async def test_after_a_rotation_both_sign_for_a_while(tmp_path: Path) -> None:
 
         new = await secrets.rotate(overlap=timedelta(hours=1))
 
-        assert secrets.keys() == [key_of(new.text), old]
+        assert secrets.keys() == [decode_secret(new.text), old]
         again = SigningSecrets(SqliteSecrets(database), now=clock)
         await again.load()
         assert again.keys() == secrets.keys()
         clock.forward(3600)
-        assert secrets.keys() == again.keys() == [key_of(new.text)]
+        assert secrets.keys() == again.keys() == [decode_secret(new.text)]
 
 
 async def test_without_an_overlap_the_old_ones_end_at_once(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ async def test_without_an_overlap_the_old_ones_end_at_once(tmp_path: Path) -> No
 
         new = await secrets.rotate(overlap=timedelta(0))
 
-        assert secrets.keys() == [key_of(new.text)]
+        assert secrets.keys() == [decode_secret(new.text)]
         assert [one.text for one in await SqliteSecrets(database).all()] == [new.text]
 
 
@@ -69,7 +69,7 @@ async def test_so_many_sign_at_once_and_no_more(tmp_path: Path) -> None:
 
 
 async def test_those_of_the_configuration_are_not_rotated_here(tmp_path: Path) -> None:
-    given = [new_secret(), new_secret()]
+    given = [generate_secret(), generate_secret()]
     async with Database(tmp_path / "mediagen.db") as database:
         secrets = SigningSecrets(SqliteSecrets(database), configured=given)
         await secrets.load()
@@ -77,7 +77,7 @@ async def test_those_of_the_configuration_are_not_rotated_here(tmp_path: Path) -
         with pytest.raises(Conflict, match=r"webhooks\.secret"):
             await secrets.rotate(overlap=timedelta(0))
 
-        assert secrets.keys() == [key_of(text) for text in given]
+        assert secrets.keys() == [decode_secret(text) for text in given]
         assert await SqliteSecrets(database).all() == []
 
 

@@ -19,7 +19,7 @@ from mediagen.events.webhooks import sender as module
 from mediagen.events.webhooks.sender import AT_ONCE, AT_ONCE_PER_TARGET
 from mediagen.events.webhooks.settings import WebhooksSettings
 from tests.core.clocks import Times
-from tests.events.postroom import PostRoom, at_work, post_room
+from tests.events.webhooks.sending import Sending, at_work, sending
 from tests.infra.resource import Answer, redirect_to
 from tests.infra.servers.radosgw import free_ports
 from tests.infra.servers.receiver import Receiver, Reply
@@ -29,7 +29,7 @@ FAILED, DISABLED = DeliveryStatus.FAILED, DeliveryStatus.DISABLED
 
 
 async def test_what_ended_is_told_once_and_signed(tmp_path: Path) -> None:
-    async with Receiver() as receiver, post_room(tmp_path) as room:
+    async with Receiver() as receiver, sending(tmp_path) as room:
         secret = (await room.secrets.rotate(overlap=timedelta(hours=1))).text
         task = await room.end_task(receiver.url())
 
@@ -47,11 +47,11 @@ async def test_what_ended_is_told_once_and_signed(tmp_path: Path) -> None:
         assert attempt.milliseconds >= 0
         assert delivery.due_at is None
         await room.rests()
-        assert room.courier.outcomes == {DELIVERED: 1}
+        assert room.webhook_sender.outcomes == {DELIVERED: 1}
 
 
 async def test_each_try_has_its_own_time_and_the_same_id(tmp_path: Path) -> None:
-    async with Receiver() as receiver, post_room(tmp_path) as room:
+    async with Receiver() as receiver, sending(tmp_path) as room:
         task = await room.end_task(receiver.replies(Answer(500), Answer(503)))
         await room.stands(task, WAITING, tries=1)
         await room.forward(5)
@@ -68,7 +68,7 @@ async def test_each_try_has_its_own_time_and_the_same_id(tmp_path: Path) -> None
 
 
 async def test_nothing_is_tried_before_its_time_and_nothing_after_the_schedule(tmp_path: Path) -> None:
-    async with Receiver() as receiver, post_room(tmp_path) as room:
+    async with Receiver() as receiver, sending(tmp_path) as room:
         task = await room.end_task(receiver.replies(always=Answer(500)))
         await room.stands(task, WAITING, tries=1)
         await room.forward(4.9)
@@ -83,7 +83,7 @@ async def test_nothing_is_tried_before_its_time_and_nothing_after_the_schedule(t
 
         assert len(receiver.at()) == 3
         await room.rests()
-        assert room.courier.outcomes == {WAITING: 2, FAILED: 1, DELIVERED: 2}
+        assert room.webhook_sender.outcomes == {WAITING: 2, FAILED: 1, DELIVERED: 2}
 
 
 BODY = b"x" * 10_000_000
@@ -103,7 +103,7 @@ BODY = b"x" * 10_000_000
 async def test_what_is_no_success_is_tried_again(
     tmp_path: Path, reply: Reply, status_code: int | None, error: str
 ) -> None:
-    async with Receiver() as receiver, post_room(tmp_path, timeout_seconds=1) as room:
+    async with Receiver() as receiver, sending(tmp_path, timeout_seconds=1) as room:
         task = await room.end_task(receiver.replies(reply))
 
         (attempt,) = await room.stands(task, WAITING, tries=1)
@@ -117,7 +117,7 @@ async def test_what_is_no_success_is_tried_again(
 
 async def test_a_receiver_that_is_down(tmp_path: Path) -> None:
     (port,) = free_ports(1)
-    async with post_room(tmp_path) as room:
+    async with sending(tmp_path) as room:
         task = await room.end_task(f"http://127.0.0.1:{port}/")
 
         (attempt,) = await room.stands(task, WAITING, tries=1)
@@ -130,14 +130,14 @@ async def test_the_body_of_an_answer_changes_nothing(
     tmp_path: Path, reply: Reply, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mediagen.net.post._BODY_SECONDS", 0.1)
-    async with Receiver() as receiver, post_room(tmp_path) as room:
+    async with Receiver() as receiver, sending(tmp_path) as room:
         task = await room.end_task(receiver.replies(reply))
 
         await room.stands(task, DELIVERED, tries=1)
 
 
 async def test_gone_ends_all_that_waits_for_that_url_and_owner(tmp_path: Path) -> None:
-    async with Receiver() as receiver, post_room(tmp_path) as room:
+    async with Receiver() as receiver, sending(tmp_path) as room:
         url = receiver.replies(Answer(500), Answer(500), Answer(410))
         hers = await room.end_task(url, owner="alice")
         await room.stands(hers, WAITING, tries=1)
@@ -158,7 +158,7 @@ async def test_gone_ends_all_that_waits_for_that_url_and_owner(tmp_path: Path) -
 
 
 async def test_a_redelivery_that_is_taken_enables_the_url_again(tmp_path: Path) -> None:
-    async with Receiver() as receiver, post_room(tmp_path) as room:
+    async with Receiver() as receiver, sending(tmp_path) as room:
         url = receiver.replies(Answer(410), Answer(500))
         task = await room.end_task(url, owner="alice")
         await room.stands(task, DISABLED, tries=1)
@@ -167,7 +167,7 @@ async def test_a_redelivery_that_is_taken_enables_the_url_again(tmp_path: Path) 
         for tries, status in ((2, DISABLED), (3, DELIVERED)):  # while it is disabled there is no second try
             room.clock.forward(1)
             assert await room.outbox.redeliver(delivery.id, room.clock(), owner="alice") is not None
-            room.courier.wake()
+            room.webhook_sender.wake()
             await room.stands(task, status, tries=tries)
 
         assert len({event.id for event in receiver.events}) == 1
@@ -176,7 +176,7 @@ async def test_a_redelivery_that_is_taken_enables_the_url_again(tmp_path: Path) 
 
 
 async def test_a_receiver_that_is_busy_is_left_alone_for_as_long_as_it_asks(tmp_path: Path) -> None:
-    async with Receiver() as receiver, post_room(tmp_path) as room:
+    async with Receiver() as receiver, sending(tmp_path) as room:
         task = await room.end_task(receiver.replies(Answer(429, {"Retry-After": "60"})))
         await room.stands(task, WAITING, tries=1)
 
@@ -190,7 +190,7 @@ async def test_a_receiver_that_is_busy_is_left_alone_for_as_long_as_it_asks(tmp_
 
 
 async def test_a_receiver_that_hangs_holds_up_its_own_alone(tmp_path: Path) -> None:
-    async with Receiver() as slow, Receiver() as quick, post_room(tmp_path) as room:
+    async with Receiver() as slow, Receiver() as quick, sending(tmp_path) as room:
         url = slow.replies(always="hang")
         hanging = [await room.end_task(url) for _ in range(3 * AT_ONCE)]
         await slow.reaches(lambda: slow.most_at_once() == AT_ONCE_PER_TARGET)
@@ -203,7 +203,7 @@ async def test_a_receiver_that_hangs_holds_up_its_own_alone(tmp_path: Path) -> N
         for task in hanging:
             await room.stands(task, DELIVERED, tries=1)
         await room.rests()
-        assert room.courier.waiting == 0
+        assert room.webhook_sender.waiting == 0
         assert slow.most_at_once() == AT_ONCE_PER_TARGET
         arrived = [event.json["task"] for event in slow.events]
         places = [arrived.index(task.id) for task in hanging]
@@ -212,7 +212,7 @@ async def test_a_receiver_that_hangs_holds_up_its_own_alone(tmp_path: Path) -> N
 
 async def test_so_many_are_on_their_way_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "AT_ONCE", 6)
-    async with Receiver() as one, Receiver() as two, post_room(tmp_path) as room:
+    async with Receiver() as one, Receiver() as two, sending(tmp_path) as room:
         for receiver in (one, two):
             receiver.replies(always="hang")
             for _ in range(5):
@@ -232,14 +232,14 @@ async def test_many_that_hang_leave_room_for_those_that_answer(tmp_path: Path, m
         Receiver() as one,
         Receiver() as two,
         Receiver() as quick,
-        post_room(tmp_path, timeout_seconds=1, schedule_seconds=schedule) as room,
+        sending(tmp_path, timeout_seconds=1, schedule_seconds=schedule) as room,
     ):
         for receiver in (one, two):
             receiver.replies(always="hang")
             hanging += [await room.end_task(receiver.url()) for _ in range(8)]
         for task in hanging[:4], hanging[8:12]:
             await asyncio.gather(*(room.stands(one_of, WAITING, tries=1) for one_of in task))
-        room.courier._settings = WebhooksSettings(timeout_seconds=60)
+        room.webhook_sender._settings = WebhooksSettings(timeout_seconds=60)
 
         for _ in range(10):
             await room.stands(await room.end_task(quick.url()), DELIVERED, tries=1)
@@ -251,7 +251,7 @@ async def test_many_that_hang_leave_room_for_those_that_answer(tmp_path: Path, m
     "url", ["http://10.0.0.1/", "http://169.254.169.254/latest", "http://[::1]/", "http://127.0.0.2:1/"]
 )
 async def test_what_the_policy_refuses_is_not_connected_to(tmp_path: Path, url: str) -> None:
-    async with post_room(tmp_path) as room:
+    async with sending(tmp_path) as room:
         task = await room.end_task(url)
 
         (attempt,) = await room.stands(task, WAITING, tries=1)
@@ -266,11 +266,11 @@ async def test_a_name_that_leads_inside_later_is_refused_then(tmp_path: Path) ->
         assert host == "rebinding.test"
         return socket.getaddrinfo(answers[0], port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
 
-    async with Receiver() as allowed, Receiver("127.0.0.2") as inside, post_room(tmp_path, lookup=lookup) as room:
+    async with Receiver() as allowed, Receiver("127.0.0.2") as inside, sending(tmp_path, lookup=lookup) as room:
         allowed.replies(always=Answer(500, {"Connection": "close"}))
         task = await room.end_task(f"http://rebinding.test:{allowed.port}/hook")
         await room.stands(task, WAITING, tries=1)
-        room.courier._session.client.connector.clear_dns_cache()  # type: ignore[union-attr]
+        room.webhook_sender._session.client.connector.clear_dns_cache()  # type: ignore[union-attr]
         answers[0] = "127.0.0.2"
         other = await room.end_task(f"http://rebinding.test:{inside.port}/hook")
 
@@ -283,9 +283,9 @@ async def test_a_name_that_leads_inside_later_is_refused_then(tmp_path: Path) ->
 
 
 async def test_a_courier_that_stops_lets_what_is_on_its_way_arrive(tmp_path: Path) -> None:
-    async with Receiver() as receiver, post_room(tmp_path, running=False) as room:
+    async with Receiver() as receiver, sending(tmp_path, running=False) as room:
         url = receiver.replies("hang")
-        async with at_work(room.courier):
+        async with at_work(room.webhook_sender):
             task = await room.end_task(url)
             await receiver.reaches(lambda: len(receiver.events) == 1)
             asyncio.get_running_loop().call_later(0.1, receiver.release)
@@ -298,9 +298,9 @@ async def test_a_receiver_that_hangs_does_not_hold_up_the_stop_for_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "STOP_SECONDS", 0.2)
-    async with Receiver() as receiver, post_room(tmp_path, running=False) as room:
+    async with Receiver() as receiver, sending(tmp_path, running=False) as room:
         url = receiver.replies("hang")
-        async with at_work(room.courier):
+        async with at_work(room.webhook_sender):
             task = await room.end_task(url)
             await receiver.reaches(lambda: len(receiver.events) == 1)
             began = time.monotonic()
@@ -308,7 +308,7 @@ async def test_a_receiver_that_hangs_does_not_hold_up_the_stop_for_long(
         assert time.monotonic() - began < 5
         delivery, _ = await room.delivery(task)
         assert (delivery.status, delivery.tries) == (WAITING, 0)
-        async with at_work(room.courier):  # the next start sends it again
+        async with at_work(room.webhook_sender):  # the next start sends it again
             await room.stands(task, DELIVERED, tries=1)
         assert len({event.id for event in receiver.events}) == 1
         assert len(receiver.events) == 2
@@ -317,16 +317,16 @@ async def test_a_receiver_that_hangs_does_not_hold_up_the_stop_for_long(
 async def test_a_fault_of_ours_costs_one_delivery_a_try_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with Receiver() as receiver, post_room(tmp_path) as room:
-        working, broken = room.courier._render, []
+    async with Receiver() as receiver, sending(tmp_path) as room:
+        working, broken = room.webhook_sender._render, []
 
-        async def render(parcel: Any) -> bytes:
-            if parcel.task.owner == "unlucky":
-                broken.append(parcel)
+        async def render(snapshot: Any) -> bytes:
+            if snapshot.task.owner == "unlucky":
+                broken.append(snapshot)
                 raise ZeroDivisionError
-            return await working(parcel)
+            return await working(snapshot)
 
-        monkeypatch.setattr(room.courier, "_render", render)
+        monkeypatch.setattr(room.webhook_sender, "_render", render)
         with capture_logs() as logs:
             task = await room.end_task(receiver.url(), owner="unlucky")
             (attempt,) = await room.stands(task, WAITING, tries=1)
@@ -338,7 +338,7 @@ async def test_a_fault_of_ours_costs_one_delivery_a_try_and_nothing_else(
 
 async def test_neither_secret_nor_signature_nor_url_is_logged(tmp_path: Path) -> None:
     with capture_logs() as logs:
-        async with Receiver() as receiver, post_room(tmp_path) as room:
+        async with Receiver() as receiver, sending(tmp_path) as room:
             secret = (await room.secrets.rotate(overlap=timedelta(0))).text
             for reply in (Answer(200), Answer(500), "reset"):
                 receiver.replies(reply, path="/services/T0KEN?sig=CANARY")
@@ -352,12 +352,12 @@ async def test_neither_secret_nor_signature_nor_url_is_logged(tmp_path: Path) ->
 
 
 async def test_a_row_that_cannot_be_read_costs_its_own_delivery(tmp_path: Path) -> None:
-    async with Receiver() as receiver, post_room(tmp_path, running=False) as room:
+    async with Receiver() as receiver, sending(tmp_path, running=False) as room:
         bad = await room.end_task(receiver.url())
         await room.database.write(lambda connection: connection.execute("UPDATE deliveries SET task = '{}'").rowcount)
         good = await room.end_task(receiver.url())
         with capture_logs():
-            async with at_work(room.courier):
+            async with at_work(room.webhook_sender):
                 (attempt,) = await room.stands(bad, WAITING, tries=1)
                 await room.stands(good, DELIVERED, tries=1)
 
@@ -368,11 +368,11 @@ async def test_a_row_that_cannot_be_read_costs_its_own_delivery(tmp_path: Path) 
 async def test_a_clock_that_goes_back_makes_nobody_wait(tmp_path: Path, days: int) -> None:
     times = Times()
     clock = times.clock()
-    async with Receiver() as receiver, post_room(tmp_path, running=False) as room:
-        room.courier._now = clock.now
-        clock.on_step(room.courier.clock_stepped)
+    async with Receiver() as receiver, sending(tmp_path, running=False) as room:
+        room.webhook_sender._now = clock.now
+        clock.on_step(room.webhook_sender.clock_stepped)
         room.clock.time = times.wall
-        async with at_work(room.courier):
+        async with at_work(room.webhook_sender):
             task = await room.end_task(receiver.replies(Answer(503)))
             await room.stands(task, WAITING, tries=1)
             await room.rests()
@@ -383,20 +383,20 @@ async def test_a_clock_that_goes_back_makes_nobody_wait(tmp_path: Path, days: in
             await room.rests()
             assert (await room.delivery(task))[0].tries == 1, "it is due five seconds after the first attempt"
             times.pass_by(seconds=1.1)
-            room.courier.wake()
+            room.webhook_sender.wake()
             await room.stands(task, DELIVERED, tries=2)
 
 
 async def test_a_clock_that_was_set_back_while_no_server_ran(tmp_path: Path) -> None:
-    async with Receiver() as receiver, post_room(tmp_path, running=False) as room:
+    async with Receiver() as receiver, sending(tmp_path, running=False) as room:
         room.clock.forward(10 * 365 * 86_400)
-        async with at_work(room.courier):
+        async with at_work(room.webhook_sender):
             task = await room.end_task(receiver.replies(Answer(503)))
             await room.stands(task, WAITING, tries=1)
         room.clock.forward(-10 * 365 * 86_400)
 
-        room.courier._pulled = False  # as another start begins
-        async with at_work(room.courier):
+        room.webhook_sender._pulled = False  # as another start begins
+        async with at_work(room.webhook_sender):
             async with asyncio.timeout(10):
                 while not (room.clock() < await _due(room, task) < room.clock() + timedelta(seconds=6)):
                     await asyncio.sleep(0.01)
@@ -404,7 +404,7 @@ async def test_a_clock_that_was_set_back_while_no_server_ran(tmp_path: Path) -> 
             await room.stands(task, DELIVERED, tries=2)
 
 
-async def _due(room: PostRoom, task: Task) -> datetime:
+async def _due(room: Sending, task: Task) -> datetime:
     due_at = (await room.delivery(task))[0].due_at
     assert due_at is not None
     return due_at

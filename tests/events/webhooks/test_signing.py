@@ -9,20 +9,20 @@ import pytest
 import standardwebhooks
 from openai import InvalidWebhookSignatureError, OpenAI
 
-from mediagen.events.webhooks.signing import key_of, new_secret, signed
+from mediagen.events.webhooks.signing import decode_secret, generate_secret, sign
 
 BODY = json.dumps({"id": "evt_1", "object": "event", "type": "task.completed", "data": {"id": "task_1", "ü": "\u2028"}})
 
 
 def headers(body: bytes, *secrets: str, timestamp: int | None = None) -> dict[str, str]:
-    keys = [key_of(secret) for secret in secrets]
+    keys = [decode_secret(secret) for secret in secrets]
     moment = int(time.time()) if timestamp is None else timestamp
-    return signed(body, message_id="evt_1", timestamp=moment, keys=keys)
+    return sign(body, message_id="evt_1", timestamp=moment, keys=keys)
 
 
 @pytest.mark.parametrize("secrets", [1, 3])
 def test_the_reference_verifier_takes_what_is_signed(secrets: int) -> None:
-    written = [new_secret() for _ in range(secrets)]
+    written = [generate_secret() for _ in range(secrets)]
     proof = headers(BODY.encode(), *written)
 
     for secret in written:
@@ -30,7 +30,7 @@ def test_the_reference_verifier_takes_what_is_signed(secrets: int) -> None:
 
 
 def test_openais_verifier_takes_it() -> None:
-    old, new = new_secret(), new_secret()
+    old, new = generate_secret(), generate_secret()
     client = OpenAI(api_key="none", webhook_secret=new)
 
     event: Any = client.webhooks.unwrap(BODY.encode(), headers(BODY.encode(), new, old))
@@ -40,14 +40,14 @@ def test_openais_verifier_takes_it() -> None:
 
 
 def test_verifiers_refuse_what_is_tampered_stale_or_signed_with_another_secret() -> None:
-    secret, body = new_secret(), BODY.encode()
+    secret, body = generate_secret(), BODY.encode()
     proof = headers(body, secret)
     wrong = [
         (body.replace(b"task_1", b"task_2"), proof),
         (body, {**proof, "webhook-id": "evt_2"}),
         (body, headers(body, secret, timestamp=int(time.time()) - 400)),
         (body, headers(body, secret, timestamp=int(time.time()) + 400)),
-        (body, headers(body, new_secret())),
+        (body, headers(body, generate_secret())),
     ]
     client = OpenAI(api_key="none", webhook_secret=secret)
 
@@ -60,10 +60,10 @@ def test_verifiers_refuse_what_is_tampered_stale_or_signed_with_another_secret()
 
 
 def test_a_secret_is_standard_base64_of_32_random_bytes() -> None:
-    secrets = {new_secret() for _ in range(100)}
+    secrets = {generate_secret() for _ in range(100)}
 
     assert len(secrets) == 100
-    assert all(len(key_of(secret)) == 32 and not set(secret[6:]) & set("-_") for secret in secrets)
+    assert all(len(decode_secret(secret)) == 32 and not set(secret[6:]) & set("-_") for secret in secrets)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +72,6 @@ def test_a_secret_is_standard_base64_of_32_random_bytes() -> None:
 )
 def test_what_is_no_secret_is_refused_without_being_repeated(text: str) -> None:
     with pytest.raises(ValueError) as refused:
-        key_of(text)
+        decode_secret(text)
 
     assert not text or text.removeprefix("whsec_") == "" or text not in str(refused.value)

@@ -32,7 +32,7 @@ async def test_a_task_in_every_state_is_told_as_its_model_says(start: Start) -> 
             }
             assert abs(view.elapsed_seconds - shown["elapsed_seconds"]) < 5
             event = Event(9, EventType.STATUS, await service.get(view.id))
-            message = await hub._fragments.event(event, house.url)
+            message = await hub._renderer.event(event, house.url)
             again = EventView.model_validate_json(b"".join(message.parts))
             assert (again.type, again.seq, again.task_id) == ("task.status", 9, view.id)
             assert again.task.model_dump(exclude=STEADY) == view.model_dump(exclude=STEADY)
@@ -54,16 +54,16 @@ async def test_a_task_in_every_state_is_told_as_its_model_says(start: Start) -> 
 async def test_a_task_is_rendered_once_for_each_of_its_values(house: House) -> None:
     task_id = await house.submit()
     stage = await house.pipeline.stage(task_id)
-    fragments, service = house.instance.hub._fragments, house.instance.service
-    before = fragments.rendered
+    renderer, service = house.instance.hub._renderer, house.instance.service
+    before = renderer.rendered
     for _ in range(5):
-        await fragments.of(await service.get(task_id), house.url)
-    assert fragments.rendered == before + 1
+        await renderer.of(await service.get(task_id), house.url)
+    assert renderer.rendered == before + 1
 
     stage.report(10)
-    await fragments.of(await service.get(task_id), house.url)
-    await fragments.of(await service.get(task_id), "https://elsewhere.example")
-    assert fragments.rendered == before + 3
+    await renderer.of(await service.get(task_id), house.url)
+    await renderer.of(await service.get(task_id), "https://elsewhere.example")
+    assert renderer.rendered == before + 3
 
 
 async def test_a_snapshot_and_what_follows_it_are_one_cut(house: House) -> None:

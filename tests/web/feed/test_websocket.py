@@ -425,7 +425,7 @@ async def test_limits_are_what_is_written(house: House) -> None:
 async def test_a_crowd_is_given_one_snapshot(house: House) -> None:
     for _ in range(30):
         await house.submit()
-    rendered = house.instance.hub._fragments.rendered
+    rendered = house.instance.hub._renderer.rendered
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(listening(house)) for _ in range(40)]
         for client in clients:
@@ -433,7 +433,7 @@ async def test_a_crowd_is_given_one_snapshot(house: House) -> None:
         snapshots = [await told(client) for client in clients]
 
     assert all(len(snapshot["tasks"]) == 30 for snapshot in snapshots)
-    assert house.instance.hub._fragments.rendered - rendered <= 30
+    assert house.instance.hub._renderer.rendered - rendered <= 30
 
 
 async def test_a_snapshot_holds_what_was_accepted_before_it_was_asked_for(house: House) -> None:

@@ -25,7 +25,7 @@ from mediagen.web.http.problems import DO_NOT_RETRY, OPENAI_PREFIXES, STATUS, an
 from mediagen.web.middleware.rate_limit import RATE_HEADERS
 from mediagen.web.openai_compat import images, models, videos
 from mediagen.web.openai_compat import legacy as older
-from mediagen.web.ops import health, keys, metrics, providers
+from mediagen.web.ops import api_keys, health, metrics, providers
 from mediagen.web.tasks import ingest
 from mediagen.web.tasks import routes as tasks
 from mediagen.web.webhooks import routes as webhooks
@@ -35,13 +35,13 @@ from tests.web.conftest import House, Start
 OWNERS: tuple[type, ...] = (
     health.HealthRoutes,
     ingest.IngestRoutes,
-    streams.StreamRoutes,
+    streams.EventStreamRoutes,
     tasks.TaskRoutes,
     files.FileRoutes,
-    media.MediaRoutes,
+    media.SignedUrlRoutes,
     uploads.UploadRoutes,
-    sockets.SocketRoutes,
-    keys.KeyRoutes,
+    sockets.WebSocketRoutes,
+    api_keys.KeyRoutes,
     webhooks.WebhookRoutes,
     compositions.CompositionRoutes,
     models.ModelRoutes,

@@ -15,7 +15,7 @@ from mediagen.core.errors import NotFound
 from mediagen.core.events import Event, EventType
 from mediagen.core.tasks import Task, TaskError, TaskStatus
 from mediagen.web.middleware.request_counts import Traffic
-from mediagen.web.ops.task_counts import Outcomes
+from mediagen.web.ops.task_counts import TaskCounts
 from tests.web.conftest import House, Start
 from tests.web.scripted import Scripted
 
@@ -132,7 +132,7 @@ async def test_two_servers_do_not_share_their_figures(start: Start) -> None:
 
 
 def test_a_kind_or_code_of_another_release_shares_a_label() -> None:
-    outcomes = Outcomes([Scripted.kind])
+    outcomes = TaskCounts([Scripted.kind])
     error = TaskError("gone_in_2.0", "", retryable=False, attempt=1)
 
     for task in (

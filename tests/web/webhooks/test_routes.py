@@ -14,7 +14,7 @@ import standardwebhooks
 from openai import OpenAI
 
 from mediagen.core.errors import FetchFailed
-from mediagen.events.webhooks.signing import new_secret
+from mediagen.events.webhooks.signing import generate_secret
 from mediagen.pipelines.base import Outcome
 from tests.infra.resource import Answer
 from tests.infra.servers.receiver import Receiver
@@ -276,7 +276,7 @@ async def test_a_rotated_secret_signs_beside_the_old_one_until_it_ends(start: St
 
 
 async def test_the_secret_of_the_configuration_signs_and_is_not_rotated_here(start: Start, receiver: Receiver) -> None:
-    new, old = new_secret(), new_secret()
+    new, old = generate_secret(), generate_secret()
     house = await start(fetch=OPEN, webhooks={"secret": f"{new} {old}"})
     await house.ask("POST", "/v1/ingest", json={"data": "aGVsbG8=", "webhook_url": receiver.url()})
     await receiver.reaches(lambda: len(receiver.events) == 1)

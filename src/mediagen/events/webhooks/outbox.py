@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from mediagen.core.deliveries import Delivery, DeliveryAttempt, DeliveryQuery, DeliveryStatus, Parcel
+from mediagen.core.deliveries import Delivery, DeliveryAttempt, DeliveryQuery, DeliverySnapshot, DeliveryStatus
 
 
 class Outbox(Protocol):
@@ -17,7 +17,7 @@ class Outbox(Protocol):
     ) -> list[Delivery]:
         """At most ``limit`` that are due, the longest due first; none of these ids, none to these targets."""
 
-    async def parcel(self, delivery: Delivery) -> Parcel | None:
+    async def load_snapshot(self, delivery: Delivery) -> DeliverySnapshot | None:
         """The delivery with the task as it ended; None when it is gone."""
 
     async def next_due(self, *, without: Collection[str], not_to: Collection[str]) -> datetime | None:

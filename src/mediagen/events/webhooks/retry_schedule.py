@@ -23,7 +23,7 @@ JITTER: Final = 0.1
 """Share of a wait by which it may be longer, so that what failed together does not come back together."""
 
 
-def word_of(error: MediagenError) -> str:
+def classify_error(error: MediagenError) -> str:
     """Why no answer came."""
     if isinstance(error, InvalidRequest):
         return "url_not_allowed"
@@ -34,7 +34,7 @@ def word_of(error: MediagenError) -> str:
     return "connection_failed" if isinstance(error, FetchFailed) else error.code
 
 
-def word_of_status(status: int) -> str | None:
+def classify_status(status: int) -> str | None:
     """What is wrong with an answer of that status; None: nothing, the event was taken."""
     if 200 <= status < 300:
         return None
@@ -43,7 +43,7 @@ def word_of_status(status: int) -> str | None:
     return "gone" if status == HTTPStatus.GONE else "refused"
 
 
-def verdict(
+def decide_next(
     error: str | None,
     step: int,
     now: datetime,
@@ -55,7 +55,7 @@ def verdict(
     """Where a delivery stands after attempt ``step`` (from 0) of its schedule, and when it is due again.
 
     Args:
-        error: as ``word_of`` and ``word_of_status`` give it.
+        error: as ``classify_error`` and ``classify_status`` give it.
         retry_after: seconds that the receiver asked for: a floor, within ``MAX_RETRY_AFTER``.
         chance: between 0 and 1.
     """

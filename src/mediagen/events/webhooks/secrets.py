@@ -13,7 +13,7 @@ import structlog
 from mediagen.core.clock import utc_now
 from mediagen.core.errors import Conflict
 from mediagen.core.webhooks import SigningSecret
-from mediagen.events.webhooks.signing import MAX_SECRETS, key_of, new_secret
+from mediagen.events.webhooks.signing import MAX_SECRETS, decode_secret, generate_secret
 
 log = structlog.get_logger(__name__)
 
@@ -47,13 +47,13 @@ class SigningSecrets:
             return
         self._secrets = tuple(await self._rows.all())
         if not self._secrets:
-            await self._keep((SigningSecret(new_secret(), self._now()),))
+            await self._keep((SigningSecret(generate_secret(), self._now()),))
             log.info("webhook_secret_made")
 
     def keys(self) -> list[bytes]:
         """What signs now, the newest first."""
         texts = self._configured or [secret.text for secret in self._signing()]
-        return [key_of(text) for text in texts]
+        return [decode_secret(text) for text in texts]
 
     async def rotate(self, *, overlap: timedelta) -> SigningSecret:
         """A new secret, which signs from now on; those before it sign for ``overlap`` more.
@@ -73,7 +73,7 @@ class SigningSecrets:
             older = tuple(secret for secret in older if secret.signs(now))
             if len(older) >= MAX_SECRETS:
                 raise Conflict(f"{MAX_SECRETS} secrets are signing already; rotate without an overlap, or wait")
-            new = SigningSecret(new_secret(), now)
+            new = SigningSecret(generate_secret(), now)
             await self._keep((new, *older))
         log.info("webhook_secret_rotated", older=len(older), ends=ends.isoformat())
         return new

@@ -1,6 +1,6 @@
 """The courier: brings what is in the outbox to its webhooks, until each is delivered or has failed for good.
 
-    rows that are due ─▶ body, made now ─▶ signed ─▶ POST through the guarded session ─▶ attempt and verdict, a row
+    rows that are due ─▶ body, made now ─▶ signed ─▶ POST through the guarded session ─▶ attempt and outcome, a row
 
 Nothing is remembered but what is on its way. A delivery whose server was killed is sent again with the same id: at
 least once. Deliveries of one target start in the order in which they are due, a few at a time, so that a receiver
@@ -21,14 +21,20 @@ from urllib.parse import urlsplit
 import structlog
 
 from mediagen.core.clock import utc_now
-from mediagen.core.deliveries import Delivery, DeliveryAttempt, DeliveryStatus, Parcel
+from mediagen.core.deliveries import Delivery, DeliveryAttempt, DeliverySnapshot, DeliveryStatus
 from mediagen.core.errors import MediagenError, NotFound, Unavailable
 from mediagen.core.events import Event, EventType
 from mediagen.events.webhooks.outbox import Outbox
-from mediagen.events.webhooks.retry_schedule import JITTER, MAX_RETRY_AFTER, verdict, word_of, word_of_status
+from mediagen.events.webhooks.retry_schedule import (
+    JITTER,
+    MAX_RETRY_AFTER,
+    classify_error,
+    classify_status,
+    decide_next,
+)
 from mediagen.events.webhooks.secrets import SigningSecrets
 from mediagen.events.webhooks.settings import WebhooksSettings
-from mediagen.events.webhooks.signing import signed
+from mediagen.events.webhooks.signing import sign
 from mediagen.net.post import post
 from mediagen.net.session import Session
 from mediagen.net.settings import FetchSettings
@@ -51,11 +57,11 @@ CHEAP_COUNT: Final = 1000
 """Those that wait are counted at each look while they are fewer than this, else so many seconds apart."""
 
 
-class Courier:
+class WebhookSender:
     """Owned by who runs ``run``. ``told`` is a listener of the bus.
 
     Args:
-        render: the body of a parcel, with links that are made now.
+        render: the body of a snapshot, with links that are made now.
         fetch: where requests may go, which the guarded ``session`` enforces.
         chance: between 0 and 1.
     """
@@ -65,7 +71,7 @@ class Courier:
         outbox: Outbox,
         session: Session,
         secrets: SigningSecrets,
-        render: Callable[[Parcel], Awaitable[bytes]],
+        render: Callable[[DeliverySnapshot], Awaitable[bytes]],
         settings: WebhooksSettings,
         fetch: FetchSettings,
         *,
@@ -194,7 +200,7 @@ class Courier:
     async def _deliver(self, delivery: Delivery) -> None:
         attempt, retry_after = await self._attempt(delivery)
         self._note_pace(delivery.target, attempt.error)
-        status, due_at = verdict(
+        status, due_at = decide_next(
             attempt.error,
             delivery.step,
             self._now(),
@@ -222,8 +228,8 @@ class Courier:
         status_code: int | None = None
         retry_after: float | None = None
         try:
-            body = await self._render(await self._parcel(delivery))
-            proof = signed(body, message_id=delivery.id, timestamp=int(at.timestamp()), keys=self._secrets.keys())
+            body = await self._render(await self._load_snapshot(delivery))
+            proof = sign(body, message_id=delivery.id, timestamp=int(at.timestamp()), keys=self._secrets.keys())
             receipt = await post(
                 self._session,
                 delivery.url,
@@ -233,9 +239,9 @@ class Courier:
                 seconds=self._settings.timeout_seconds,
             )
             status_code, retry_after = receipt.status, receipt.retry_after
-            error = word_of_status(receipt.status)
+            error = classify_status(receipt.status)
         except MediagenError as exc:
-            error = word_of(exc)
+            error = classify_error(exc)
             log.debug("webhook_not_answered", delivery_id=delivery.id, error=exc.detail, context=exc.context)
         except Exception:  # a fault of ours in one delivery must not end the others, nor the server
             error = "internal"
@@ -243,11 +249,11 @@ class Courier:
         milliseconds = round((time.perf_counter() - began) * 1000)
         return DeliveryAttempt(at, milliseconds, status_code, error), retry_after
 
-    async def _parcel(self, delivery: Delivery) -> Parcel:
-        parcel = await self._outbox.parcel(delivery)
-        if parcel is None:
+    async def _load_snapshot(self, delivery: Delivery) -> DeliverySnapshot:
+        snapshot = await self._outbox.load_snapshot(delivery)
+        if snapshot is None:
             raise NotFound("the delivery is gone")
-        return parcel
+        return snapshot
 
     async def _record(
         self, delivery: Delivery, attempt: DeliveryAttempt, status: DeliveryStatus, due_at: datetime | None

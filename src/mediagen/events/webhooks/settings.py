@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
-from mediagen.events.webhooks.signing import MAX_SECRETS, key_of
+from mediagen.events.webhooks.signing import MAX_SECRETS, decode_secret
 
 
 def _secrets(value: SecretStr) -> SecretStr:
@@ -14,7 +14,7 @@ def _secrets(value: SecretStr) -> SecretStr:
     if len(texts) > MAX_SECRETS:
         raise ValueError(f"at most {MAX_SECRETS} secrets sign at once")
     for text in texts:
-        key_of(text)
+        decode_secret(text)
     return value
 
 

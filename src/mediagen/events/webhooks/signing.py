@@ -20,12 +20,12 @@ _KEY_BYTES: Final = 32
 _ALLOWED: Final = range(24, 65)
 
 
-def new_secret() -> str:
+def generate_secret() -> str:
     """A secret of 256 random bits."""
     return PREFIX + base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode()
 
 
-def key_of(secret: str) -> bytes:
+def decode_secret(secret: str) -> bytes:
     """The key in a written secret. Raises ValueError, whose text does not have the secret in it."""
     try:
         key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
@@ -36,7 +36,7 @@ def key_of(secret: str) -> bytes:
     return key
 
 
-def signed(body: bytes, *, message_id: str, timestamp: int, keys: Iterable[bytes]) -> dict[str, str]:
+def sign(body: bytes, *, message_id: str, timestamp: int, keys: Iterable[bytes]) -> dict[str, str]:
     """The headers that prove ``body``: one signature for each key. ``timestamp``: Unix time in seconds, of this try."""
     text = f"{message_id}.{timestamp}.".encode() + body
     digests = (hmac.digest(key, text, hashlib.sha256) for key in keys)

@@ -14,7 +14,7 @@ from mediagen.web.api.views import Tasks
 from mediagen.web.feed import frames
 from mediagen.web.feed.hub import Hub
 from mediagen.web.feed.schemas import EventView, SnapshotView, TicketQuery
-from mediagen.web.feed.subscriber import Reader
+from mediagen.web.feed.subscriber import Subscriber
 
 HEARTBEAT_SECONDS = 15.0
 _SILENT_BEATS: Final = 2
@@ -23,7 +23,7 @@ _RETRY: Final = b"retry: 2000\n\n"
 _COMMENT: Final = b": still here\n\n"
 
 
-class StreamRoutes:
+class EventStreamRoutes:
     """``GET /v1/tasks/{id}/events``."""
 
     def __init__(self, hub: Hub, tasks: Tasks) -> None:
@@ -66,7 +66,7 @@ class StreamRoutes:
         transport = request.transport
         if transport is None:
             return response
-        reader = Reader(
+        reader = Subscriber(
             transport,
             encode=frames.chunked_event_stream if chunked else frames.event_stream,
             base=call.base,
@@ -88,7 +88,7 @@ class StreamRoutes:
         return response
 
     @staticmethod
-    async def _end(response: web.StreamResponse, transport: asyncio.Transport, reader: Reader) -> None:
+    async def _end(response: web.StreamResponse, transport: asyncio.Transport, reader: Subscriber) -> None:
         try:
             async with asyncio.timeout(_END_SECONDS):
                 await reader.whole.wait()
@@ -96,7 +96,7 @@ class StreamRoutes:
         except TimeoutError:
             transport.abort()
 
-    async def _beat(self, reader: Reader, transport: asyncio.Transport, comment: bytes) -> None:
+    async def _beat(self, reader: Subscriber, transport: asyncio.Transport, comment: bytes) -> None:
         """Until the reader is done: a comment each heartbeat keeps proxies content and shows us when nobody reads."""
         silent, taken = 0, -1
         while not reader.done.is_set():

@@ -14,7 +14,7 @@ _LEN_16: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class FeedMessage:
     """Something to tell a reader. ``parts`` together are one line of JSON; what many readers are told is one object."""
 
     type: str
@@ -27,11 +27,11 @@ class Message:
         return sum(map(len, self.parts))
 
 
-Encoding: TypeAlias = Callable[[Message], tuple[bytes, ...]]
+FrameEncoder: TypeAlias = Callable[[FeedMessage], tuple[bytes, ...]]
 """Gives what goes over the wire in pieces, so that large shared parts are not copied for each reader."""
 
 
-def websocket(message: Message) -> tuple[bytes, ...]:
+def websocket(message: FeedMessage) -> tuple[bytes, ...]:
     """One unmasked, unfragmented text frame, as servers send it (RFC 6455 section 5.2)."""
     return (_head(_TEXT_FINAL, message.size), *message.parts)
 
@@ -41,12 +41,12 @@ def websocket_control(opcode: int, payload: bytes) -> bytes:
     return _head(_FINAL | opcode, len(payload)) + payload
 
 
-def event_stream(message: Message) -> tuple[bytes, ...]:
+def event_stream(message: FeedMessage) -> tuple[bytes, ...]:
     """One event of ``text/event-stream`` (HTML standard, section 9.2)."""
     return (b"id: %d\nevent: %s\ndata: " % (message.seq, message.type.encode()), *message.parts, b"\n\n")
 
 
-def chunked_event_stream(message: Message) -> tuple[bytes, ...]:
+def chunked_event_stream(message: FeedMessage) -> tuple[bytes, ...]:
     """The same as one chunk of the chunked transfer coding (RFC 9112 section 7.1)."""
     parts = event_stream(message)
     return (b"%x\r\n" % sum(map(len, parts)), *parts, b"\r\n")

@@ -24,11 +24,11 @@ from mediagen.core.errors import MediagenError
 from mediagen.core.events import Event, EventType
 from mediagen.streams.base import MIB
 from mediagen.tasks.ports import EventBus
-from mediagen.web.feed.drain_callback import Tap
-from mediagen.web.feed.frames import Message
-from mediagen.web.feed.snapshots import Snapshot, Snapshots
-from mediagen.web.feed.subscriber import MAX_FOLLOWED, WRITE_BYTES, Form, Reader
-from mediagen.web.feed.task_json import Fragments
+from mediagen.web.feed.frames import FeedMessage
+from mediagen.web.feed.protocol_wrapper import ProtocolWrapper
+from mediagen.web.feed.snapshots import Snapshot, SnapshotTaker
+from mediagen.web.feed.subscriber import MAX_FOLLOWED, WRITE_BYTES, FrameFormat, Subscriber
+from mediagen.web.feed.task_renderer import TaskRenderer
 
 log = structlog.get_logger(__name__)
 
@@ -55,21 +55,21 @@ _PULLED: Final = 128
 class Hub:
     """Renders events once and fans them out."""
 
-    def __init__(self, bus: EventBus, fragments: Fragments, snapshots: Snapshots) -> None:
+    def __init__(self, bus: EventBus, renderer: TaskRenderer, snapshots: SnapshotTaker) -> None:
         self._bus = bus
-        self._fragments = fragments
+        self._renderer = renderer
         self._snapshots = snapshots
-        self._all: dict[str | None, set[Reader]] = {None: set()}
+        self._all: dict[str | None, set[Subscriber]] = {None: set()}
         """Readers of all tasks that they may hear of, by owner; None: of everybody's."""
-        self._by_task: dict[str, set[Reader]] = {}
-        self._readers: set[Reader] = set()
-        self._ready: deque[Reader] = deque()
+        self._by_task: dict[str, set[Subscriber]] = {}
+        self._readers: set[Subscriber] = set()
+        self._ready: deque[Subscriber] = deque()
         """Readers that are not clear and whose sockets have room."""
         self._seen = bus.last_seq
         """Every clear reader has been told everything up to here."""
         self._touched: set[str] = set()
         """Tasks that readers follow by name and of which there is news."""
-        self._frames: OrderedDict[tuple[int, Form], tuple[float, bytes]] = OrderedDict()
+        self._frames: OrderedDict[tuple[int, FrameFormat], tuple[float, bytes]] = OrderedDict()
         self._frame_bytes = 0
         self._wake = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
@@ -86,15 +86,15 @@ class Hub:
     # -- readers come, say what they want, and go
 
     def add(
-        self, reader: Reader, transport: asyncio.Transport, passes: Callable[[bytes], bool] = lambda _data: True
+        self, reader: Subscriber, transport: asyncio.Transport, passes: Callable[[bytes], bool] = lambda _data: True
     ) -> None:
-        """Take in a connection; it hears nothing before ``follow``. ``passes``: see ``Tap``."""
+        """Take in a connection; it hears nothing before ``follow``. ``passes``: see ``ProtocolWrapper``."""
         self._readers.add(reader)
-        Tap(transport, lambda: self._drained(reader), passes)
+        ProtocolWrapper(transport, lambda: self._drained(reader), passes)
         if self._stopping:
             reader.lose(STOPPING)
 
-    def remove(self, reader: Reader) -> None:
+    def remove(self, reader: Subscriber) -> None:
         """Forget a connection."""
         self._readers.discard(reader)
         self._forget_all(reader)
@@ -102,13 +102,13 @@ class Hub:
             self._forget(reader, task_id)
         reader.end()
 
-    def place(self, reader: Reader) -> int:
+    def place(self, reader: Subscriber) -> int:
         """The number of the event up to which ``reader`` has been told what it wants to hear of."""
         if not reader.task_ids and not reader.follows_all:
             return self._bus.last_seq
         return max(reader.cursor, self._seen) if reader.clear else reader.cursor
 
-    def tell(self, reader: Reader, message: Message | bytes) -> None:
+    def tell(self, reader: Subscriber, message: FeedMessage | bytes) -> None:
         """Answer one reader."""
         at_once = reader.clear and reader.may_write
         reader.tell(message)
@@ -117,11 +117,11 @@ class Hub:
         if reader.owes:
             self._lag(reader)
 
-    def full(self, reader: Reader, task_ids: Collection[str]) -> bool:
+    def full(self, reader: Subscriber, task_ids: Collection[str]) -> bool:
         """Whether ``reader`` would follow too many tasks by name."""
         return len(reader.task_ids | set(task_ids)) > MAX_FOLLOWED
 
-    async def follow(self, reader: Reader, task_ids: list[str] | None, after: int | None) -> None:
+    async def follow(self, reader: Subscriber, task_ids: list[str] | None, after: int | None) -> None:
         """Tell ``reader`` how these tasks are (None: all that live), what it missed, then what happens.
 
         ``after`` is the last number that the reader knows. What came later is told again as far as it is remembered,
@@ -151,7 +151,7 @@ class Hub:
         events = self._bus.since(after, _ALL)
         return events is not None and all(event.task_id != task_id for event in events)
 
-    def unfollow(self, reader: Reader, task_ids: list[str] | None) -> bool:
+    def unfollow(self, reader: Subscriber, task_ids: list[str] | None) -> bool:
         """Stop telling ``reader`` of these tasks (None: of any). False: it would except too many from all."""
         if task_ids is None:
             reader.unfollow(None)
@@ -169,14 +169,14 @@ class Hub:
         for reader in tuple(self._readers):
             reader.lose(STOPPING)
 
-    def _forget_all(self, reader: Reader) -> None:
+    def _forget_all(self, reader: Subscriber) -> None:
         readers = self._all.get(reader.owner)
         if readers is not None:
             readers.discard(reader)
             if not readers and reader.owner is not None:
                 del self._all[reader.owner]
 
-    def _forget(self, reader: Reader, task_id: str) -> None:
+    def _forget(self, reader: Subscriber, task_id: str) -> None:
         reader.unfollow(task_id)
         readers = self._by_task.get(task_id)
         if readers is not None:
@@ -184,7 +184,7 @@ class Hub:
             if not readers:
                 del self._by_task[task_id]
 
-    async def _take(self, reader: Reader, task_ids: list[str] | None) -> Snapshot:
+    async def _take(self, reader: Subscriber, task_ids: list[str] | None) -> Snapshot:
         base = reader.form[1]
         if task_ids is None:
             return await self._snapshots.of_all(base, owner=reader.owner)
@@ -215,18 +215,18 @@ class Hub:
             self._touched.add(event.task_id)
         self._wake.set()
 
-    def _drained(self, reader: Reader) -> None:
+    def _drained(self, reader: Subscriber) -> None:
         if not reader.clear:
             self._line_up(reader)
 
-    def _lag(self, reader: Reader) -> None:
+    def _lag(self, reader: Subscriber) -> None:
         """What is to come is written when the socket has room, and in order."""
         if reader.clear and not reader.done.is_set():
             reader.cursor = self.place(reader)
             reader.clear = False
             self._line_up(reader)
 
-    def _line_up(self, reader: Reader) -> None:
+    def _line_up(self, reader: Subscriber) -> None:
         if not reader.queued and not reader.resetting and reader.may_write:
             reader.queued = True
             self._ready.append(reader)
@@ -244,13 +244,13 @@ class Hub:
                 self._seen = self._bus.last_seq
             return
         touched, self._touched = self._touched, set()
-        readers = set[Reader]().union(*self._all.values(), *(self._by_task.get(task_id, ()) for task_id in touched))
+        readers = set[Subscriber]().union(*self._all.values(), *(self._by_task.get(task_id, ()) for task_id in touched))
         for reader in readers:
             self._lag(reader)
         self._seen = self._bus.last_seq
 
     async def _fan_out(self, event: Event) -> None:
-        frames: dict[Form, bytes] = {}
+        frames: dict[FrameFormat, bytes] = {}
         last = event.type is EventType.DELETED or (event.type is EventType.STATUS and event.task.ended)
         seq = event.seq
         for count, reader in enumerate(self._readers_of(event), start=1):
@@ -280,7 +280,7 @@ class Hub:
             if last and reader.ends_with == event.task_id:
                 reader.finish()
 
-    def _readers_of(self, event: Event) -> tuple[Reader, ...]:
+    def _readers_of(self, event: Event) -> tuple[Subscriber, ...]:
         """Who may be told: each once, and nobody of what is another owner's."""
         everything = self._all[None]
         own = self._all.get(event.task.owner) if event.task.owner is not None else None
@@ -304,7 +304,7 @@ class Hub:
                 continue
             await self._write(reader, ends)
 
-    async def _write(self, reader: Reader, ends: float) -> None:
+    async def _write(self, reader: Subscriber, ends: float) -> None:
         """One write to a lagging reader: what waits for it, else what happened since its cursor."""
         until = reader.until()
         if until is not None and until <= reader.cursor:
@@ -321,7 +321,7 @@ class Hub:
         else:
             self._line_up(reader)
 
-    async def _write_events(self, reader: Reader, events: Sequence[Event], until: int | None, ends: float) -> None:
+    async def _write_events(self, reader: Subscriber, events: Sequence[Event], until: int | None, ends: float) -> None:
         frames, size, head = list[bytes](), 0, self._bus.last_seq
         for event in events:
             if until is not None and event.seq > until:
@@ -347,12 +347,12 @@ class Hub:
         if frames and reader.may_write:
             reader.write(b"".join(frames))
 
-    def _reset(self, reader: Reader) -> None:
+    def _reset(self, reader: Subscriber) -> None:
         if self._group is not None:
             reader.resetting = True
             self._group.create_task(self._start_anew(reader))
 
-    async def _start_anew(self, reader: Reader) -> None:
+    async def _start_anew(self, reader: Subscriber) -> None:
         """What the reader was not told is forgotten: a snapshot of what it follows stands for it."""
         named, everything = list(reader.task_ids), reader.follows_all
         try:
@@ -369,7 +369,7 @@ class Hub:
             reader.tell(snapshot.message(seq=seq, reset=True))
         self._line_up(reader)
 
-    async def _frame(self, event: Event, form: Form) -> bytes | None:
+    async def _frame(self, event: Event, form: FrameFormat) -> bytes | None:
         """The frame of an event, rendered once; None when it cannot be."""
         key = (event.seq, form)
         kept, now = self._frames.get(key), monotonic()
@@ -377,7 +377,7 @@ class Hub:
             return kept[1]
         encode, base = form
         try:
-            frame = b"".join(encode(await self._fragments.event(event, base)))
+            frame = b"".join(encode(await self._renderer.event(event, base)))
         except (MediagenError, ValueError):  # rows that cannot be read; text that is none: the readers come back
             log.exception("event_not_rendered", seq=event.seq, task_id=event.task_id)
             return None

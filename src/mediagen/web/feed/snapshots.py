@@ -19,9 +19,9 @@ from mediagen.core.events import EventType
 from mediagen.core.tasks import Task
 from mediagen.tasks.ports import EventBus
 from mediagen.web.api.views import Tasks
-from mediagen.web.feed.frames import Message
+from mediagen.web.feed.frames import FeedMessage
 from mediagen.web.feed.schemas import SnapshotView
-from mediagen.web.feed.task_json import Fragments
+from mediagen.web.feed.task_renderer import TaskRenderer
 
 MAX_SNAPSHOT: Final = 500
 """Live tasks in a snapshot of all."""
@@ -45,20 +45,20 @@ class Snapshot:
     body: bytes
     made: float
 
-    def message(self, *, seq: int, reset: bool) -> Message:
+    def message(self, *, seq: int, reset: bool) -> FeedMessage:
         """What a reader is told (``schemas.SnapshotView``); ``seq``: its events begin behind that number."""
         head = b'{"type":"snapshot","seq":%d,"reset":%s,"tasks":' % (seq, b"true" if reset else b"false")
-        return Message("snapshot", seq, (head, self.body))
+        return FeedMessage("snapshot", seq, (head, self.body))
 
 
-class Snapshots:
+class SnapshotTaker:
     """Takes snapshots. ``live``: all tasks that have not ended, the oldest first."""
 
-    def __init__(self, bus: EventBus, tasks: Tasks, live: Callable[[], list[Task]], fragments: Fragments) -> None:
+    def __init__(self, bus: EventBus, tasks: Tasks, live: Callable[[], list[Task]], renderer: TaskRenderer) -> None:
         self._bus = bus
         self._tasks = tasks
         self._live = live
-        self._fragments = fragments
+        self._renderer = renderer
         self._shared: OrderedDict[tuple[str | None, str], Snapshot] = OrderedDict()
         self._taking = asyncio.Lock()
 
@@ -115,7 +115,7 @@ class Snapshots:
     async def _body(self, tasks: Sequence[Task], base: str, missing: list[str], *, has_more: bool) -> bytes:
         rendered: list[bytes] = []
         for number, task in enumerate(tasks, start=1):
-            rendered.append(await self._fragments.of(task, base))
+            rendered.append(await self._renderer.of(task, base))
             if not number % _PAGE:
                 await asyncio.sleep(0)
         rest = SnapshotView(seq=0, reset=False, tasks=[], missing=missing, has_more=has_more)

@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 
 from mediagen.core.events import Event
 from mediagen.streams.base import KIB
-from mediagen.web.feed.frames import Encoding, Message
+from mediagen.web.feed.frames import FeedMessage, FrameEncoder
 
 MAX_OWED: Final = 64
 """Messages that wait for a reader before its own are no longer read."""
@@ -29,7 +29,7 @@ WRITE_BYTES: Final = 64 * KIB
 _ALWAYS: Final = 1 << 63
 """A floor above all numbers."""
 
-Form: TypeAlias = tuple[Encoding, str]
+FrameFormat: TypeAlias = tuple[FrameEncoder, str]
 """How a frame is put on the wire, and the base of the URLs in it."""
 
 
@@ -42,7 +42,7 @@ class _Waiting:
     begun: bool = False
 
 
-class Reader:
+class Subscriber:
     """One connection.
 
     ``form`` is all that its frames depend on. ``clear``: it was told everything, so that a frame may go straight to the
@@ -59,14 +59,14 @@ class Reader:
         self,
         transport: asyncio.WriteTransport,
         *,
-        encode: Encoding,
+        encode: FrameEncoder,
         base: str,
         cut: Callable[[str], None] = lambda _reason: None,
         ends_with: str | None = None,
         owner: str | None = None,
     ) -> None:
         self.owner = owner
-        self.form: Form = (encode, base)
+        self.form: FrameFormat = (encode, base)
         self.transport = transport
         self.ends_with = ends_with
         self.done = asyncio.Event()
@@ -177,7 +177,7 @@ class Reader:
         """Everything that was told so far has left the process."""
         return not self._waiting and self.transport.get_write_buffer_size() == 0
 
-    def tell(self, message: Message | bytes, *, behind: int = 0) -> None:
+    def tell(self, message: FeedMessage | bytes, *, behind: int = 0) -> None:
         """Hand over a message (or a whole frame); never waits. It is written once event ``behind`` has been told."""
         if self.done.is_set():
             return

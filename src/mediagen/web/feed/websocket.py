@@ -15,12 +15,12 @@ from mediagen.tasks.ports import EventBus
 from mediagen.web.api.routing import Call, Empty, route
 from mediagen.web.auth.authenticator import ENDING
 from mediagen.web.feed import frames
-from mediagen.web.feed.connection_pacing import Crowd
-from mediagen.web.feed.frames import Message
+from mediagen.web.feed.frames import FeedMessage
 from mediagen.web.feed.hub import STOPPING, UNTELLABLE, Hub
 from mediagen.web.feed.masking import MaskCheck
 from mediagen.web.feed.schemas import FeedError, Ping, Pong, Subscribe, TicketQuery, Unsubscribe
-from mediagen.web.feed.subscriber import Reader
+from mediagen.web.feed.subscriber import Subscriber
+from mediagen.web.feed.upgrade_pacing import UpgradePacer
 from mediagen.web.http.json_output import as_json
 
 HEARTBEAT_SECONDS = 30.0
@@ -47,10 +47,10 @@ _INCOMING: Final[TypeAdapter[Subscribe | Unsubscribe | Ping]] = TypeAdapter(
 )
 
 
-class SocketRoutes:
+class WebSocketRoutes:
     """``GET /v1/ws``."""
 
-    def __init__(self, hub: Hub, bus: EventBus, crowd: Crowd) -> None:
+    def __init__(self, hub: Hub, bus: EventBus, crowd: UpgradePacer) -> None:
         self._hub = hub
         self._bus = bus
         self._crowd = crowd
@@ -85,7 +85,7 @@ class SocketRoutes:
         transport = request.transport
         if transport is None:
             return socket
-        reader = Reader(transport, encode=frames.websocket, base=call.base, owner=call.caller.sees)
+        reader = Subscriber(transport, encode=frames.websocket, base=call.base, owner=call.caller.sees)
         if (ending := request.get(ENDING)) is not None:
             ending.cut = lambda: reader.lose(KEY_ENDED)
         check = MaskCheck()
@@ -105,7 +105,7 @@ class SocketRoutes:
                 transport.abort()  # a peer that does not read would keep the socket and its buffer for ever
         return socket
 
-    async def _converse(self, socket: web.WebSocketResponse, reader: Reader, transport: asyncio.Transport) -> None:
+    async def _converse(self, socket: web.WebSocketResponse, reader: Subscriber, transport: asyncio.Transport) -> None:
         """Answer messages until either side ends it; the reader's end closes the socket from ours."""
         heard = asyncio.Event()
         async with asyncio.TaskGroup() as group:
@@ -126,7 +126,7 @@ class SocketRoutes:
             elif not reader.done.is_set():
                 closing.cancel()
 
-    async def _answer(self, reader: Reader, message: WSMessage) -> None:
+    async def _answer(self, reader: Subscriber, message: WSMessage) -> None:
         if message.type is WSMsgType.TEXT:
             await self._receive(reader, message.data)
         elif message.type is WSMsgType.PING:
@@ -134,7 +134,7 @@ class SocketRoutes:
         elif message.type is not WSMsgType.PONG:
             self._refuse(reader, "send JSON as text")
 
-    async def _attend(self, reader: Reader, transport: asyncio.Transport, heard: asyncio.Event) -> None:
+    async def _attend(self, reader: Subscriber, transport: asyncio.Transport, heard: asyncio.Event) -> None:
         """Ask a silent client whether it is there; one that does not answer is gone."""
         asked = False
         while True:
@@ -153,14 +153,14 @@ class SocketRoutes:
                 asked = True
 
     async def _close_when_done(
-        self, socket: web.WebSocketResponse, reader: Reader, transport: asyncio.Transport
+        self, socket: web.WebSocketResponse, reader: Subscriber, transport: asyncio.Transport
     ) -> None:
         await reader.done.wait()
         code = _CODES.get(reader.lost or "", WSCloseCode.TRY_AGAIN_LATER)
         await self._close(socket, reader, transport, code)
 
     async def _close(
-        self, socket: web.WebSocketResponse, reader: Reader, transport: asyncio.Transport, code: int | None
+        self, socket: web.WebSocketResponse, reader: Subscriber, transport: asyncio.Transport, code: int | None
     ) -> None:
         """Close with this code (None: with none), after the message that is under way."""
         try:
@@ -174,7 +174,7 @@ class SocketRoutes:
             transport.close()
         await socket.close(code=code or WSCloseCode.OK, drain=False)
 
-    async def _receive(self, reader: Reader, text: str) -> None:
+    async def _receive(self, reader: Subscriber, text: str) -> None:
         try:
             message = _INCOMING.validate_python(
                 jsontext.parse(text.encode("utf-8", "surrogatepass"), what="the message")
@@ -188,7 +188,7 @@ class SocketRoutes:
             return
         if isinstance(message, Ping):
             seq = self._hub.place(reader)  # not the last of all: from it on nothing is missed
-            self._hub.tell(reader, Message("pong", seq, (as_json(Pong(seq=seq)),)))
+            self._hub.tell(reader, FeedMessage("pong", seq, (as_json(Pong(seq=seq)),)))
             return
         tasks = None if message.tasks == "all" else message.tasks
         if isinstance(message, Unsubscribe):
@@ -202,9 +202,9 @@ class SocketRoutes:
             except MediagenError as exc:
                 self._refuse(reader, exc.detail, code=exc.code)
 
-    def _refuse(self, reader: Reader, why: str, *, code: str = InvalidRequest.code) -> None:
+    def _refuse(self, reader: Subscriber, why: str, *, code: str = InvalidRequest.code) -> None:
         view = FeedError(code=code, message=why)
-        self._hub.tell(reader, Message(view.type, self._bus.last_seq, (as_json(view),)))
+        self._hub.tell(reader, FeedMessage(view.type, self._bus.last_seq, (as_json(view),)))
 
 
 def _echoed(code: int) -> int | None:

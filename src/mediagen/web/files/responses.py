@@ -16,17 +16,24 @@ from mediagen.core.files import File
 from mediagen.core.presentation import disposition
 from mediagen.storage.base import HasLocalPaths, PresignsUrls, Storage
 from mediagen.web.api.routing import Reply
-from mediagen.web.files.byte_sources import Delivery, FromDisk, FromStore
+from mediagen.web.files.file_senders import DiskSender, FileSender, StoreSender
 from mediagen.web.http.conditional import Validators, range_holds, unchanged
 from mediagen.web.http.ranges import Multipart, content_range, wanted_ranges
-from mediagen.web.http.response_writer import Reader
+from mediagen.web.http.response_writer import ResponseWriter
 
 CACHE_SECONDS: Final = 3600
 """How long a browser may keep a file; it asks again by ETag after that."""
 
-CONDITIONS: Final = ("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
-ABOUT: Final = ("ETag", "Accept-Ranges", "Content-Disposition")
-IN_PART: Final = (
+CONDITIONAL_HEADERS: Final = (
+    "Range",
+    "If-Range",
+    "If-Match",
+    "If-None-Match",
+    "If-Modified-Since",
+    "If-Unmodified-Since",
+)
+CONTENT_HEADERS: Final = ("ETag", "Accept-Ranges", "Content-Disposition")
+CONTENT_REPLIES: Final = (
     Reply(HTTPStatus.PARTIAL_CONTENT, "the requested ranges", gives=("ETag", "Content-Range")),
     Reply(HTTPStatus.FOUND, "the bytes are at this link, which expires", gives=("Location",)),
     Reply(HTTPStatus.NOT_MODIFIED, "the client's copy is current", gives=("ETag",)),
@@ -47,7 +54,7 @@ class _Body:
         return sum(len(head) + len(part) for head, part in self.parts) + len(self.tail)
 
 
-class Content:
+class FileResponses:
     """Answers requests for the bytes of files.
 
     ``threads`` send what is on disk. ``redirect``: send clients to a store that they can reach, by a link that lives
@@ -65,11 +72,11 @@ class Content:
         stall_seconds: float,
         shared: bool,
     ) -> None:
-        self._delivery: Delivery
+        self._delivery: FileSender
         if isinstance(storage, HasLocalPaths):
-            self._delivery = FromDisk(storage, threads)
+            self._delivery = DiskSender(storage, threads)
         else:
-            self._delivery = FromStore(storage)
+            self._delivery = StoreSender(storage)
         self._presigns = storage if isinstance(storage, PresignsUrls) else None
         self._elsewhere = self._presigns if redirect else None
         self._url_ttl_seconds = url_ttl_seconds
@@ -79,7 +86,7 @@ class Content:
     @property
     def streams(self) -> int:
         """Files that are on their way through us from a store."""
-        return self._delivery.streams if isinstance(self._delivery, FromStore) else 0
+        return self._delivery.streams if isinstance(self._delivery, StoreSender) else 0
 
     async def respond(
         self, request: web.Request, file: File, *, download: bool, cache_seconds: int = CACHE_SECONDS
@@ -105,7 +112,7 @@ class Content:
         async with self._delivery.open(file, None if head else body.parts[0][1]) as opened:
             response = web.StreamResponse(status=body.status, headers=headers)
             await response.prepare(request)
-            async with Reader(request, response, stall_seconds=self._stall_seconds) as reader:
+            async with ResponseWriter(request, response, stall_seconds=self._stall_seconds) as reader:
                 if not head:
                     for before, part in body.parts:
                         await reader.write(before)

@@ -14,15 +14,15 @@ from mediagen.tasks.ports import Files
 from mediagen.web.api.routing import Answer, Call, Empty, route
 from mediagen.web.api.schemas import FileView
 from mediagen.web.api.views import Views
-from mediagen.web.files.responses import ABOUT, CONDITIONS, IN_PART, Content
-from mediagen.web.files.schemas import Download, FileFilter, FilePage, Linked
+from mediagen.web.files.responses import CONDITIONAL_HEADERS, CONTENT_HEADERS, CONTENT_REPLIES, FileResponses
+from mediagen.web.files.schemas import ContentQuery, FileFilter, FilePage, FileViewQuery
 from mediagen.web.http.problems import PreconditionFailed, RangeNotSatisfiable
 
 
 class FileRoutes:
     """``/v1/files``, without what brings them in."""
 
-    def __init__(self, files: Files, deletions: Deletions, content: Content, views: Views) -> None:
+    def __init__(self, files: Files, deletions: Deletions, content: FileResponses, views: Views) -> None:
         self._files = files
         self._deletions = deletions
         self._content = content
@@ -51,11 +51,11 @@ class FileRoutes:
         "GET",
         "/v1/files/{id}",
         "Get a file's metadata",
-        query=Linked,
+        query=FileViewQuery,
         answer=FileView,
         fails=(NotFound, StorageUnavailable),
     )
-    async def get_file(self, call: Call[Linked, Empty]) -> FileView:
+    async def get_file(self, call: Call[FileViewQuery, Empty]) -> FileView:
         file, download = await self._file(call), call.query.download
         view = self._views.file(file, call.base, download=download)
         if call.query.url_mode == "presigned":
@@ -67,15 +67,15 @@ class FileRoutes:
         "GET|HEAD",
         "/v1/files/{id}/content",
         "Get a file's bytes, whole or in ranges",
-        query=Download,
+        query=ContentQuery,
         fails=(NotFound, PreconditionFailed, RangeNotSatisfiable, StorageUnavailable, Unavailable),
         media_type="*/*",
-        takes=CONDITIONS,
-        gives=ABOUT,
-        also=IN_PART,
+        takes=CONDITIONAL_HEADERS,
+        gives=CONTENT_HEADERS,
+        also=CONTENT_REPLIES,
         older="/files/{id}",
     )
-    async def get_content(self, call: Call[Download, Empty]) -> web.StreamResponse:
+    async def get_content(self, call: Call[ContentQuery, Empty]) -> web.StreamResponse:
         return await self._content.respond(call.request, await self._file(call), download=call.query.download)
 
     @route(

@@ -21,13 +21,13 @@ class FileFilter(Given):
     order: Order = "desc"
 
 
-class Download(Given):
+class ContentQuery(Given):
     """How the content is wanted."""
 
     download: bool = Field(False, description="serve as an attachment, whatever the type")
 
 
-class Linked(Given):
+class FileViewQuery(Given):
     """How the content is wanted by those who are given the ``url``."""
 
     download: bool = Field(
@@ -38,7 +38,7 @@ class Linked(Given):
     )
 
 
-class SignedLink(BaseModel):
+class SignedUrlQuery(BaseModel):
     """The words of a link of ours. What others have added to it counts for nothing."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)

@@ -95,11 +95,11 @@ class UploadRoutes:
             max_rest = self._settings.max_json_bytes
             self._check_length(request, self._uploads.max_bytes + max_rest)
             file = await Form(body, media_type, max_rest=max_rest).file()
-            return Upload(form_name(file.filename), file.media_type, file)
+            return Upload(decode_form_filename(file.filename), file.media_type, file)
         if claimed.startswith("multipart/"):
             raise UnsupportedMedia(f"send the file itself or multipart/form-data, not {claimed[:60]!r}")
         self._check_length(request, self._uploads.max_bytes)
-        name = given_name(request.headers.get(FILENAME_HEADER, ""))
+        name = parse_filename(request.headers.get(FILENAME_HEADER, ""))
         declared = None if claimed == _UNASKED else media_type
         return Upload(name, declared, body)
 
@@ -108,7 +108,7 @@ class UploadRoutes:
             raise TooLarge(f"{request.content_length} bytes announced, but at most {most} are accepted")
 
 
-def given_name(value: str) -> str:
+def parse_filename(value: str) -> str:
     """A file name out of ``X-Filename``: percent-encoded UTF-8, or an extended value as in RFC 8187 (``UTF-8''…``).
 
     Raises:
@@ -124,7 +124,7 @@ def given_name(value: str) -> str:
     return name
 
 
-def form_name(value: str) -> str:
+def decode_form_filename(value: str) -> str:
     """A file name as a form has it. Clients encode all of it, quotes alone, or nothing (RFC 7578 section 2)."""
     try:
         return unquote(value, errors="strict")

@@ -48,7 +48,7 @@ _LOOKS: Final = 4
 """How often within the limit it is looked whether a reader takes something."""
 
 
-class Reader:
+class ResponseWriter:
     """One client and its answer, whose head has been sent. To be used inside ``async with``.
 
     Every call raises ConnectionResetError when the client went away, and when it took nothing for ``stall_seconds``:

@@ -25,7 +25,7 @@ from mediagen.streams.base import KIB, Source
 from mediagen.streams.json.media_fields import EmbeddedFields
 from mediagen.streams.json.scanner import Pointer, Rules
 from mediagen.web.api.routing import Call
-from mediagen.web.files.uploads import form_name
+from mediagen.web.files.uploads import decode_form_filename
 from mediagen.web.http.body import BodyLimits, json_chunks, require_json
 from mediagen.web.http.body_source import Incoming, incoming
 from mediagen.web.http.forms import parts_of
@@ -182,7 +182,7 @@ class BodyParser:
                 raise UnsupportedMedia(f"{part.name[:60]}: this field takes no file", field=part.name[:60])
             with _named(slot.name):
                 file = await request_inputs.take(
-                    begun, filename=form_name(part.filename or ""), declared=part.headers.get("Content-Type")
+                    begun, filename=decode_form_filename(part.filename or ""), declared=part.headers.get("Content-Type")
                 )
             _put(fields, part.name, file, many=slot.most > 1)
         await parts.finish()

@@ -37,7 +37,7 @@ from mediagen.tasks.service import TaskService
 from mediagen.tasks.timing import poll_after_seconds
 from mediagen.web.api.routing import Answer, Call, Empty, route, validate
 from mediagen.web.api.webhook_targets import WebhookTargets
-from mediagen.web.files.responses import ABOUT, CONDITIONS, IN_PART, Content
+from mediagen.web.files.responses import CONDITIONAL_HEADERS, CONTENT_HEADERS, CONTENT_REPLIES, FileResponses
 from mediagen.web.http.problems import BodyStalled, PreconditionFailed, RangeNotSatisfiable
 from mediagen.web.openai_compat.media_inputs import BodyParser, InputField, ParsedBody
 from mediagen.web.openai_compat.submission import TaskSubmitter, extras
@@ -74,7 +74,7 @@ class VideoRoutes:
         providers: Providers,
         bodies: BodyParser,
         deletions: Deletions,
-        content: Content,
+        content: FileResponses,
         views: VideoViews,
         targets: WebhookTargets,
         variants: Variants,
@@ -205,9 +205,9 @@ class VideoRoutes:
             DeadlineExceeded,
         ),
         media_type="*/*",
-        takes=CONDITIONS,
-        gives=ABOUT,
-        also=IN_PART,
+        takes=CONDITIONAL_HEADERS,
+        gives=CONTENT_HEADERS,
+        also=CONTENT_REPLIES,
     )
     async def get_video_content(self, call: Call[VideoContentQuery, Empty]) -> web.StreamResponse:
         """404 until the film is there: OpenAI's clients would repeat a 409 by themselves.

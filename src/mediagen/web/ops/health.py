@@ -101,7 +101,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Gauges:
+class HealthGauges:
     """Numbers that the health page shows, read when it is asked for."""
 
     tasks_live: Callable[[], int]
@@ -121,7 +121,7 @@ class HealthRoutes:
         self,
         checks: Mapping[str, Check],
         lag: LoopLag,
-        gauges: Gauges,
+        gauges: HealthGauges,
         clock: Clock,
         confirm_clock: Callable[[], Awaitable[None]],
     ) -> None:
@@ -198,11 +198,11 @@ class HealthRoutes:
         checks = {name: await check.view() for name, check in self._checks.items()}
         checks["running"] = CheckView(ok=not self.stopping, detail="the server is stopping" if self.stopping else None)
         if (doubt := self._clock.doubt()) is not None:  # it takes work all the same
-            checks["clock"] = CheckView(ok=True, detail=doubt_said(doubt, self._clock.believed_in()))
+            checks["clock"] = CheckView(ok=True, detail=describe_doubt(doubt, self._clock.believed_in()))
         return Readiness(status="ok" if all(check.ok for check in checks.values()) else "unavailable", checks=checks)
 
 
-def doubt_said(doubt: timedelta, believed_in: float) -> str:
+def describe_doubt(doubt: timedelta, believed_in: float) -> str:
     """What is said of a clock that is in doubt."""
     way = "ahead of" if doubt > timedelta() else "behind"
     return (

@@ -24,7 +24,7 @@ from mediagen import __version__
 from mediagen.core.deliveries import DeliveryStatus
 from mediagen.core.errors import Unavailable
 from mediagen.core.keys import Scope
-from mediagen.events.webhooks.sender import Courier
+from mediagen.events.webhooks.sender import WebhookSender
 from mediagen.pipelines.saving.placement import StoreContext
 from mediagen.pipelines.saving.request_upload import RequestUploads
 from mediagen.providers.calls.call_queue import Ending
@@ -36,7 +36,7 @@ from mediagen.web.feed.hub import Hub
 from mediagen.web.http.connection_limits import Door
 from mediagen.web.middleware.request_counts import BOUNDS, Traffic
 from mediagen.web.ops.health import HealthRoutes, LoopLag
-from mediagen.web.ops.task_counts import Outcomes
+from mediagen.web.ops.task_counts import TaskCounts
 
 PREFIX: Final = "mediagen"
 _STORED_SECONDS: Final = 0.5
@@ -50,7 +50,7 @@ class MetricsRoutes:
     def __init__(
         self,
         traffic: Traffic,
-        outcomes: Outcomes,
+        outcomes: TaskCounts,
         health: HealthRoutes,
         lag: LoopLag,
         dispatcher: LaneDispatcher,
@@ -58,7 +58,7 @@ class MetricsRoutes:
         store: StoreContext,
         uploads: RequestUploads,
         door: Door,
-        courier: Courier,
+        webhook_sender: WebhookSender,
         providers: Providers,
     ) -> None:
         self._traffic = traffic
@@ -70,7 +70,7 @@ class MetricsRoutes:
         self._store = store
         self._uploads = uploads
         self._door = door
-        self._courier = courier
+        self._webhook_sender = webhook_sender
         self._providers = providers
         self._stored = 0
 
@@ -159,9 +159,9 @@ class MetricsRoutes:
         )
         for status in DeliveryStatus:
             outcome = "retried" if status is DeliveryStatus.WAITING else str(status)
-            attempts.add_metric((outcome,), self._courier.outcomes[status])
+            attempts.add_metric((outcome,), self._webhook_sender.outcomes[status])
         yield attempts
-        yield GaugeMetricFamily(f"{PREFIX}_webhooks_waiting", "Deliveries that wait", self._courier.waiting)
+        yield GaugeMetricFamily(f"{PREFIX}_webhooks_waiting", "Deliveries that wait", self._webhook_sender.waiting)
 
     def _paid_calls(self) -> Iterator[Metric]:
         name, labels = f"{PREFIX}_provider", ("provider",)

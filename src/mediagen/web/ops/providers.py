@@ -57,10 +57,10 @@ class ProviderRoutes:
 
     @route("GET", "/v1/providers", "List providers and their state", answer=ProviderList, needs=Scope.METRICS)
     async def list_providers(self, _call: Call[Empty, Empty]) -> ProviderList:
-        return ProviderList(data=[view_of(each) for each in self._providers.configured.values()])
+        return ProviderList(data=[provider_view(each) for each in self._providers.configured.values()])
 
 
-def view_of(configured: Configured) -> ProviderView:
+def provider_view(configured: Configured) -> ProviderView:
     """A provider as it is shown."""
     name, turns = configured.provider.name, configured.turns
     if turns is None:

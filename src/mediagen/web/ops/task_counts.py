@@ -10,7 +10,7 @@ from mediagen.core.events import Event, EventType
 from mediagen.web.middleware.request_counts import OTHER
 
 
-class Outcomes:
+class TaskCounts:
     """Counts ended tasks by kind, status and error code; listens to the bus."""
 
     def __init__(self, kinds: Collection[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from mediagen.core.deliveries import Parcel
+from mediagen.core.deliveries import DeliverySnapshot
 from mediagen.core.webhooks import WebhookEvent
 from mediagen.web.api.schemas import Said, TaskView
 from mediagen.web.api.views import Views
@@ -24,7 +24,7 @@ class EventBody(Said):
     omitted: tuple[str, ...] = ()
 
 
-class Notices:
+class PayloadBuilder:
     """Writes the bodies of deliveries. ``public_url``: what links begin with; empty: see ``Webhook.base``."""
 
     def __init__(self, views: Views, films: VideoViews, public_url: str) -> None:
@@ -32,9 +32,9 @@ class Notices:
         self._films = films
         self._public_url = public_url
 
-    async def body(self, parcel: Parcel) -> bytes:
+    async def body(self, snapshot: DeliverySnapshot) -> bytes:
         """The body, with links as of now."""
-        delivery, task = parcel.delivery, parcel.task
+        delivery, task = snapshot.delivery, snapshot.task
         base = self._public_url or ("" if task.webhook is None else task.webhook.base)
         made = self._films.view(task, base) if delivery.type.of_films else self._views.task(task, base)
         view = EventBody(
@@ -42,6 +42,6 @@ class Notices:
             created_at=int(delivery.created_at.timestamp()),
             type=delivery.type,
             data=await made,
-            omitted=parcel.omitted,
+            omitted=snapshot.omitted,
         )
         return as_json(view)

@@ -16,7 +16,7 @@ from mediagen.core.redaction import redact_text
 from mediagen.core.webhooks import WebhookEvent
 from mediagen.events.webhooks.outbox import Outbox
 from mediagen.events.webhooks.secrets import SigningSecrets
-from mediagen.events.webhooks.sender import Courier
+from mediagen.events.webhooks.sender import WebhookSender
 from mediagen.web.api.routing import Call, Empty, route
 from mediagen.web.api.schemas import Given, Page, PageSize, Said, TaskId
 
@@ -86,9 +86,9 @@ class MadeSecret(Said):
 class WebhookRoutes:
     """``/v1/webhooks``."""
 
-    def __init__(self, outbox: Outbox, courier: Courier, secrets: SigningSecrets) -> None:
+    def __init__(self, outbox: Outbox, webhook_sender: WebhookSender, secrets: SigningSecrets) -> None:
         self._outbox = outbox
-        self._courier = courier
+        self._webhook_sender = webhook_sender
         self._secrets = secrets
 
     @route("GET", "/v1/webhooks/deliveries", "List deliveries", query=DeliveryFilter, answer=DeliveryPage)
@@ -132,7 +132,7 @@ class WebhookRoutes:
         delivery = await self._outbox.redeliver(call.id, datetime.now(UTC), owner=call.caller.sees)
         if delivery is None:
             raise _unknown(call.id)
-        self._courier.wake()
+        self._webhook_sender.wake()
         return await self._detail(call.id, call.caller.sees)
 
     @route(

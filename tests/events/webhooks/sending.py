@@ -1,4 +1,4 @@
-"""An outbox in a real database, a courier with the guarded session, and a clock in the test's hands."""
+"""An outbox in a real database, a webhook sender with the guarded session, and a clock in the test's hands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-from mediagen.core.deliveries import Delivery, DeliveryAttempt, DeliveryQuery, DeliveryStatus, Parcel
+from mediagen.core.deliveries import Delivery, DeliveryAttempt, DeliveryQuery, DeliverySnapshot, DeliveryStatus
 from mediagen.core.tasks import Task, TaskStatus
 from mediagen.core.webhooks import Webhook
 from mediagen.db.connection import Database
@@ -18,7 +18,7 @@ from mediagen.db.outbox import SqliteOutbox
 from mediagen.db.secrets import SqliteSecrets
 from mediagen.db.tasks import SqliteJournal
 from mediagen.events.webhooks.secrets import SigningSecrets
-from mediagen.events.webhooks.sender import Courier
+from mediagen.events.webhooks.sender import WebhookSender
 from mediagen.events.webhooks.settings import WebhooksSettings
 from mediagen.net.session import Lookup, guarded_session, system_lookup
 from mediagen.net.settings import FetchSettings
@@ -29,19 +29,19 @@ SCHEDULE = (0.0, 5.0, 300.0)
 LOOPBACK = (ip_network("127.0.0.1/32"),)
 
 
-async def render(parcel: Parcel) -> bytes:
-    return f'{{"id":"{parcel.delivery.id}","task":"{parcel.task.id}"}}'.encode()
+async def render(snapshot: DeliverySnapshot) -> bytes:
+    return f'{{"id":"{snapshot.delivery.id}","task":"{snapshot.task.id}"}}'.encode()
 
 
 @dataclass
-class PostRoom:
+class Sending:
     """What the tests work with."""
 
     database: Database
     journal: SqliteJournal
     outbox: SqliteOutbox
     secrets: SigningSecrets
-    courier: Courier
+    webhook_sender: WebhookSender
     clock: Clock
 
     async def end_task(self, url: str, *, owner: str | None = None, status: TaskStatus = TaskStatus.COMPLETED) -> Task:
@@ -50,7 +50,7 @@ class PostRoom:
             a_task(owner=owner, webhook=Webhook(url, "http://us")), status, at=self.clock(), result={"note": "done"}
         )
         await self.journal.insert(task)
-        self.courier.wake()
+        self.webhook_sender.wake()
         return task
 
     async def delivery(self, task: Task) -> tuple[Delivery, list[DeliveryAttempt]]:
@@ -73,40 +73,40 @@ class PostRoom:
     async def rests(self) -> None:
         """Wait until nothing is on its way and all has been counted: both come a moment after the row."""
         async with asyncio.timeout(20):
-            while self.courier._on_the_way or self.courier.waiting != await self.outbox.waiting():
+            while self.webhook_sender._on_the_way or self.webhook_sender.waiting != await self.outbox.waiting():
                 await asyncio.sleep(0.01)
 
     async def forward(self, seconds: float) -> None:
         """Let time pass."""
         self.clock.forward(seconds)
-        self.courier.wake()
+        self.webhook_sender.wake()
 
 
 @asynccontextmanager
-async def post_room(
+async def sending(
     folder: Path, *, lookup: Lookup = system_lookup, running: bool = True, fetch: Any = None, **settings: Any
-) -> AsyncIterator[PostRoom]:
-    """A courier at work, unless it is not to run yet; ``settings`` of webhooks."""
+) -> AsyncIterator[Sending]:
+    """A webhook sender at work, unless it is not to run yet; ``settings`` of webhooks."""
     clock = Clock()
     given = FetchSettings(**{"allow_cidrs": LOOPBACK, "connect_seconds": 5.0, **(fetch or {})})
     async with Database(folder / "mediagen.db") as database, guarded_session(given, lookup=lookup) as session:
         outbox, secrets = SqliteOutbox(database), SigningSecrets(SqliteSecrets(database), now=clock)
         await secrets.load()
         asked = WebhooksSettings(**{"schedule_seconds": SCHEDULE, **settings})
-        courier = Courier(outbox, session, secrets, render, asked, given, now=clock, chance=lambda: 0.0)
-        room = PostRoom(database, SqliteJournal(database), outbox, secrets, courier, clock)
+        webhook_sender = WebhookSender(outbox, session, secrets, render, asked, given, now=clock, chance=lambda: 0.0)
+        room = Sending(database, SqliteJournal(database), outbox, secrets, webhook_sender, clock)
         if not running:
             yield room
             return
-        async with at_work(courier):
+        async with at_work(webhook_sender):
             yield room
 
 
 @asynccontextmanager
-async def at_work(courier: Courier) -> AsyncIterator[None]:
-    """The courier runs inside the block."""
+async def at_work(webhook_sender: WebhookSender) -> AsyncIterator[None]:
+    """The webhook sender runs inside the block."""
     async with asyncio.TaskGroup() as group:
-        work = group.create_task(courier.run())
+        work = group.create_task(webhook_sender.run())
         try:
             yield
         finally:

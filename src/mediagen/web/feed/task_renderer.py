@@ -18,7 +18,7 @@ from mediagen.core.tasks import Task
 from mediagen.streams.base import MIB
 from mediagen.tasks.timing import elapsed_seconds
 from mediagen.web.api.views import Tasks, Views
-from mediagen.web.feed.frames import Message
+from mediagen.web.feed.frames import FeedMessage
 from mediagen.web.http.json_output import as_json
 
 MAX_KEPT_BYTES: Final = 16 * MIB
@@ -45,7 +45,7 @@ class _Kept:
         return b"%s%.3f%s%s%s" % (self.before, elapsed, self.between, place, self.after)
 
 
-class Fragments:
+class TaskRenderer:
     """Renders tasks for the feed. Bounded by ``MAX_KEPT_BYTES``."""
 
     def __init__(self, views: Views, tasks: Tasks, *, now: Callable[[], datetime] = utc_now) -> None:
@@ -68,14 +68,14 @@ class Fragments:
             kept = await self._render(task, base)
         return kept.filled(elapsed_seconds(task, self._now()), self._tasks.position(task))
 
-    async def event(self, event: Event, base: str) -> Message:
+    async def event(self, event: Event, base: str) -> FeedMessage:
         """The feed's message for ``event`` (``schemas.EventView``)."""
         head = b'{"type":"%s","seq":%d,"task_id":"%s","task":' % (
             event.type.encode(),
             event.seq,
             event.task_id.encode(),
         )
-        return Message(event.type, event.seq, (head, await self.of(event.task, base), b"}"))
+        return FeedMessage(event.type, event.seq, (head, await self.of(event.task, base), b"}"))
 
     async def _render(self, task: Task, base: str) -> _Kept:
         self.rendered += 1

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 
-class Tap(asyncio.Protocol):
+class ProtocolWrapper(asyncio.Protocol):
     """Puts itself before the protocol of ``transport``, for as long as the connection lasts.
 
     Args:

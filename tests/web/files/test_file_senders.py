@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from mediagen.core.files import File
-from mediagen.web.files import byte_sources as delivery
+from mediagen.web.files import file_senders as delivery
 from tests.infra.s3 import Bucket
 from tests.infra.servers.fault_proxy import Exchange, FaultProxyThread
 from tests.infra.servers.faults import CutAnswer, StallAnswer, WithoutLength

@@ -15,7 +15,7 @@ PATIENCE_SECONDS: Final = 0.02
 """How long one waits for a turn in which nobody arrives; where somebody always does, feeds are opened this often."""
 
 
-class Crowd:
+class UpgradePacer:
     """Lets one coroutine through in each turn of the event loop, and in quiet turns alone while there are such.
 
     ``arrivals`` changes whenever a connection comes.

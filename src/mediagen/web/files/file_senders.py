@@ -16,7 +16,7 @@ from mediagen.core.errors import MediagenError, NotFound, StorageUnavailable, Un
 from mediagen.core.files import File
 from mediagen.storage.base import HasLocalPaths, Storage
 from mediagen.streams.base import KIB, Source
-from mediagen.web.http.response_writer import Reader
+from mediagen.web.http.response_writer import ResponseWriter
 
 MAX_STREAMS: Final = 128
 """Files on their way through us from the store. Each holds a connection to it, of which uploads need some too."""
@@ -28,17 +28,17 @@ _BUSY_SECONDS: Final = 5
 _LOG: Final = structlog.get_logger("mediagen.web")
 
 
-class Opened(Protocol):
+class OpenFile(Protocol):
     """The bytes of a file that is there."""
 
-    async def send(self, wanted: range, reader: Reader, /) -> None:
-        """Send these bytes. Raises ConnectionResetError as ``Reader`` does, and what reading fails with."""
+    async def send(self, wanted: range, reader: ResponseWriter, /) -> None:
+        """Send these bytes. Raises ConnectionResetError as ``ResponseWriter`` does, and what reading fails with."""
 
 
-class Delivery(Protocol):
+class FileSender(Protocol):
     """A way to send files."""
 
-    def open(self, file: File, first: range | None, /) -> AbstractAsyncContextManager[Opened]:
+    def open(self, file: File, first: range | None, /) -> AbstractAsyncContextManager[OpenFile]:
         """The bytes of ``file``, of which ``first`` will be sent first; None: nothing will be, it must just be there.
 
         Raises:
@@ -48,7 +48,7 @@ class Delivery(Protocol):
         """
 
 
-class FromDisk:
+class DiskSender:
     """Files that the kernel sends by itself."""
 
     def __init__(self, store: HasLocalPaths, threads: Executor) -> None:
@@ -56,24 +56,24 @@ class FromDisk:
         self._threads = threads
 
     @asynccontextmanager
-    async def open(self, file: File, _first: range | None, /) -> AsyncIterator[Opened]:
+    async def open(self, file: File, _first: range | None, /) -> AsyncIterator[OpenFile]:
         handle = await asyncio.to_thread(_open, self._store.path_of(file.key), file)
         try:
-            yield _OnDisk(handle, self._threads)
+            yield _DiskFile(handle, self._threads)
         finally:
             await asyncio.to_thread(handle.close)
 
 
-class _OnDisk:
+class _DiskFile:
     def __init__(self, handle: FileIO, threads: Executor) -> None:
         self._handle = handle
         self._threads = threads
 
-    async def send(self, wanted: range, reader: Reader, /) -> None:
+    async def send(self, wanted: range, reader: ResponseWriter, /) -> None:
         await reader.send_file(self._handle, wanted, self._threads)
 
 
-class FromStore:
+class StoreSender:
     """Files that come through us from a store: no more of them is in memory than is on its way."""
 
     def __init__(self, storage: Storage) -> None:
@@ -81,14 +81,14 @@ class FromStore:
         self.streams = 0
 
     @asynccontextmanager
-    async def open(self, file: File, first: range | None, /) -> AsyncIterator[Opened]:
+    async def open(self, file: File, first: range | None, /) -> AsyncIterator[OpenFile]:
         if self.streams >= MAX_STREAMS:
             raise Unavailable(
                 f"{MAX_STREAMS} files are already being streamed from the store", retry_after=_BUSY_SECONDS
             )
         self.streams += 1
         try:
-            async with aclosing(_InStore(self._storage, file)) as opened:
+            async with aclosing(_StoredFile(self._storage, file)) as opened:
                 if first is None:
                     await opened.look()
                 else:
@@ -98,7 +98,7 @@ class FromStore:
             self.streams -= 1
 
 
-class _InStore:
+class _StoredFile:
     """A file in the store, read by one GET for each range; one that breaks is made again from where it broke."""
 
     def __init__(self, storage: Storage, file: File) -> None:
@@ -130,7 +130,7 @@ class _InStore:
         self._source, self._ahead = source, wanted
         return source
 
-    async def send(self, wanted: range, reader: Reader, /) -> None:
+    async def send(self, wanted: range, reader: ResponseWriter, /) -> None:
         async with reader.watched():
             left, failures = wanted, 0
             while left:
