@@ -17,7 +17,8 @@ from mediagen.storage.base import Storage
 from mediagen.streams.base import MIB, PartReceipt, Sink, StoredPart
 from mediagen.streams.digest import crc32
 from mediagen.streams.parts import BufferBody, RangeBody
-from mediagen.streams.transfer import move_ranges, still_stored
+from mediagen.streams.range_lane import move_ranges
+from mediagen.streams.transfer import still_stored
 from tests.contracts.uploads import (
     ABOUT,
     KEY,

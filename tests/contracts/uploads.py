@@ -13,11 +13,12 @@ from mediagen.core.errors import FetchFailed, MediagenError, first_cause
 from mediagen.core.progress import Transfer
 from mediagen.storage.base import Storage
 from mediagen.streams.base import MIB, Sink, StoredPart
+from mediagen.streams.buffer_lane import move_buffered
 from mediagen.streams.digest import combine_crc32, crc32
 from mediagen.streams.meter import Meter
 from mediagen.streams.parts import BufferBody, RangeBody
 from mediagen.streams.pool import BufferPool
-from mediagen.streams.transfer import TransferResult, move_buffered
+from mediagen.streams.transfer import TransferResult
 from tests.infra.content import content_bytes
 from tests.streams.targets import THREADS
 

@@ -13,7 +13,8 @@ from mediagen.core.progress import Transfer
 from mediagen.net.download import Download, Fetcher
 from mediagen.streams.base import KIB, MIB, StoredPart
 from mediagen.streams.meter import Meter
-from mediagen.streams.transfer import TransferResult, move_ranges
+from mediagen.streams.range_lane import move_ranges
+from mediagen.streams.transfer import TransferResult
 from tests.infra.content import content_bytes
 from tests.infra.resource import Answer, Break, Resource, busy, redirect_to
 from tests.infra.servers.source import SourceServer

@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager
 
 from mediagen.providers.builtin.renders import FileSource
 from mediagen.streams.base import KIB, Source
+from mediagen.streams.buffer_lane import move_buffered
 from mediagen.streams.json.media_fields import EmbeddedFields
 from mediagen.streams.meter import Meter
 from mediagen.streams.pool import BufferPool
 from mediagen.streams.sources import ChunkSource, LimitedSource
-from mediagen.streams.transfer import move_buffered
 from tests.contracts.source import SourceContract
 from tests.infra.content import content_bytes
 from tests.providers.vendor_servers import b64

@@ -11,7 +11,7 @@ from mediagen.core.errors import (
 )
 from mediagen.storage.s3.storage import S3Storage
 from mediagen.streams.base import StoredPart
-from mediagen.streams.transfer import move_ranges
+from mediagen.streams.range_lane import move_ranges
 from tests.contracts.uploads import (
     ABOUT,
     KEY,

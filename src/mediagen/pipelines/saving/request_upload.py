@@ -22,11 +22,11 @@ from mediagen.pipelines.base import Ledger
 from mediagen.pipelines.saving.placement import Placement, StoreContext, late_write_cleanups, remove
 from mediagen.pipelines.saving.quota import Reservation
 from mediagen.streams.base import Source
+from mediagen.streams.buffer_lane import move_buffered
 from mediagen.streams.formats.probe import ProbedSource
 from mediagen.streams.formats.sniff import SNIFF_BYTES
 from mediagen.streams.meter import Meter
 from mediagen.streams.sources import LimitedSource, PeekableSource
-from mediagen.streams.transfer import move_buffered
 
 log = structlog.get_logger(__name__)
 

@@ -36,6 +36,7 @@ from mediagen.pipelines.saving.quota import Reservation
 from mediagen.pipelines.saving.wait_for_space import until_space
 from mediagen.storage.base import WaitsForRoom
 from mediagen.streams.base import MIB, Sink, Source
+from mediagen.streams.buffer_lane import move_buffered
 from mediagen.streams.digest import combine_crc32
 from mediagen.streams.formats.completeness import CompleteSource
 from mediagen.streams.formats.probe import Probe, ProbedSource
@@ -44,8 +45,9 @@ from mediagen.streams.json.media_field import EmbeddedMedia, chunks_of
 from mediagen.streams.json.scanner import parse_pointer
 from mediagen.streams.meter import Meter
 from mediagen.streams.pool import BufferAllocator
+from mediagen.streams.range_lane import move_ranges
 from mediagen.streams.sources import ChunkSource, LimitedSource, PeekableSource
-from mediagen.streams.transfer import TransferResult, move_buffered, move_ranges, still_stored
+from mediagen.streams.transfer import TransferResult, still_stored
 
 log = structlog.get_logger()
 

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from mediagen.core.errors import SourceTruncated, StorageUnavailable, TooLarge
 from mediagen.core.progress import Transfer
 from mediagen.streams.base import KIB, Source
+from mediagen.streams.buffer_lane import move_buffered
 from mediagen.streams.meter import Meter
 from mediagen.streams.pool import BufferPool
 from mediagen.streams.sources import ChunkSource, LimitedSource
-from mediagen.streams.transfer import TransferResult, move_buffered
+from mediagen.streams.transfer import TransferResult
 from tests.infra.content import content_bytes
 from tests.streams.memory_sink import MemorySink
 

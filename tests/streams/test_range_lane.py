@@ -14,7 +14,8 @@ from mediagen.core.errors import FetchFailed, SourceChanged, SourceTruncated, St
 from mediagen.core.progress import Transfer
 from mediagen.streams.base import KIB, StoredPart
 from mediagen.streams.meter import Meter
-from mediagen.streams.transfer import TransferResult, move_ranges, still_stored
+from mediagen.streams.range_lane import move_ranges
+from mediagen.streams.transfer import TransferResult, still_stored
 from tests.infra.content import content_bytes
 from tests.streams.memory_sink import MemorySink
 from tests.streams.ranges import MemoryRanges
