@@ -71,7 +71,7 @@ async def test_the_budget_holds_in_any_crowd_and_everybody_is_served(crowd: list
 
     assert served == sum(not task.cancelled() for task in tasks)
     assert served >= sum(who.cancelled is None for who in crowd)
-    assert (pool.lent, pool._kept, pool._free, list(pool._waiting)) == (0, 0, [], [])
+    assert (pool.lent, pool._budget.kept, pool._budget.free, pool.waiting) == (0, 0, [], 0)
 
 
 async def test_waiters_are_served_in_order_even_when_a_later_one_would_fit() -> None:
@@ -148,10 +148,10 @@ async def test_large_buffers_are_used_again_within_the_budget_and_given_up_when_
     other = await pool.acquire(2 * MIB)  # no room for this one and the idle one
 
     assert again is first
-    assert pool._kept == 0
+    assert pool._budget.kept == 0
     pool.release(second)
     pool.release(other)
-    assert (pool._kept, pool._free) == (0, [])
+    assert (pool._budget.kept, pool._budget.free) == (0, [])
 
 
 async def test_the_block_gives_its_buffer_back_when_it_fails() -> None:
@@ -171,7 +171,7 @@ async def test_a_long_day_of_borrowing_ends_where_it_began() -> None:
         for _ in range(30):
             async with pool.lend(dice.choice([1, 4096, MIB, 2 * MIB])) as buffer:
                 out.append(len(buffer))
-                assert sum(out) + pool._kept <= pool.budget
+                assert sum(out) + pool._budget.kept <= pool.budget
                 if dice.random() < 0.5:
                     await asyncio.sleep(0)
                 out.remove(len(buffer))
@@ -180,7 +180,7 @@ async def test_a_long_day_of_borrowing_ends_where_it_began() -> None:
         for _ in range(20):
             group.create_task(transfer())
 
-    assert (pool.lent, pool._kept) == (0, 0)
+    assert (pool.lent, pool._budget.kept) == (0, 0)
 
 
 async def test_tasks_leave_the_reserved_share_to_requests() -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import Final
 
-from mediagen.streams.base import KIB, Sink, Source, StoredPart, SupportsTryRead, try_read_from
+from mediagen.streams.base import KIB, Sink, Source, StoredPart, can_try_read, try_read_from
 from mediagen.streams.digest import BackgroundSha256, InlineSha256, Sha256Mode, combine_crc32, crc32
 from mediagen.streams.meter import Meter
 from mediagen.streams.parts import BufferBody
@@ -169,7 +169,7 @@ class _Inlet:
 
     def __init__(self, source: Source, meter: Meter, threads: Executor) -> None:
         self._source = source
-        self._can_try_read = isinstance(source, SupportsTryRead)
+        self._can_try_read = can_try_read(source)
         self._meter = meter
         self._executor = SerialExecutor(threads)
         self._quick = False

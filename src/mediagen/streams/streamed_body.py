@@ -12,7 +12,7 @@ import time
 from concurrent.futures import Executor
 from typing import Final
 
-from mediagen.streams.base import KIB, MIB, Source, SupportsTryRead, Target, try_read_from
+from mediagen.streams.base import KIB, MIB, Source, Target, can_try_read, try_read_from
 from mediagen.streams.digest import InlineSha256, crc32
 from mediagen.streams.meter import Meter
 from mediagen.streams.scratch import NARROW, ScratchBuffer
@@ -59,7 +59,7 @@ class StreamedBody:
         self._writing: asyncio.Future[memoryview] | None = None
         self._written_to = 0
         self._halves = _halved(scratch.view)
-        self._can_try_read = isinstance(source, SupportsTryRead)
+        self._can_try_read = can_try_read(source)
         self._begun = False
         self._quick = False
         self._size = 0
