@@ -1,9 +1,7 @@
-"""How many paid calls a provider may be busy with at once: as many as it takes, found out by asking.
+"""How many paid calls a provider may work on at once (``net.aimd``), and how long it is left alone after a refusal.
 
-Additive increase, multiplicative decrease (as RFC 5681 section 3.1 does for a connection): a refusal for being too
-many halves the limit, a whole window of calls that got through gives one more, never above the ceiling of the
-settings. One window is one refusal: of sixteen calls that were in flight together fourteen may be refused, and that
-halves it once.
+A window ends with a refusal: of sixteen calls that were in flight together fourteen may be refused, and that halves the
+limit once.
 """
 
 from __future__ import annotations
@@ -12,6 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Final
 
+from mediagen.net.aimd import AimdLimit
 from mediagen.net.retry import RetryPolicy
 
 LONGEST_PAUSE: Final = 3600.0
@@ -25,21 +24,30 @@ class Limiter:
 
     def __init__(self, ceiling: int, clock: Callable[[], float], *, pauses: RetryPolicy = PAUSES) -> None:
         """``clock`` gives monotonic seconds."""
-        self.ceiling = ceiling
-        self.limit = ceiling
-        self.in_flight = 0
+        self._calls = AimdLimit(ceiling)
         self.reason = ""
         """What was said with the last refusal."""
         self._clock = clock
         self._pauses = pauses
         self._window = 0
-        self._passed = 0
         self._refusals = 0
         self._not_before = -math.inf
 
     @property
+    def ceiling(self) -> int:
+        return self._calls.maximum
+
+    @property
+    def limit(self) -> int:
+        return self._calls.limit
+
+    @property
+    def in_flight(self) -> int:
+        return self._calls.in_flight
+
+    @property
     def has_room(self) -> bool:
-        return self.in_flight < self.limit
+        return self._calls.has_room
 
     @property
     def opens_in(self) -> float:
@@ -48,31 +56,29 @@ class Limiter:
 
     def begin(self) -> int:
         """Count a call; gives the window that it belongs to."""
-        self.in_flight += 1
+        self._calls.begin()
         return self._window
 
     def end(self) -> None:
-        self.in_flight -= 1
+        self._calls.end()
 
     def passed(self, window: int) -> None:
         """A call got through. One that was begun before the last refusal says nothing about the limit of now."""
         if window != self._window:
             return
         self._refusals = 0
-        self._passed += 1
-        if self._passed >= self.limit:
-            self._passed = 0
-            self.limit = min(self.ceiling, self.limit + 1)
+        self._calls.succeed()
 
     def refused(self, window: int, reason: str, *, retry_after: float | None, crowded: bool) -> None:
         """A call was turned away. ``crowded``: for there being too many. ``retry_after``: seconds, as it was told."""
         self.reason = reason
         if window == self._window:
             self._window += 1
-            self._passed = 0
             self._refusals += 1
             if crowded:
-                self.limit = max(1, self.limit // 2)
+                self._calls.halve()
+            else:
+                self._calls.restart_round()
             if retry_after is None:
                 retry_after = self._pauses.delay(self._refusals)
         if retry_after is not None:

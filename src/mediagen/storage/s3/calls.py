@@ -29,10 +29,10 @@ from mediagen.core.errors import (
     UploadLost,
 )
 from mediagen.net.retry import RetryPolicy, parse_retry_after
-from mediagen.storage.s3.concurrency_limit import AdaptiveLimit
 from mediagen.storage.s3.deadline import store_deadline
 from mediagen.storage.s3.http import Expectations, Route, routed
 from mediagen.storage.s3.payload import BodyPayload
+from mediagen.storage.s3.request_slots import RequestSlots
 from mediagen.storage.s3.unconfirmed import UnconfirmedRequests
 from mediagen.streams.base import Body
 from mediagen.streams.turnstile import Turnstile
@@ -102,7 +102,7 @@ class S3Caller:
         self,
         *,
         policy: RetryPolicy,
-        limit: AdaptiveLimit,
+        slots: RequestSlots,
         answer_seconds: float,
         minimum_rate: int,
         unconfirmed: UnconfirmedRequests,
@@ -111,7 +111,7 @@ class S3Caller:
         self._policy = policy
         self._unconfirmed = unconfirmed
         self._expectations = expectations
-        self._limit = limit
+        self._slots = slots
         self._answer_seconds = answer_seconds
         self._minimum_rate = minimum_rate
         self._turnstile = Turnstile()
@@ -193,7 +193,7 @@ class S3Caller:
             limit += len(body) / self._minimum_rate
             payload = BodyPayload(body, self._turnstile)
             arguments = {**arguments, "Body": payload}
-        async with self._limit.slot():
+        async with self._slots.slot():
             try:
                 async with store_deadline(limit, payload):
                     await self._turnstile.pass_through()
@@ -205,7 +205,7 @@ class S3Caller:
                     raise payload.failure from None
                 error = translate_error(exc, limit)
                 if error.context.get("throttled"):
-                    self._limit.throttled()
+                    self._slots.throttle()
                 return error
             finally:
                 # of a part that was cut short no store keeps anything
@@ -214,7 +214,7 @@ class S3Caller:
                     self._unconfirmed.unheard(creates)
                 if payload is not None:
                     payload.release()
-            self._limit.succeeded()
+            self._slots.succeed()
             return answer
 
 

@@ -25,8 +25,8 @@ from mediagen.storage.base import StoredObject
 from mediagen.storage.cleanup_deadlines import CleanupDeadlines
 from mediagen.storage.s3.bucket import S3Bucket, size_in
 from mediagen.storage.s3.calls import S3Api, S3Caller
-from mediagen.storage.s3.concurrency_limit import AdaptiveLimit
 from mediagen.storage.s3.http import Expectations, session_class, watch
+from mediagen.storage.s3.request_slots import RequestSlots
 from mediagen.storage.s3.sink import S3Sink
 from mediagen.storage.s3.source import EmptySource, ObjectGetter, open_object_body
 from mediagen.storage.s3.unconfirmed import UnconfirmedRequests
@@ -57,7 +57,7 @@ class S3Storage:
             unconfirmed=self._unconfirmed,
             expectations=self._expectations,
             policy=RetryPolicy(attempts=settings.attempts, base=0.2, cap=10.0),
-            limit=AdaptiveLimit(_CONNECTIONS),
+            slots=RequestSlots(_CONNECTIONS),
             answer_seconds=settings.answer_seconds,
             minimum_rate=settings.minimum_bytes_per_second,
         )

@@ -1,4 +1,4 @@
-"""How much at once a store bears: additive increase, multiplicative decrease."""
+"""Bounds the requests that are in flight to a store by what the store accepts."""
 
 from __future__ import annotations
 
@@ -9,23 +9,32 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
+from mediagen.net.aimd import AimdLimit
+
 _HALVED_AT_MOST_EVERY: Final = 1.0
-"""Seconds; the requests that were on their way together report one congestion, not many."""
+"""Seconds; requests that were in flight together report one congestion, not many."""
 
 
-class AdaptiveLimit:
-    """Bounds requests on their way. Halved when the store says "slow down", grown by one a full round of successes."""
+class RequestSlots:
+    """A slot for each request that the store accepts (``AimdLimit``); requests wait in order for theirs."""
 
     def __init__(self, maximum: int) -> None:
-        self.maximum = maximum
-        self.limit = float(maximum)
-        self.in_flight = 0
+        self._aimd = AimdLimit(maximum)
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._halved_at = -_HALVED_AT_MOST_EVERY
 
+    @property
+    def limit(self) -> int:
+        return self._aimd.limit
+
+    @property
+    def in_flight(self) -> int:
+        return self._aimd.in_flight
+
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        if self._waiting or self.in_flight >= int(self.limit):
+        """Hold a slot inside the block; waits for one first."""
+        if self._waiting or not self._aimd.has_room:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
             try:
@@ -33,35 +42,35 @@ class AdaptiveLimit:
             except asyncio.CancelledError:
                 if turn.done() and not turn.cancelled():
                     self._leave()
-                elif turn in self._waiting:  # unless somebody who left meanwhile has passed it over
+                elif turn in self._waiting:  # unless another that left meanwhile has passed it over
                     self._waiting.remove(turn)
                 raise
         else:
-            self.in_flight += 1
+            self._aimd.begin()
         try:
             yield
         finally:
             self._leave()
 
-    def succeeded(self) -> None:
-        if self.limit < self.maximum:
-            self.limit = min(float(self.maximum), self.limit + 1 / self.limit)
-            self._serve()
+    def succeed(self) -> None:
+        """The store carried out a request that still holds its slot."""
+        self._aimd.succeed()
+        self._serve()
 
-    def throttled(self) -> None:
-        """The store said "slow down" to a request that still has its slot: half of what is on its way was too much."""
+    def throttle(self) -> None:
+        """The store answered "slow down" to a request that still holds its slot: halve what is in flight."""
         now = time.monotonic()
         if now - self._halved_at >= _HALVED_AT_MOST_EVERY:
             self._halved_at = now
-            self.limit = max(1.0, min(self.limit, self.in_flight) / 2)
+            self._aimd.halve(self._aimd.in_flight)
 
     def _leave(self) -> None:
-        self.in_flight -= 1
+        self._aimd.end()
         self._serve()
 
     def _serve(self) -> None:
-        while self._waiting and self.in_flight < int(self.limit):
+        while self._waiting and self._aimd.has_room:
             turn = self._waiting.popleft()
             if not turn.cancelled():
-                self.in_flight += 1
+                self._aimd.begin()
                 turn.set_result(None)

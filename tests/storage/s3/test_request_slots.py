@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mediagen.storage.s3 import concurrency_limit as throttle
-from mediagen.storage.s3.concurrency_limit import AdaptiveLimit
+from mediagen.storage.s3 import request_slots
+from mediagen.storage.s3.request_slots import RequestSlots
 
 
 class Clock:
@@ -26,7 +26,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(throttle, "time", clock)
+    monkeypatch.setattr(request_slots, "time", clock)
     return clock
 
 
@@ -36,7 +36,7 @@ async def turns(count: int = 5) -> None:
 
 
 async def test_no_more_than_the_limit_at_once_and_in_order() -> None:
-    limit = AdaptiveLimit(2)
+    limit = RequestSlots(2)
     order: list[int] = []
     gates = [asyncio.Event() for _ in range(6)]
 
@@ -58,7 +58,7 @@ async def test_no_more_than_the_limit_at_once_and_in_order() -> None:
 
 async def test_half_of_what_is_on_its_way_was_too_much(clock: Clock) -> None:
     """A limit far above what is sent would take many refusals before it is felt at all."""
-    limit = AdaptiveLimit(256)
+    limit = RequestSlots(256)
 
     async with asyncio.TaskGroup() as group:
         done = asyncio.Event()
@@ -70,28 +70,28 @@ async def test_half_of_what_is_on_its_way_was_too_much(clock: Clock) -> None:
         for _ in range(8):
             group.create_task(request())
         await turns()
-        limit.throttled()
+        limit.throttle()
         assert limit.limit == 4
-        limit.throttled()  # another answer of the same moment: one congestion, not two
+        limit.throttle()  # another answer of the same moment: one congestion, not two
         assert limit.limit == 4
         clock.now += 1.0
-        limit.throttled()
+        limit.throttle()
         assert limit.limit == 2
         done.set()
 
 
 async def test_it_never_falls_below_one_and_grows_back(clock: Clock) -> None:
-    limit = AdaptiveLimit(4)
+    limit = RequestSlots(4)
     for _ in range(10):
         async with limit.slot():
-            limit.throttled()
+            limit.throttle()
         clock.now += 1.0
     assert limit.limit == 1
 
     grown = [limit.limit]
     for _ in range(20):
         async with limit.slot():
-            limit.succeeded()
+            limit.succeed()
         grown.append(limit.limit)
 
     assert grown == sorted(grown)
@@ -101,9 +101,9 @@ async def test_it_never_falls_below_one_and_grows_back(clock: Clock) -> None:
 
 
 async def test_growth_lets_those_in_who_wait(clock: Clock) -> None:
-    limit = AdaptiveLimit(8)
+    limit = RequestSlots(8)
     async with limit.slot():
-        limit.throttled()
+        limit.throttle()
     entered = 0
     done = asyncio.Event()
 
@@ -118,7 +118,7 @@ async def test_growth_lets_those_in_who_wait(clock: Clock) -> None:
             group.create_task(request())
         await turns()
         assert entered == 1
-        limit.succeeded()
+        limit.succeed()
         await turns()
         assert entered == 2
         done.set()
@@ -126,7 +126,7 @@ async def test_growth_lets_those_in_who_wait(clock: Clock) -> None:
 
 async def test_cancelled_while_another_leaves() -> None:
     """The one who leaves passes over the one who was cancelled, before that one has noticed."""
-    limit = AdaptiveLimit(1)
+    limit = RequestSlots(1)
     leave = asyncio.Event()
 
     async def request(event: asyncio.Event) -> None:
@@ -149,7 +149,7 @@ async def test_cancelled_while_another_leaves() -> None:
 
 async def test_cancelled_with_a_slot_in_hand() -> None:
     """Served and cancelled in the same turn: the slot goes on to the next."""
-    limit = AdaptiveLimit(1)
+    limit = RequestSlots(1)
     leave = asyncio.Event()
 
     async def request() -> None:
@@ -181,7 +181,7 @@ def test_whatever_happens_it_stays_within_bounds_and_lets_all_through(
     maximum: int, steps: list[tuple[str, int]]
 ) -> None:
     async def play() -> None:
-        limit = AdaptiveLimit(maximum)
+        limit = RequestSlots(maximum)
         clock = Clock()
         waiting: list[tuple[asyncio.Task[None], asyncio.Event]] = []
         through = 0
@@ -196,7 +196,7 @@ def test_whatever_happens_it_stays_within_bounds_and_lets_all_through(
             through += 1
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(throttle, "time", clock)
+            patch.setattr(request_slots, "time", clock)
             async with asyncio.TaskGroup() as group:
                 outcomes: list[list[Callable[[], None]]] = []
                 for step, number in steps:
@@ -213,7 +213,7 @@ def test_whatever_happens_it_stays_within_bounds_and_lets_all_through(
                         if step == "cancel":
                             task.cancel()
                         else:
-                            call = limit.succeeded if step == "succeed" else limit.throttled
+                            call = limit.succeed if step == "succeed" else limit.throttle
                             outcomes[number % len(waiting)].append(call)
                             end.set()
                     assert 1 <= limit.limit <= maximum
