@@ -130,3 +130,21 @@ async def test_a_watcher_stays_over_a_crash_of_the_server(tmp_path: Path, source
 
         assert said.status == 0
         assert said.out.startswith("film")
+
+
+async def test_a_markdown_script_becomes_a_film_on_disk(tmp_path: Path) -> None:
+    async with Server(tmp_path) as server:
+        script = server.folder / "script.md"
+        await asyncio.to_thread(script.write_text, "# Hello\n\nThis film was made from a script.\n")
+
+        plan = await mediagen(server, "compose", "script.md", "--plan", "--json")
+        said = await mediagen(server, "compose", "script.md", "-o", "film.mp4")
+        missing = await mediagen(server, "compose", "none.md", "-o", "none.mp4")
+
+        film = await asyncio.to_thread((server.folder / "film.mp4").read_bytes)
+
+    assert (plan.status, plan.documents[0]["scenes"][0]["index"]) == (0, 0)
+    assert said.status == 0, said.err
+    assert film[4:8] == b"ftyp"
+    assert "warning: the embedded voice is a draft voice" in said.err
+    assert (missing.status, missing.err) == (2, "mediagen: none.md: No such file or directory\n")

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 from urllib.parse import urlencode, urlsplit
 
 from mediagen import __version__
@@ -21,6 +21,7 @@ _READY_SECONDS: Final = 10.0
 _SILENCE_SECONDS: Final = 60.0
 """The server sends something at least every 15 s."""
 _MAX_LINE: Final = 4 * 1024 * 1024
+_PIECE: Final = 256 * 1024
 
 
 class CannotReach(Exception):
@@ -88,6 +89,39 @@ class Client:
                 elif "data" in fields:
                     yield int(fields.get("id", "0")), fields.get("event", "message"), json.loads(fields["data"])
                     fields = {}
+
+    def download(self, path: str, out: BinaryIO) -> None:
+        """Write the content at ``path`` to ``out``, following a redirect to the store. Raises CannotReach, Refused."""
+        with closing(self._connect(_ANSWER_SECONDS)) as connection:
+            answer = self._ask(connection, "GET", path)
+            if answer.status in {HTTPStatus.FOUND, HTTPStatus.TEMPORARY_REDIRECT}:
+                self._copy_from_store(answer.headers.get("Location", ""), out)
+                return
+            if answer.status != HTTPStatus.OK:
+                self._document(answer)
+            self._copy(answer, out)
+
+    def _copy_from_store(self, location: str, out: BinaryIO) -> None:
+        parts = urlsplit(location)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        with closing(kind(parts.hostname or "", parts.port, timeout=_ANSWER_SECONDS)) as connection:
+            try:
+                connection.request("GET", f"{parts.path}?{parts.query}")
+                answer = connection.getresponse()
+            except (OSError, http.client.HTTPException) as exc:
+                raise CannotReach(f"the store does not answer ({_reason(exc)})") from None
+            if answer.status != HTTPStatus.OK:
+                raise CannotReach(f"the store answered {answer.status}")
+            self._copy(answer, out)
+
+    def _copy(self, answer: http.client.HTTPResponse, out: BinaryIO) -> None:
+        try:
+            while piece := answer.read(_PIECE):
+                out.write(piece)
+        except http.client.HTTPException as exc:
+            raise CannotReach(f"the server at {self.address} went away ({_reason(exc)})") from None
+        if answer.length:
+            raise CannotReach(f"the server at {self.address} went away in the middle of the file")
 
     def _connect(self, seconds: float) -> http.client.HTTPConnection:
         kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection

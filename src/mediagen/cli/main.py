@@ -143,6 +143,24 @@ def ingest(
     raise typer.Exit(run(server, request, wait=wait, as_json=as_json))
 
 
+@app.command()
+def compose(
+    script: Annotated[Path, typer.Argument(help="The script: .md, .toml or .json.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to save the film; implies --wait.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Show progress until the task has ended.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Print the timeline; render nothing.")] = False,
+    as_json: JsonOption = False,
+    server: ServerOption = None,
+) -> None:
+    """Make a film from a script.
+
+    In Markdown, a heading is a scene's title and each paragraph a scene that is spoken. Exit status as of ingest.
+    """
+    from mediagen.cli.compose import compose as run
+
+    raise typer.Exit(run(server, script, out=out, wait=wait or out is not None, plan=plan, as_json=as_json))
+
+
 @tasks.command("ls")
 def list_tasks(
     status: Annotated[str | None, typer.Option(help="Only those of this status.")] = None,

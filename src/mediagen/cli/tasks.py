@@ -28,16 +28,16 @@ def ingest(server: str | None, request: Mapping[str, Any], *, wait: bool, as_jso
         body = {name: value for name, value in request.items() if value is not None}
         task = client.call("POST", "/v1/ingest", body)
         if wait:
-            return _follow(client, task, as_json=as_json)
+            return follow(client, task, as_json=as_json)
         print(json.dumps(task) if as_json else task["id"])
         return OK
 
-    return _talking(server, work)
+    return talk(server, work)
 
 
 def watch(server: str | None, task_id: str, *, as_json: bool) -> int:
     """Follow a task to its end; the exit status."""
-    return _talking(server, lambda client: _follow(client, client.call("GET", f"/v1/tasks/{task_id}"), as_json=as_json))
+    return talk(server, lambda client: follow(client, client.call("GET", f"/v1/tasks/{task_id}"), as_json=as_json))
 
 
 def list_tasks(server: str | None, *, status: str | None, kind: str | None, limit: int, as_json: bool) -> int:
@@ -51,7 +51,7 @@ def list_tasks(server: str | None, *, status: str | None, kind: str | None, limi
             print(f"(more: --limit, or GET /v1/tasks?after={page['last_id']})", file=sys.stderr)
         return OK
 
-    return _talking(server, work)
+    return talk(server, work)
 
 
 def bulk(server: str | None, verb: str, task_ids: list[str], *, as_json: bool) -> int:
@@ -68,10 +68,10 @@ def bulk(server: str | None, verb: str, task_ids: list[str], *, as_json: bool) -
                 print(f"{item['id']}  {item['error']['code']}: {item['error']['message']}", file=sys.stderr)
         return OK if all(item["ok"] for item in items) else FAILED
 
-    return _talking(server, work)
+    return talk(server, work)
 
 
-def _talking(server: str | None, work: Callable[[Client], int]) -> int:
+def talk(server: str | None, work: Callable[[Client], int]) -> int:
     try:
         return work(Client(server_address(server)))
     except CannotReach as exc:
@@ -85,7 +85,7 @@ def _talking(server: str | None, work: Callable[[Client], int]) -> int:
     return UNUSABLE
 
 
-def _follow(client: Client, task: dict[str, Any], *, as_json: bool) -> int:
+def follow(client: Client, task: dict[str, Any], *, as_json: bool) -> int:
     """Show the task until it has ended, over restarts of the server."""
     with display(as_json=as_json) as shown:
         shown.show(task)

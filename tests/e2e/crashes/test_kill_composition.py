@@ -60,6 +60,7 @@ async def test_rendered_windows_survive_the_end_of_the_server(tmp_path: Path, en
 
         assert ended["status"] == "completed", ended["error"]
         assert ended["attempt"] == 1
+        assert ended["result"] is not None
         report = ended["result"]["report"]
         assert report["windows"] == 6
         assert report["windows_reused"] >= 2
