@@ -46,6 +46,7 @@ async def test_the_readme_can_be_pasted(tmp_path: Path, source: SourceServer) ->
     assert (tmp_path / "fox.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "summer.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "waves.mp4").read_bytes()[4:8] == b"ftyp"
+    assert (tmp_path / "hello.mp4").read_bytes()[4:8] == b"ftyp"
     assert (tmp_path / "page.html").read_bytes().startswith(b"<!doctype html>")
     assert "\nevent: " in done.stdout
     assert "whsec_" in done.stdout
