@@ -20,9 +20,10 @@ pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parents[2]
 COMMANDS = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROGRAM = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PATIENCE = 100.0
+PATIENCE = 200.0
 
 
+@pytest.mark.timeout(240)
 async def test_the_readme_can_be_pasted(tmp_path: Path, source: SourceServer) -> None:
     need("curl", "ffmpeg")
     text = (ROOT / "README.md").read_text()
