@@ -17,7 +17,7 @@ from typing import Final
 
 import pybase64
 
-from mediagen.streams.json.media_fields import EmbeddedFields
+from mediagen.streams.json.media_fields import MediaFields
 
 PIECE: Final = 256 * 1024
 POINTER: Final = ("data", "*", "b64_json")
@@ -41,7 +41,7 @@ def ours(chunks: list[bytes]) -> int:
             yield chunk
 
     async def decoded() -> int:
-        fields = EmbeddedFields(pieces(), [POINTER])
+        fields = MediaFields(pieces(), [POINTER])
         found = 0
         async for field in fields.fields():
             async for chunk in field.chunks():

@@ -44,7 +44,7 @@ from mediagen.providers.base import (
     VideoRequest,
 )
 from mediagen.streams.formats.sniff import sniff
-from mediagen.streams.json.media_field import chunks_of
+from mediagen.streams.sources import read_chunks
 
 Fault: TypeAlias = Literal[
     "key", "budget", "rate", "model", "field", "content", "busy", "gateway", "lost", "html", "empty", "cut"
@@ -97,11 +97,11 @@ async def take(answer: Answer) -> list[Taken]:
         fetcher = Fetcher(session, settings)
         async for made in answer:
             if isinstance(made, Content):
-                data = b"".join([chunk async for chunk in chunks_of(made.source)])
+                data = b"".join([chunk async for chunk in read_chunks(made.source)])
                 found.append(Taken(made.index, data, made.partial))
             else:
                 async with fetcher.open(made.url, trusted=made.trusted) as download:
-                    data = b"".join([chunk async for chunk in chunks_of(download.sequential())])
+                    data = b"".join([chunk async for chunk in read_chunks(download.sequential())])
                 found.append(Taken(made.index, data, link=made))
     return found
 

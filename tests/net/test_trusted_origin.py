@@ -15,7 +15,7 @@ from mediagen.net.download import Fetcher
 from mediagen.net.session import guarded_session
 from mediagen.net.settings import FetchSettings
 from mediagen.net.trusted_origin import TrustedOrigin, trusted_dialer
-from mediagen.streams.json.media_field import chunks_of
+from mediagen.streams.sources import read_chunks
 from tests.infra.resource import Break, Resource
 from tests.infra.servers.source import SourceServer
 
@@ -38,7 +38,7 @@ async def fetching(source: SourceServer, **settings: Any) -> AsyncIterator[tuple
 
 async def read(fetcher: Fetcher, url: str, trusted: TrustedOrigin | None = None) -> bytes:
     async with fetcher.open(url, trusted=trusted) as download:
-        return b"".join([chunk async for chunk in chunks_of(download.sequential())])
+        return b"".join([chunk async for chunk in read_chunks(download.sequential())])
 
 
 def keys(source: SourceServer, path: str) -> set[str | None]:

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 from mediagen.core.errors import MediagenError
 from mediagen.providers.base import About, Content, ImageRequest, Link, Phase, VideoRequest
-from mediagen.streams.json.media_field import chunks_of
+from mediagen.streams.sources import read_chunks
 from tests.infra.servers.vendor import Say, VendorServer
 from tests.providers.vendor_servers import b64
 
@@ -107,7 +107,7 @@ async def _taken(answer: Any) -> tuple[list[bytes | str], About]:
         if isinstance(made, Link):
             taken[made.index] = made.url
         elif isinstance(made, Content):
-            data = b"".join([chunk async for chunk in chunks_of(made.source)])
+            data = b"".join([chunk async for chunk in read_chunks(made.source)])
             if made.partial is None:
                 taken[made.index] = data
     about: About = answer.about

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from mediagen.providers.builtin.renders import FileSource
 from mediagen.streams.base import KIB, Source
 from mediagen.streams.buffer_lane import move_buffered
-from mediagen.streams.json.media_fields import EmbeddedFields
+from mediagen.streams.json.media_fields import MediaFields
 from mediagen.streams.meter import Meter
 from mediagen.streams.pool import BufferPool
 from mediagen.streams.sources import ChunkSource, LimitedSource
@@ -36,7 +36,7 @@ async def in_a_document(data: bytes) -> AsyncIterator[Source]:
         for start in range(0, len(document), 10_007):
             yield document[start : start + 10_007]
 
-    fields = EmbeddedFields(pieces(), [("data", "*", "b64_json")])
+    fields = MediaFields(pieces(), [("data", "*", "b64_json")])
     async for field in fields.fields():
         if field.place[1] == "1":
             yield ChunkSource(field.chunks())

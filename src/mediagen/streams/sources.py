@@ -9,6 +9,8 @@ from typing import Final
 from mediagen.core.errors import SourceTruncated, TooLarge, UnsupportedMedia
 from mediagen.streams.base import KIB, Source, View, try_read_from
 
+_CHUNK: Final = 256 * KIB
+
 
 class ChunkSource:
     """A source made of an iterator of chunks. What does not fit the caller's buffer waits for the next call."""
@@ -28,6 +30,13 @@ class ChunkSource:
         buffer[:count] = self._left[:count]
         self._left = self._left[count:]
         return count
+
+
+async def read_chunks(source: Source) -> AsyncIterator[bytes]:
+    """A source as an iterator of chunks."""
+    scratch = memoryview(bytearray(min(_CHUNK, source.size or _CHUNK)))
+    while count := await source.read_into(scratch):
+        yield bytes(scratch[:count])
 
 
 class LimitedSource:

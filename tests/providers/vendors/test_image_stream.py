@@ -10,7 +10,7 @@ import pytest
 
 from mediagen.core.errors import ContentRefused, OutcomeUnknown, ProviderError, ProviderRateLimited
 from mediagen.providers.base import Content, ImageRequest, Link
-from mediagen.streams.json.media_field import chunks_of
+from mediagen.streams.sources import read_chunks
 from tests.infra.servers.vendor import Say, VendorServer
 from tests.providers.vendor_servers import b64, vendor
 
@@ -50,7 +50,7 @@ async def taken(provider: Any, n: int = 1) -> tuple[list[bytes | str], list[byte
                 pictures[made.index] = made.url
                 continue
             assert isinstance(made, Content)
-            data = b"".join([chunk async for chunk in chunks_of(made.source)])
+            data = b"".join([chunk async for chunk in read_chunks(made.source)])
             if made.partial is None:
                 pictures[made.index] = data
             else:

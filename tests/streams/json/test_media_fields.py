@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mediagen.core.errors import InvalidBase64, InvalidRequest, TooLarge
-from mediagen.streams.json.media_fields import EmbeddedFields
+from mediagen.streams.json.media_fields import MediaFields
 from tests.infra.content import content_bytes
 
 PATTERNS = [("data", "*", "b64_json"), ("data", "*", "url")]
@@ -24,7 +24,7 @@ async def pieces(document: bytes, size: int) -> AsyncIterator[bytes]:
 
 
 async def read(document: bytes, size: int) -> tuple[list[tuple[tuple[str, ...], bytes]], Any]:
-    fields = EmbeddedFields(pieces(document, size), PATTERNS)
+    fields = MediaFields(pieces(document, size), PATTERNS)
     found = []
     async for field in fields.fields():
         is_url = field.place[-1] == "url" and await field.peek(5) != b"data:"
@@ -68,7 +68,7 @@ async def test_every_field_comes_out_whatever_the_pieces(items: list[tuple[str, 
 
 async def test_what_nobody_takes_is_skipped() -> None:
     document = json.dumps({"data": [{"b64_json": "AAAA" * 99}, {"b64_json": "AQID"}]}).encode()
-    fields = EmbeddedFields(pieces(document, 7), PATTERNS)
+    fields = MediaFields(pieces(document, 7), PATTERNS)
     iterator = fields.fields()
 
     await anext(iterator)

@@ -71,12 +71,12 @@ def test_what_others_wrote_has_so_many_values_too() -> None:
 @pytest.mark.parametrize("strict", [False, True])
 def test_a_scanner_stops_at_the_value_that_is_too_many(step: int, strict: bool) -> None:
     raw = wide(5000)
-    scanner = JsonFieldScanner(("b64",), Rules(max_values=1000, strict=strict))
+    scanner = JsonFieldScanner([("b64",)], Rules(max_values=1000, strict=strict))
     pieces = [raw[at : at + step] for at in range(0, len(raw), step)]
     with pytest.raises(InvalidRequest, match="more than 1000 values"):
         _ = [list(scanner.feed(piece)) for piece in pieces]
 
-    enough = JsonFieldScanner(("b64",), Rules(max_values=5010, strict=strict))
+    enough = JsonFieldScanner([("b64",)], Rules(max_values=5010, strict=strict))
     list(enough.feed(raw))
     enough.finish()
     assert len(enough.document["x"]) == 5001

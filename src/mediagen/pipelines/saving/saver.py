@@ -41,12 +41,12 @@ from mediagen.streams.digest import combine_crc32
 from mediagen.streams.formats.completeness import CompleteSource
 from mediagen.streams.formats.probe import Probe, ProbedSource
 from mediagen.streams.formats.sniff import SNIFF_BYTES
-from mediagen.streams.json.media_field import EmbeddedMedia, chunks_of
+from mediagen.streams.json.media_fields import EmbeddedMedia
 from mediagen.streams.json.scanner import parse_pointer
 from mediagen.streams.meter import Meter
 from mediagen.streams.pool import BufferAllocator
 from mediagen.streams.range_lane import move_ranges
-from mediagen.streams.sources import ChunkSource, LimitedSource, PeekableSource
+from mediagen.streams.sources import ChunkSource, LimitedSource, PeekableSource, read_chunks
 from mediagen.streams.transfer import TransferResult, still_stored
 
 log = structlog.get_logger()
@@ -169,7 +169,7 @@ class _Transfer:
 
     async def save_download(self, download: Download) -> Outcome:
         if self._options.field is not None:
-            media = EmbeddedMedia(chunks_of(download.sequential()), parse_pointer(self._options.field))
+            media = EmbeddedMedia(read_chunks(download.sequential()), parse_pointer(self._options.field))
             return await self.save_decoded(ChunkSource(media.chunks()), lambda: media.media_type)
         resource = download.resource
         placement = Placement.make(

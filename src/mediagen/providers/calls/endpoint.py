@@ -35,8 +35,7 @@ from mediagen.providers.calls.lenient_json import parsed
 from mediagen.providers.calls.refusals import refusal
 from mediagen.providers.calls.request_bodies import Body, json_body
 from mediagen.streams.base import GIB, KIB, MIB, Source
-from mediagen.streams.json.media_field import chunks_of
-from mediagen.streams.sources import DecompressedSource, ExactSource, LimitedSource, PeekableSource
+from mediagen.streams.sources import DecompressedSource, ExactSource, LimitedSource, PeekableSource, read_chunks
 
 _MAX_DOCUMENT: Final = 8 * MIB
 _MAX_COMPLAINT: Final = 64 * KIB
@@ -67,7 +66,7 @@ class Reply:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body. Raises OutcomeUnknown or ProviderUnavailable when it breaks off."""
-        chunks = chunks_of(self._body)
+        chunks = read_chunks(self._body)
         while True:
             try:
                 chunk = await anext(chunks)
@@ -247,7 +246,7 @@ class Endpoint:
     async def _refused(self, response: Response, source: Source, *, paid: bool, of_result: bool) -> MediagenError:
         body = bytearray()
         try:
-            async for chunk in chunks_of(LimitedSource(source, _MAX_COMPLAINT)):
+            async for chunk in read_chunks(LimitedSource(source, _MAX_COMPLAINT)):
                 body += chunk
         except (FetchFailed, TooLarge):
             body.clear()  # the status says enough

@@ -19,7 +19,7 @@ from mediagen.providers.calls.error_bodies import Complaint, reasons_in, said_in
 from mediagen.providers.calls.lenient_json import as_object, plain
 from mediagen.providers.calls.refusals import failure, nothing_made
 from mediagen.providers.calls.sse import Event, Events
-from mediagen.streams.json.media_fields import EmbeddedField, EmbeddedFields
+from mediagen.streams.json.media_fields import MediaField, MediaFields
 from mediagen.streams.json.scanner import Pointer
 
 log = structlog.get_logger(__name__)
@@ -32,7 +32,7 @@ _TYPE: Final = re.compile(rb'"type"\s*:\s*"([^"]{0,100})"')
 class Make(Protocol):
     """Makes a result of a field; see ``Vendor``."""
 
-    async def __call__(self, field: EmbeddedField, index: int, *, is_link: bool) -> Made | None: ...
+    async def __call__(self, field: MediaField, index: int, *, is_link: bool) -> Made | None: ...
 
 
 class PictureStream:
@@ -78,7 +78,7 @@ class PictureStream:
 
     async def _of_event(self, event: Event, state: _Stream, about: About) -> AsyncGenerator[Made]:
         """The pictures of one event: one, or with a whole answer in it several."""
-        fields = EmbeddedFields(event.data, [*_IN_BASE64, *_LINKS])
+        fields = MediaFields(event.data, [*_IN_BASE64, *_LINKS])
         places = fields.fields()
         yielded: list[int] = []
         last: Pointer | None = None
@@ -113,8 +113,8 @@ class PictureStream:
             await fields.aclose()
 
     async def _next_of_event(
-        self, places: AsyncIterator[EmbeddedField], state: _Stream, yielded: Sequence[int]
-    ) -> EmbeddedField | None:
+        self, places: AsyncIterator[MediaField], state: _Stream, yielded: Sequence[int]
+    ) -> MediaField | None:
         """The next picture; None where there is none, also in what is no JSON at all."""
         try:
             while (field := await anext(places, None)) is not None and not await field.peek(1):

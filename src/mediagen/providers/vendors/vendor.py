@@ -35,7 +35,7 @@ from mediagen.providers.settings import ProviderSettings
 from mediagen.providers.vendors.status_words import Words
 from mediagen.streams.base import View
 from mediagen.streams.formats.sniff import sniff
-from mediagen.streams.json.media_fields import EmbeddedField, EmbeddedFields
+from mediagen.streams.json.media_fields import MediaField, MediaFields
 from mediagen.streams.json.scanner import Pointer, fits
 from mediagen.streams.sources import ChunkSource
 
@@ -185,7 +185,7 @@ class Vendor(ABC):
         """
         await reply.check_json()
         about = About()
-        fields = EmbeddedFields(reply.chunks(), (*media, *links, *passed))
+        fields = MediaFields(reply.chunks(), (*media, *links, *passed))
         try:
             async with aclosing(
                 self._results(
@@ -198,7 +198,7 @@ class Vendor(ABC):
 
     async def _results(
         self,
-        fields: EmbeddedFields,
+        fields: MediaFields,
         read: Read,
         about: About,
         links: Sequence[Pointer],
@@ -237,7 +237,7 @@ class Vendor(ABC):
         What a paid call is answered instead of an object reads as an empty one.
         """
         await reply.check_json()
-        fields = EmbeddedFields(reply.chunks(), media)
+        fields = MediaFields(reply.chunks(), media)
         found: list[Pointer] = []
         try:
             with self._understood(paid=reply.paid):
@@ -249,7 +249,7 @@ class Vendor(ABC):
             raise self._endpoint.no_object(paid=False)
         return as_object(document), found
 
-    async def _made(self, field: EmbeddedField, index: int, *, is_link: bool, wanted: str = "") -> Made | None:
+    async def _made(self, field: MediaField, index: int, *, is_link: bool, wanted: str = "") -> Made | None:
         """A result; None: it is of another kind, or no link at all."""
         if is_link:
             head = (await field.peek(64)).lower()
@@ -264,7 +264,7 @@ class Vendor(ABC):
             return None
         return Content(ChunkSource(self._decoded(field)), index)
 
-    async def _decoded(self, field: EmbeddedField) -> AsyncIterator[View]:
+    async def _decoded(self, field: MediaField) -> AsyncIterator[View]:
         chunks = field.chunks()
         while True:
             with self._understood():
@@ -288,7 +288,7 @@ class Vendor(ABC):
             raise self._endpoint.unreadable(exc.detail, error) from None
 
 
-def _is_of(field: EmbeddedField, patterns: Sequence[Pointer]) -> bool:
+def _is_of(field: MediaField, patterns: Sequence[Pointer]) -> bool:
     return any(fits(field.place, pattern) for pattern in patterns)
 
 
@@ -307,7 +307,7 @@ def _may_lead_to(url: str, wanted: str) -> bool:
     return not _is_of_another_kind(_KINDS.get(ending, ""), wanted)
 
 
-async def _may_be(field: EmbeddedField, wanted: str) -> bool:
+async def _may_be(field: MediaField, wanted: str) -> bool:
     """Whether base64 can be media of that kind, by its first bytes; what they do not tell may be."""
     head = await field.peek(64)
     try:

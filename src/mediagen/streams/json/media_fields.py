@@ -1,4 +1,4 @@
-"""Several media embedded in one JSON document that is still arriving, each decoded on its way."""
+"""Media embedded in a JSON document as base64, decoded while the document arrives."""
 
 from __future__ import annotations
 
@@ -9,34 +9,33 @@ from typing import Any, Final, Literal, TypeAlias
 from mediagen.core.errors import InvalidRequest, TooLarge
 from mediagen.streams.base import KIB, View
 from mediagen.streams.json.base64 import DataUriDecoder
-from mediagen.streams.json.scanner import JsonFieldsScanner, Pointer, Rules
+from mediagen.streams.json.scanner import JsonFieldScanner, Pointer, Rules
 
 _CHUNK: Final = 256 * KIB
 _PIECE: Final = 16 * KIB
-"""Bytes of structure after which the other tasks of the loop get their turn."""
+"""Bytes of structure after which the other tasks of the event loop get their turn."""
 _MAX_TEXT: Final = 16 * KIB
-"""Characters of a field that is text and no media."""
-
+"""Characters of a field that is text, not media."""
 _REFUSALS: Final = 2
-"""Pieces of a field that do not decode as they are, after which no more are tried: it has escapes, or spaces."""
+"""Pieces of a field that do not decode as they are, after which no more are tried: it has escapes or spaces."""
 
 _Event: TypeAlias = tuple[Literal["begin", "text", "decoded", "end"], View]
 Decode: TypeAlias = Callable[[View], tuple[bytes, bytes] | None]
 
 
-class EmbeddedField:
-    """One field. ``chunks`` or ``text`` takes it, once; before the next field is asked for."""
+class MediaField:
+    """One field. Read it with ``chunks`` or ``text``, once, before the next field is requested."""
 
-    def __init__(self, owner: EmbeddedFields, place: Pointer, start: bytes) -> None:
+    def __init__(self, owner: MediaFields, place: Pointer, start: bytes) -> None:
         self.place = place
-        """Where it is, each token as text: ``("data", "0", "b64_json")``."""
+        """Its path, each token as text: ``("data", "0", "b64_json")``."""
         self._start = start
         self._owner = owner
         self._decoder = DataUriDecoder()
 
     @property
     def media_type(self) -> str | None:
-        """What a ``data:`` URI says; known with the first chunk."""
+        """The type in a ``data:`` URI; known with the first chunk."""
         return self._decoder.media_type
 
     async def peek(self, count: int) -> bytes:
@@ -59,7 +58,7 @@ class EmbeddedField:
             yield last
 
     async def text(self) -> str:
-        """The field as it stands. Raises TooLarge above 16 Ki characters, InvalidRequest when it is not UTF-8."""
+        """The field as text. Raises TooLarge above 16 Ki characters, InvalidRequest when it is not UTF-8."""
         whole = bytearray()
         async for piece in self._texts():
             whole += piece
@@ -77,17 +76,29 @@ class EmbeddedField:
             yield text
 
 
-class EmbeddedFields:
-    """Takes all fields that fit ``patterns`` out of a JSON document; see ``JsonFieldsScanner``.
+class MediaFields:
+    """Takes the fields that fit ``patterns`` out of a JSON document; the arguments are those of ``JsonFieldScanner``.
 
-    ``document`` is the rest, parsed, once ``fields`` has ended; ``rest`` its text so far.
+    ``document`` is the rest, parsed, once ``fields`` has ended; ``rest`` is its text so far.
     """
 
-    def __init__(self, document: AsyncIterator[bytes], patterns: Sequence[Pointer], rules: Rules | None = None) -> None:
-        self._scanner = JsonFieldsScanner(patterns, rules)
+    def __init__(
+        self,
+        document: AsyncIterator[bytes],
+        patterns: Sequence[Pointer],
+        rules: Rules | None = None,
+        *,
+        only_first: bool = False,
+    ) -> None:
+        self._scanner = JsonFieldScanner(patterns, rules, only_first=only_first)
         self._events = self._scan(document)
-        self._present: EmbeddedField | None = None
+        self._present: MediaField | None = None
         self._decode: Decode | None = None
+
+    @property
+    def found(self) -> bool:
+        """Whether a field has begun, be it an empty one."""
+        return self._scanner.found
 
     @property
     def document(self) -> Any:
@@ -97,24 +108,25 @@ class EmbeddedFields:
     def rest(self) -> bytes:
         return self._scanner.rest
 
-    async def fields(self) -> AsyncIterator[EmbeddedField]:
-        """The fields in the order in which they come. Raises InvalidRequest when it is no whole JSON document."""
+    async def fields(self) -> AsyncIterator[MediaField]:
+        """The fields, in document order; empty ones are left out. Raises InvalidRequest when the JSON is incomplete."""
         async for kind, text in self._events:
             if kind == "begin":
-                field = self._present = EmbeddedField(self, self._scanner.place, bytes(text))
+                field = self._present = MediaField(self, self._scanner.place, bytes(text))
                 yield field
                 while await self.next_text(field) is not None:
-                    pass  # what nobody took
+                    pass  # skip what was not read
 
-    async def next_text(self, field: EmbeddedField) -> View | None:
-        """More of the present field; None at its end."""
+    async def next_text(self, field: MediaField) -> View | None:
+        """More text of the field; None at its end."""
         piece = await self.next_piece(field, None)
         return None if piece is None else piece[1]
 
-    async def next_piece(self, field: EmbeddedField, decode: Decode | None) -> tuple[bool, View] | None:
-        """As ``next_text``; or what ``decode`` makes of it, and True. It gives None for what is not text alone.
+    async def next_piece(self, field: MediaField, decode: Decode | None) -> tuple[bool, View] | None:
+        """As ``next_text``, with False; or the result of ``decode``, with True.
 
-        What decodes has neither a quote nor an escape in it, so that it need not be searched for them.
+        ``decode`` returns None for text that it cannot decode as it is. Text that it can decode has neither a quote nor
+        an escape in it, so it need not be scanned for them.
         """
         if self._present is not field:
             return None
@@ -167,3 +179,44 @@ class EmbeddedFields:
         scanner.finish()
         if is_open:
             raise InvalidRequest("the JSON document ends inside a field")
+
+
+class EmbeddedMedia:
+    """The media of one field of a JSON document, in base64 or as a ``data:`` URI.
+
+    Once ``chunks`` has ended, ``document`` is the rest of the JSON, with an empty string in place of the field.
+    """
+
+    def __init__(self, document: AsyncIterator[bytes], pointer: Pointer, rules: Rules | None = None) -> None:
+        self._fields = MediaFields(document, [pointer], rules, only_first=True)
+        self._pointer = pointer
+        self._field: MediaField | None = None
+
+    @property
+    def found(self) -> bool:
+        return self._fields.found
+
+    @property
+    def document(self) -> Any:
+        return self._fields.document
+
+    @property
+    def media_type(self) -> str | None:
+        """The type in a ``data:`` URI; known with the first chunk."""
+        return None if self._field is None else self._field.media_type
+
+    async def chunks(self, *, required: bool = True) -> AsyncIterator[View]:
+        """The decoded bytes as they come. Without the field there are none, or, if it is ``required``, an error.
+
+        Raises:
+            InvalidBase64, InvalidRequest: none of the bytes so far may be kept.
+        """
+        try:
+            async for field in self._fields.fields():
+                self._field = field
+                async for piece in field.chunks():
+                    yield piece
+        finally:
+            await self._fields.aclose()
+        if required and not self.found:
+            raise InvalidRequest(f"no text at {'/' + '/'.join(self._pointer)!r} in the JSON document")

@@ -1,8 +1,8 @@
-"""One string field taken out of a JSON document while the document arrives (RFC 8259).
+"""Takes string fields out of a JSON document while the document arrives (RFC 8259).
 
-A parser that returns values whole would hold the field in memory (and the streaming ones we measured are quadratic in
-the length of a string). This scanner only follows the nesting; the wanted field's text flows out as it comes, all else
-is kept, bounded, and parsed by ``json`` at the end, so that the rest of the document is checked by a real parser.
+A parser that returns whole values would hold the field in memory, and the streaming parsers that we measured are
+quadratic in the length of a string. This scanner only follows the nesting. The text of a wanted field comes out as it
+arrives; the rest is kept, within bounds, and parsed by ``json`` at the end, so that a real parser checks it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 
 from mediagen.core.errors import InvalidRequest, TooLarge
 from mediagen.streams.base import MIB, View
-from mediagen.streams.json import parser as jsontext
+from mediagen.streams.json import parser
 
 Pointer: TypeAlias = tuple[str, ...]
 """Reference tokens of a JSON pointer (RFC 6901); an array index is its decimal text."""
@@ -29,7 +29,7 @@ _SKIPPED: Final = (b"\n", b"\r", b"\t")
 """Control characters that a decoder of base64 skips, although a string must not have them (RFC 8259 section 7)."""
 _STRING_END: Final = re.compile(rb'["\\]')
 _WHOLE_TEXT: Final = re.compile(rb'(?:[^"\\]++|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*+', re.DOTALL)
-"""Text of a string up to its end, or to an escape that is not whole."""
+"""Text of a string up to its end, or to an incomplete escape."""
 _ESCAPE_BEGUN: Final = re.compile(rb"\\(?:u[0-9A-Fa-f]{0,3})?")
 _HIGH_AT_END: Final = re.compile(rb"(?<!\\)(?:\\\\)*(\\u[Dd][89ABab][0-9A-Fa-f]{2})\Z")
 _ESCAPE: Final = re.compile(
@@ -53,11 +53,14 @@ def parse_pointer(pointer: str) -> Pointer:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a document may have beside its media: bytes and values. ``strict``: as ``jsontext.parse`` is, for requests;
-    else as writers do, which is good for what has been paid for."""
+    """What a document may have beside its media: bytes and values.
+
+    ``strict`` checks the rest as ``parser.parse`` does, which is for requests. A response that has been paid for is
+    read as leniently as ``json`` reads it.
+    """
 
     max_rest: int = 8 * MIB
-    max_values: int = jsontext.MAX_FOREIGN_VALUES
+    max_values: int = parser.MAX_FOREIGN_VALUES
     strict: bool = False
 
 
@@ -69,17 +72,23 @@ class _At(Enum):
 
 
 class JsonFieldScanner:
-    """``feed`` the document in pieces of any size; out comes the unescaped text of the one field at ``pointer``.
+    """``feed`` the document in pieces of any size; it yields the unescaped text of every field that fits a pattern.
 
-    After ``finish``: ``document`` is the rest, parsed, with an empty string in the field's place. The field's text must
-    be ASCII, as base64 is. Only the first occurrence of the field is taken; a duplicate key is an error of the writer.
+    In a pattern ``*`` stands for any token. The text of a field must be ASCII, as base64 is. ``feed`` is lazy: at each
+    text ``begun`` says how many fields have begun, ``place`` where the present one is, and ``in_field`` whether it goes
+    on. After ``finish``, ``document`` is the rest, parsed, with an empty string in place of each field.
+
+    ``only_first``: take one field. If a later key of the same name replaces it, ``finish`` raises InvalidRequest.
     """
 
-    def __init__(self, pointer: Pointer, rules: Rules | None = None) -> None:
-        self.found = False
+    def __init__(self, patterns: Sequence[Pointer], rules: Rules | None = None, *, only_first: bool = False) -> None:
+        self.begun = 0
+        self.place: Pointer = ()
         self.complete = False
         self.document: Any = None
-        self._pointer = pointer
+        self._patterns = tuple(patterns)
+        self._depth = max(map(len, self._patterns))
+        self._only_first = only_first
         self._rules = rules or Rules()
         self._values = 0
         self._rest = bytearray()
@@ -91,17 +100,26 @@ class JsonFieldScanner:
         self._pending = b""
 
     @property
+    def found(self) -> bool:
+        return self.begun > 0
+
+    @property
     def in_field(self) -> bool:
-        """Whether what comes next is text of the field, which costs little; all else is looked at token by token."""
+        """Whether text of a field comes next, which costs little; everything else is scanned token by token."""
         return self._at is _At.FIELD
 
     @property
     def between(self) -> bool:
-        """Whether what comes next in the field stands for itself, and not for the rest of an escape."""
+        """Whether the next byte of the field is not the rest of an escape."""
         return not self._pending
 
+    @property
+    def rest(self) -> bytes:
+        """The document so far, without the texts of the fields."""
+        return bytes(self._rest)
+
     def feed(self, data: bytes | bytearray, end: int | None = None) -> Iterator[View]:
-        """Field text in ``data[:end]``; the views are valid until the next call."""
+        """The text of fields in ``data[:end]``; the views are valid until the next call."""
         end = len(data) if end is None else end
         position = 0
         while position < end:
@@ -121,19 +139,19 @@ class JsonFieldScanner:
             InvalidRequest: it is not a whole JSON document, or has the field twice.
         """
         if self._rules.strict:
-            self.document = jsontext.parse(self._rest, max_values=self._rules.max_values)
+            self.document = parser.parse(self._rest, max_values=self._rules.max_values)
         else:
             try:
                 self.document = json.loads(self._rest.decode("utf-8-sig"))  # no other encoding: RFC 8259 section 8.1
             except ValueError as exc:
                 raise InvalidRequest(f"not a complete JSON document: {exc}") from None
-        if self.found and not self._is_at_pointer():
-            raise InvalidRequest(f"the JSON document has the field {'/' + '/'.join(self._pointer)!r} twice")
+        if self._only_first and self.found and not self._is_still_there():
+            raise InvalidRequest(f"the JSON document has the field {'/' + '/'.join(self.place)!r} twice")
 
-    def _is_at_pointer(self) -> bool:
-        """Whether the field is still there: a later key of the same name replaces it, or what it was in."""
+    def _is_still_there(self) -> bool:
+        """Whether no later key of the same name has replaced the field, or a value that contained it."""
         value = self.document
-        for token in self._pointer:
+        for token in self.place:
             try:
                 value = value[int(token)] if isinstance(value, list) else value[token]
             except (LookupError, TypeError, ValueError):
@@ -142,7 +160,7 @@ class JsonFieldScanner:
 
     def _keep(self, data: bytes | bytearray, start: int, end: int) -> None:
         if len(self._rest) + end - start > self._rules.max_rest:
-            raise TooLarge(f"JSON larger than {self._rules.max_rest} bytes beside its media field")
+            raise TooLarge(f"JSON larger than {self._rules.max_rest} bytes besides its media")
         self._rest += memoryview(data)[start:end]
 
     def _structure(self, data: bytes | bytearray, position: int, end: int) -> int:
@@ -192,7 +210,7 @@ class JsonFieldScanner:
         return end
 
     def _count(self) -> None:
-        """One value more; as ``jsontext.has_more_values`` counts them."""
+        """Count one more value, as ``parser.has_more_values`` does."""
         self._values += 1
         if self._values > self._rules.max_values:
             raise InvalidRequest(f"the JSON document has more than {self._rules.max_values} values")
@@ -203,13 +221,17 @@ class JsonFieldScanner:
         self._path.append(token)
 
     def _is_field(self) -> bool:
-        return not self.found and fits(self._path, self._pointer)
+        if self._only_first and self.found:
+            return False
+        return any(fits(self._path, pattern) for pattern in self._patterns)
 
     def _begin_field(self) -> None:
-        self.found = True
+        self.complete = False
+        self.begun += 1
+        self.place = tuple(str(token) for token in self._path)
 
     def _string(self, data: bytes | bytearray, position: int, end: int) -> int:
-        """The rest of a key or of a value that is not ours, up to its closing quote."""
+        """Scan the rest of a key, or of a value that is not wanted, up to its closing quote."""
         start = position
         while position < end:
             if self._escaped:
@@ -239,8 +261,8 @@ class JsonFieldScanner:
         _check_key(key)
         if not self._path:
             raise InvalidRequest("a JSON key outside an object")
-        if len(self._path) > len(self._pointer):
-            return  # too deep to lead to the field
+        if len(self._path) > self._depth:
+            return  # too deep to lead to a field
         try:
             self._path[-1] = str(json.loads(b'"' + key + b'"')) if b"\\" in key else key.decode()
         except ValueError as exc:
@@ -268,7 +290,7 @@ class JsonFieldScanner:
         self._keep(data, quote, quote + 1)
 
     def _escaped_field(self, data: bytes | bytearray, position: int, end: int) -> tuple[int, View]:
-        """As ``_field``, where something is escaped; an escape that is not whole yet waits for the next piece."""
+        """As ``_field``, for text with escapes; an incomplete escape waits for the next piece."""
         before = len(self._pending)
         text = self._pending + bytes(memoryview(data)[position:end])
         self._pending = b""
@@ -305,39 +327,8 @@ def _escaped_character(found: re.Match[bytes]) -> bytes:
     return units.decode("utf-16-be", "replace").encode().replace(b"\xef\xbf\xbd", b"?")
 
 
-class JsonFieldsScanner(JsonFieldScanner):
-    """As ``JsonFieldScanner``, for every field that fits one of several patterns, where ``*`` stands for any token.
-
-    ``feed`` is lazy: at each text ``begun`` says how many fields have begun, ``place`` where the present one is, and
-    ``in_field`` whether it goes on.
-    """
-
-    def __init__(self, patterns: Sequence[Pointer], rules: Rules | None = None) -> None:
-        super().__init__(max(patterns, key=len), rules)
-        self._patterns = tuple(patterns)
-        self.begun = 0
-        self.place: Pointer = ()
-
-    @property
-    def rest(self) -> bytes:
-        """The document so far, without the texts of the fields."""
-        return bytes(self._rest)
-
-    def _is_field(self) -> bool:
-        return any(fits(self._path, pattern) for pattern in self._patterns)
-
-    def _begin_field(self) -> None:
-        self.found = True
-        self.complete = False
-        self.begun += 1
-        self.place = tuple(str(token) for token in self._path)
-
-    def _is_at_pointer(self) -> bool:
-        return True
-
-
 def fits(path: Sequence[str | int], pattern: Pointer) -> bool:
-    """Whether a place is one that the pattern means."""
+    """Whether the path matches the pattern."""
     return len(path) == len(pattern) and all(want in ("*", str(have)) for have, want in zip(path, pattern, strict=True))
 
 

@@ -15,7 +15,7 @@ from aiohttp.web_protocol import RequestPayloadError
 from mediagen.core.errors import InvalidRequest, TooLarge, UnsupportedMedia
 from mediagen.streams.base import Source
 from mediagen.streams.json import parser as jsontext
-from mediagen.streams.json.media_field import chunks_of
+from mediagen.streams.sources import read_chunks
 from mediagen.web.http.problems import BodyStalled, EncodedBody
 from mediagen.web.settings import ServerSettings
 
@@ -121,7 +121,7 @@ async def chunks(request: web.Request, limits: BodyLimits) -> AsyncIterator[byte
 async def json_chunks(source: Source) -> AsyncIterator[bytes]:
     """A JSON document as it comes in, without a byte order mark (RFC 8259 section 8.1)."""
     start: bytes | None = b""
-    async for chunk in chunks_of(source):
+    async for chunk in read_chunks(source):
         if start is None:
             yield chunk
             continue

@@ -22,7 +22,7 @@ from mediagen.pipelines.inputs import MAX_INPUTS, InputRef, RequestInputs, Shelf
 from mediagen.pipelines.saving.request_upload import RequestUploads
 from mediagen.providers.base import Role
 from mediagen.streams.base import KIB, Source
-from mediagen.streams.json.media_fields import EmbeddedFields
+from mediagen.streams.json.media_fields import MediaFields
 from mediagen.streams.json.scanner import Pointer, Rules
 from mediagen.web.api.routing import Call
 from mediagen.web.files.uploads import decode_form_filename
@@ -137,7 +137,7 @@ class BodyParser:
         places = [place for slot in slots for place in slot.places]
         found: list[tuple[Pointer, File | str]] = []
         rules = Rules(most, self._limits.max_json_values, strict=True)
-        embedded = EmbeddedFields(json_chunks(body), places, rules)
+        embedded = MediaFields(json_chunks(body), places, rules)
         try:
             async for field in embedded.fields():
                 if len(field.place) > 1 and not field.place[-1].isdigit() and field.place[-1] not in _WORDS:

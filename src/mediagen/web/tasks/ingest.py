@@ -25,7 +25,7 @@ from mediagen.pipelines.derive import derive
 from mediagen.pipelines.ingest import IngestOptions, IngestSpec
 from mediagen.pipelines.saving.request_upload import RequestUploads
 from mediagen.streams.formats.sniff import SNIFF_BYTES
-from mediagen.streams.json.media_field import EmbeddedMedia
+from mediagen.streams.json.media_fields import EmbeddedMedia
 from mediagen.streams.json.scanner import Pointer, Rules
 from mediagen.streams.sources import ChunkSource, PeekableSource
 from mediagen.tasks.requests import asked_of_webhook, fingerprint_of

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from mediagen.core.errors import InvalidBase64, InvalidRequest, TooLarge
-from mediagen.streams.json.media_field import EmbeddedMedia, chunks_of
+from mediagen.streams.json.media_fields import EmbeddedMedia
 from mediagen.streams.json.scanner import Rules
-from mediagen.streams.sources import ChunkSource
+from mediagen.streams.sources import ChunkSource, read_chunks
 from tests.infra.content import content_bytes
 from tests.streams.json.splitting import split_at
 
@@ -86,8 +86,8 @@ async def test_an_empty_field_is_empty_media(raw: bytes) -> None:
     [
         (b'{"data":"QUJD!"}', InvalidBase64, "offset 4"),
         (b'{"data":"QUJDQ"}', InvalidBase64, "offset 5"),
-        (b'{"data":"QUJD"', InvalidRequest, "not a whole JSON"),
-        (b'{"data":"QUJD', InvalidRequest, "not a whole JSON"),
+        (b'{"data":"QUJD"', InvalidRequest, "not a complete JSON"),
+        (b'{"data":"QUJD', InvalidRequest, "not a complete JSON"),
         (b'{"data":"QUJD","data":"QUJD"}', InvalidRequest, "twice"),
         (b'{"data":"QUJD","x":"' + b"y" * 2000 + b'"}', TooLarge, "1000"),
     ],
@@ -126,4 +126,4 @@ async def test_huge_media_flows_through_little_memory() -> None:
 async def test_a_source_as_chunks() -> None:
     whole = content_bytes(700_000, 2)
 
-    assert b"".join([chunk async for chunk in chunks_of(ChunkSource(arriving([whole[:5], whole[5:]])))]) == whole
+    assert b"".join([chunk async for chunk in read_chunks(ChunkSource(arriving([whole[:5], whole[5:]])))]) == whole
