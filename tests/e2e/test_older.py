@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.documents import ROOT, answered, must_fit
 from tests.infra.process import need
 from tests.infra.servers.mediagen import Server
 
 pytestmark = pytest.mark.e2e
 
-PAGE = Path(__file__).parents[2] / "docs" / "older.md"
-COMMAND = re.compile(r"^```sh\n(.*?)^```\n```json\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGE = ROOT / "docs" / "older.md"
 UNENDED = {"queued", "running", "pending", "processing"}
 PATIENCE = 60.0
 
@@ -37,7 +37,7 @@ METADATA = {
 def commands(heading: str) -> list[tuple[str, Any]]:
     """The commands under a heading, and the answers that the page shows."""
     _, _, rest = PAGE.read_text().partition(f"\n## {heading}\n")
-    found = [(command, json.loads(shown)) for command, shown in COMMAND.findall(rest.partition("\n## ")[0])]
+    found = answered(rest.partition("\n## ")[0])
     assert found
     return found
 
@@ -46,7 +46,7 @@ def test_every_command_of_the_page_is_run() -> None:
     text = PAGE.read_text()
     headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
 
-    assert headings == ["Pictures", "Films", "Files"]
+    assert headings == ["Images", "Videos", "Files"]
     assert sum(len(commands(heading)) for heading in headings) == text.count("```sh\n")
 
 
@@ -83,22 +83,6 @@ class Shell:
         return answer
 
 
-def must_fit(shown: Any, answer: Any, place: str = "answer") -> None:
-    """Every field that the page shows is there, of the kind that it shows; null only where it shows null."""
-    if isinstance(shown, dict):
-        assert isinstance(answer, dict), place
-        for name, value in shown.items():
-            assert name in answer, f"{place}.{name}"
-            must_fit(value, answer[name], f"{place}.{name}")
-    elif isinstance(shown, list):
-        assert isinstance(answer, list), place
-        assert answer, place
-        for each in answer:
-            must_fit(shown[0], each, f"{place}[]")
-    else:
-        assert type(answer) is type(shown), f"{place}: {answer!r}"
-
-
 @pytest.fixture
 async def shell(tmp_path: Path) -> AsyncIterator[Shell]:
     need("curl", "ffmpeg")
@@ -106,8 +90,8 @@ async def shell(tmp_path: Path) -> AsyncIterator[Shell]:
         yield Shell(server, tmp_path)
 
 
-async def test_pictures(shell: Shell) -> None:
-    (snake, camel, later, task) = commands("Pictures")
+async def test_images(shell: Shell) -> None:
+    (snake, camel, later, task) = commands("Images")
 
     answer = shell.run(snake[0])
     must_fit(snake[1], answer)
@@ -122,8 +106,8 @@ async def test_pictures(shell: Shell) -> None:
     assert answer["status"] == task[1]["status"]
 
 
-async def test_films(shell: Shell) -> None:
-    (asked, looked, by_others, seen, cancelled, retried) = commands("Films")
+async def test_videos(shell: Shell) -> None:
+    (asked, looked, by_others, seen, cancelled, retried) = commands("Videos")
 
     begun = shell.run(asked[0])
     must_fit(asked[1], begun)
