@@ -50,7 +50,9 @@ class LogSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least important level shown")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="lowest level to log: debug, info, warning, error"
+    )
     format: Literal["auto", "console", "json"] = Field("auto", description='"auto": JSON unless on a terminal')
 
 

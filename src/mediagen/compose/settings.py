@@ -15,6 +15,6 @@ class ComposeSettings(BaseModel):
     cache_bytes: int = Field(
         4 * GIB,
         ge=64 * MIB,
-        description="bytes of rendered windows, speech and prepared media that are kept, so that an edit of a film "
-        "renders little; what was unused for longest goes first",
+        description="bytes of rendered windows, speech and prepared media to keep, so that an edit "
+        "of a video renders little; the least recently used go first",
     )

@@ -19,13 +19,13 @@ class FetchSettings(BaseModel):
     ports: tuple[int, ...] = Field(default=(80, 443), description="ports allowed on public addresses")
     connect_seconds: float = Field(default=10.0, gt=0, description="limit for making a connection: name, TCP and TLS")
     first_byte_seconds: float = Field(
-        default=30.0, gt=0, description="limit for the answer's head, from the request on"
+        default=30.0, gt=0, description="limit for the head of the response, from the request on"
     )
     stall_seconds: float = Field(default=30.0, gt=0, description="longest silence in the middle of a body")
     total_seconds: float = Field(default=3600.0, gt=0, description="limit for a whole download")
     attempts: int = Field(default=3, ge=1, le=20, description="tries in a row without progress before giving up")
     max_redirects: int = Field(
-        default=10, ge=0, le=20, description="redirect hops, each one checked like the first URL"
+        default=10, ge=0, le=20, description="most redirects to follow, each checked like the first URL"
     )
     connections_per_host: int = Field(
         default=64, ge=1, le=1024, description="connections to one host, shared by all its transfers"

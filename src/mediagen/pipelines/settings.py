@@ -14,37 +14,39 @@ class LimitsSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    image_bytes: int = Field(50 * MIB, ge=1, description="bytes of one image")
-    video_bytes: int = Field(5 * GIB, ge=1, description="bytes of one video")
-    file_bytes: int = Field(10 * GIB, ge=1, description="bytes of one file of any other kind")
+    image_bytes: int = Field(50 * MIB, ge=1, description="largest image in bytes")
+    video_bytes: int = Field(5 * GIB, ge=1, description="largest video in bytes")
+    file_bytes: int = Field(10 * GIB, ge=1, description="largest file of any other kind in bytes")
     inline_image_bytes: int = Field(
         4 * MIB,
         ge=0,
-        description="largest picture that an answer holds as base64 beside its URL, "
-        "where the caller did not say which; 0: none",
+        description="largest image that a response contains as base64 beside its URL, if the request "
+        "does not choose a format; 0: none",
     )
     store_bytes: int = Field(
-        0, ge=0, description="bytes of all files together, those on their way included; 0: no limit"
+        0, ge=0, description="most bytes of all files together, running transfers included; 0: no limit"
     )
     pixels: int = Field(
-        100_000_000, ge=1, description="pixels of a picture, or of a frame of a film, that is decoded here"
+        100_000_000, ge=1, description="most pixels of an image, or of a video frame, that the server decodes"
     )
     image_side: int = Field(
-        65_535, ge=1, description="pixels of the width, and of the height, of a picture that is decoded here"
+        65_535, ge=1, description="greatest width and height, in pixels, of an image that the server decodes"
     )
-    decode_memory: int = Field(GIB, ge=128 * MIB, description="bytes of memory of the process that decodes one picture")
-    decode_seconds: int = Field(10, ge=1, le=600, description="seconds of processor time to decode one picture")
+    decode_memory: int = Field(GIB, ge=128 * MIB, description="memory in bytes for decoding one image")
+    decode_seconds: int = Field(10, ge=1, le=600, description="processor time in seconds for decoding one image")
     decodes_at_once: int = Field(
-        2, ge=1, le=64, description="pictures decoded at the same time, half of them of one owner; more wait"
+        2, ge=1, le=64, description="images decoded at once, at most half of them for one owner; more wait"
     )
     uploads_at_once: int = Field(
         64,
         ge=1,
-        description="uploads taken in at the same time, half of them from one address; more are answered 503, 429",
+        description="uploads at once, at most half of them from one address; more are rejected with 503 or 429",
     )
-    requests_per_minute: int = Field(0, ge=0, description="requests a minute with one key; 0: no limit")
+    requests_per_minute: int = Field(0, ge=0, description="requests per minute with one key; 0: no limit")
     requests_per_minute_per_ip: int = Field(
-        600, ge=0, description="requests a minute from one address (IPv6: one /64), all at once if need be; 0: no limit"
+        600,
+        ge=0,
+        description="requests per minute from one address (IPv6: one /64), in one burst if need be; 0: no limit",
     )
 
     @property

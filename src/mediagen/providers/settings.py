@@ -19,36 +19,36 @@ class ProviderSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: ProviderType = Field(description="whose API it speaks")
-    base_url: str = Field(default="", description="where its API is; empty: the vendor's own")
-    api_key: SecretStr = Field(default=SecretStr(""), description="sent to that origin alone")
+    base_url: str = Field(default="", description="URL of its API; empty: the vendor's own")
+    api_key: SecretStr = Field(default=SecretStr(""), description="sent to that origin only")
     models: tuple[str, ...] = Field(
-        default=(), description="names that callers may use; 'name=vendor/model' gives a model another name"
+        default=(), description="models that clients may use; 'name=vendor/model' gives a model another name"
     )
     enabled: bool = Field(default=True, description="whether it is used")
-    engine: Engine = Field(default="openai", description="of type openai: whose server it really is, for its quirks")
+    engine: Engine = Field(default="openai", description="for type openai: the actual server, for its quirks")
     answer_seconds: float = Field(
-        default=600.0, gt=0, description="limit for the answer to a call that makes something"
+        default=600.0, gt=0, description="limit for the response to a call that makes something"
     )
-    stall_seconds: float = Field(default=60.0, gt=0, description="longest silence in the middle of an answer")
+    stall_seconds: float = Field(default=60.0, gt=0, description="longest silence in the middle of a response")
     response_format: Literal["both", "url", "b64_json"] = Field(
-        default="both", description="how pictures of its models are answered to callers that do not say how"
+        default="both", description="format of images in responses if the request does not choose one"
     )
     picture_fields: dict[str, str] = Field(
         default_factory=dict,
-        description="of replicate and fal: the field that takes several pictures, by the vendor's name of the model",
+        description="for replicate and fal: the field that takes several images, by the vendor's name of the model",
     )
     unsettled_seconds: float = Field(
         default=60.0,
         ge=0,
-        description="how long a job, or its result once it is done, may be unknown to it (400, 404, 409, 425)",
+        description="how long the provider may not know a job, or its result once done (400, 404, 409, 425)",
     )
     max_parallel: int = Field(
         default=16,
         ge=1,
         le=1000,
-        description="of all types but builtin: paid calls in flight at most; fewer while the provider refuses more",
+        description="for all types but builtin: most paid calls in flight; fewer while the provider rejects more",
     )
-    parallel: int = Field(default=1, ge=1, le=16, description="of type builtin: films drawn at once")
+    parallel: int = Field(default=1, ge=1, le=16, description="for type builtin: videos drawn at once")
 
     @field_validator("base_url")
     @classmethod

@@ -18,12 +18,12 @@ class TasksSettings(BaseModel):
     lanes: dict[str, Annotated[int, Field(ge=1, le=1000)]] = Field(
         default_factory=lambda: dict(LANES),
         validate_default=True,
-        description="tasks that run at once, for each lane; lanes that are not named keep their default",
+        description="tasks that run at once in each lane; lanes that are not named keep their default",
     )
-    max_queued: int = Field(1000, ge=1, le=100_000, description="tasks that may wait; more are answered 429")
+    max_queued: int = Field(1000, ge=1, le=100_000, description="tasks that may wait; more are rejected with 429")
     max_attempts: int = Field(3, ge=1, le=100, description="attempts of a task, the first included")
     timeout_seconds: float = Field(1800, gt=0, le=7 * 86_400, description="longest run of one attempt")
-    history_days: float = Field(30, ge=0, description="how long ended tasks are kept; 0 keeps them for ever")
+    history_days: float = Field(30, ge=0, description="days to keep ended tasks; 0 keeps them forever")
 
     @field_validator("lanes", mode="before")
     @classmethod

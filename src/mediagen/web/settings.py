@@ -64,44 +64,53 @@ class ServerSettings(BaseModel):
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     public_url: Annotated[str, AfterValidator(_public_url)] = Field(
-        "", description="scheme and host by which clients reach this server; empty: what each request says"
+        "", description="scheme and host that clients use for this server; empty: as in each request"
     )
     base_path: Annotated[str, AfterValidator(_base_path)] = Field("", description="path prefix of every route")
     allowed_hosts: tuple[Annotated[str, AfterValidator(_host)], ...] = Field(
-        (), description="names accepted in the Host header; empty: on a loopback address only local names, else any"
+        (), description="host names to accept; empty: on a loopback address only local names, otherwise any"
     )
     cors_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = Field(
-        (), description="origins whose pages may call this API"
+        (), description="origins whose web pages may call this API"
     )
     trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
         (),
-        description="networks of the proxies whose X-Forwarded-For, -Proto and -Host are believed; each proxy must set "
-        "or extend all three",
+        description="networks of proxies whose X-Forwarded-For, -Proto and -Host are trusted; each "
+        "proxy must set or extend all three",
     )
     body_idle_seconds: float = Field(
-        30.0, gt=0, le=3600, description="seconds without a byte of a request body, or of a reader taking a file"
+        30.0,
+        gt=0,
+        le=3600,
+        description="seconds without progress after which a request body, or a client reading a file, is given up",
     )
     body_minimum_bytes_per_second: int = Field(
-        1024, ge=0, description="slowest request body, or reader of an answer, over body_idle_seconds; 0: no limit"
+        1024,
+        ge=0,
+        description="slowest accepted request body, or client reading a response, averaged over "
+        "body_idle_seconds; 0: no limit",
     )
-    header_seconds: float = Field(30.0, gt=0, le=3600, description="seconds for the head of a request to arrive")
-    keepalive_seconds: float = Field(
-        30.0, gt=0, le=3600, description="seconds that a connection may wait for its next request"
-    )
+    header_seconds: float = Field(30.0, gt=0, le=3600, description="seconds for a request's head to arrive")
+    keepalive_seconds: float = Field(30.0, gt=0, le=3600, description="seconds that an idle connection is kept open")
     max_connections: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
-        "auto", description='connections at once; "auto": 10,000, fewer where the process may open too few files'
+        "auto",
+        description='most connections at once; "auto": 10,000, or fewer if the process may not open enough files',
     )
     max_connections_per_ip: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
         "auto",
-        description="connections from one address (IPv6: one /64), trusted proxies excepted; 0: no limit; "
-        '"auto": half of all, no limit on a loopback address',
+        description="most connections from one address (IPv6: one /64), trusted proxies excepted; 0: "
+        'no limit; "auto": half of all, or no limit on a loopback address',
     )
-    drain_seconds: float = Field(20.0, ge=1, le=3600, description="seconds from SIGTERM to the end of the process")
-    max_json_bytes: int = Field(8 * MIB, ge=1024, le=GIB, description="bytes of a JSON body, file content left out")
+    drain_seconds: float = Field(
+        20.0, ge=1, le=3600, description="seconds that a stop may take, from SIGTERM to the end of the process"
+    )
+    max_json_bytes: int = Field(
+        8 * MIB, ge=1024, le=GIB, description="largest JSON body in bytes, not counting file content"
+    )
     max_json_values: int = Field(
-        20_000, ge=100, le=1_000_000, description="values of a JSON body; ten thousand take the server some 10 ms"
+        20_000, ge=100, le=1_000_000, description="most values in a JSON body; ten thousand take the server about 10 ms"
     )
-    event_loop: Literal["asyncio", "uvloop"] = Field("asyncio", description="which event loop runs the server")
+    event_loop: Literal["asyncio", "uvloop"] = Field("asyncio", description='event loop: "asyncio" or "uvloop"')
     lag_interval_seconds: float = Field(0.1, ge=0.01, le=10, description="seconds between measurements of loop lag")
 
     @property
@@ -125,10 +134,10 @@ class AuthSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     required: Literal["auto"] | bool = Field(
-        "auto", description='whether callers need a key; "auto": unless we listen on a loopback address only'
+        "auto", description='whether clients need a key; "auto": unless the server listens on a loopback address'
     )
     admin_key: Annotated[SecretStr, AfterValidator(_long_enough)] = Field(
-        SecretStr(""), description="a key that allows everything, of 8 characters or more; empty: there is none"
+        SecretStr(""), description="a key that allows everything, at least 8 characters; empty: none"
     )
 
     def needs_keys(self, server: ServerSettings) -> bool:

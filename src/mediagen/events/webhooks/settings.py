@@ -25,13 +25,13 @@ class WebhooksSettings(BaseModel):
 
     secret: Annotated[SecretStr, AfterValidator(_secrets)] = Field(
         SecretStr(""),
-        description="what payloads are signed with, whsec_ and base64; several with blanks between them all sign; "
-        "empty: one is made and kept in the database, see mediagen webhooks rotate",
+        description="signing secret, whsec_ and base64; several, separated by spaces, all sign; "
+        "empty: the server creates one and keeps it in the database, see mediagen webhooks rotate",
     )
     schedule_seconds: Annotated[
         tuple[Annotated[float, Field(ge=0, le=7 * 86_400)], ...], Field(min_length=1, max_length=20)
     ] = Field(
         (0, 5, 300, 1800, 7200, 18_000, 36_000),
-        description="waits before each try of a delivery, seconds; after the last try it has failed",
+        description="seconds to wait before each attempt of a delivery; after the last one it has failed",
     )
-    timeout_seconds: float = Field(20, ge=1, le=60, description="limit of one try, seconds")
+    timeout_seconds: float = Field(20, ge=1, le=60, description="limit of one attempt, in seconds")
