@@ -25,7 +25,7 @@ from mediagen.pipelines.previews import Previews
 from mediagen.pipelines.saving.placement import StoreContext
 from mediagen.pipelines.saving.saver import Saver
 from mediagen.pipelines.videos import VideoPipeline, VideoSpec
-from mediagen.providers.calls.call_queue import PATIENCE, Ending, Turns
+from mediagen.providers.calls.call_queue import PATIENCE, CallQueue, Ending
 from mediagen.providers.calls.circuit_breaker import FAILURES, FIRST_PAUSE, CircuitState
 from mediagen.providers.registry import Providers
 from tests.infra.content import content_bytes
@@ -66,12 +66,12 @@ class Studio:
     previews: Previews
 
     @property
-    def turns(self) -> Turns:
-        return self.providers.turns["vendor"]
+    def call_queue(self) -> CallQueue:
+        return self.providers.call_queues["vendor"]
 
     @property
     def state(self) -> CircuitState:
-        return self.turns.circuit.state
+        return self.call_queue.circuit_breaker.state
 
     async def picture(self, attempt: Attempt | None = None, **spec: Any) -> dict[str, Any]:
         pipeline = ImagePipeline(self.providers, self.saver, self.inputs, self.previews)
@@ -87,7 +87,7 @@ class Studio:
 
     async def pass_time(self, clock: Clock, seconds: float) -> None:
         clock.forward(seconds)
-        self.turns.serve()
+        self.call_queue.serve()
         await asyncio.sleep(0)
 
 
@@ -103,7 +103,10 @@ def studio(open_fetcher: OpenFetcher, store: StoreContext, vendor: VendorServer,
             inputs = InputLoader(NoFiles(), store.storage)
             studio = Studio(providers, Saver(fetcher, store, store.pool), inputs, Previews(tmp_path, max_bytes=1 << 20))
             yield studio
-            assert all(turns.limiter.in_flight == turns.waiting == 0 for turns in providers.turns.values())
+            assert all(
+                call_queue.concurrency_limit.in_flight == call_queue.waiting == 0
+                for call_queue in providers.call_queues.values()
+            )
 
     return opening
 
@@ -129,8 +132,8 @@ async def test_a_burst_that_the_vendor_cannot_take_is_made_all_the_same(studio: 
     assert crowd.taken == 40, "each is paid once"
     assert crowd.most_open <= 16
     assert crowd.refused < 60  # 13 + 5 + 1 until the limit is found, then one for each try of one more
-    assert here.turns.endings == {Ending.DONE: 40, Ending.RATE_LIMITED: crowd.refused}
-    assert here.turns.limiter.limit <= 8
+    assert here.call_queue.endings == {Ending.DONE: 40, Ending.RATE_LIMITED: crowd.refused}
+    assert here.call_queue.concurrency_limit.limit <= 8
     assert "waiting" in {reading.phase for attempt in attempts for reading in attempt.readings}
 
 
@@ -207,7 +210,7 @@ async def test_a_refusal_inside_an_answer_with_200_is_one_too(studio: Open, vend
         result = await here.picture(model="image-01")
 
     assert len(result["files"]) == 1
-    assert here.turns.endings == {Ending.RATE_LIMITED: 1, Ending.DONE: 1}
+    assert here.call_queue.endings == {Ending.RATE_LIMITED: 1, Ending.DONE: 1}
 
 
 # -- storms
@@ -218,21 +221,21 @@ async def test_a_storm_opens_the_circuit_and_one_call_closes_it(studio: Open, ve
     vendor.on("POST", PICTURES, *[SICK] * 13, PICTURE)
     async with studio(clock=clock) as here, asyncio.TaskGroup() as group:
         made = [group.create_task(here.picture(Attempt(task_id=f"task_{number}"))) for number in range(12)]
-        await until(lambda: here.turns.waiting == 12)
+        await until(lambda: here.call_queue.waiting == 12)
         assert here.state is CircuitState.OPEN
 
         clock.forward(FIRST_PAUSE)
-        here.turns.serve()
-        await until(lambda: here.turns.endings[Ending.UNAVAILABLE] == 13)
+        here.call_queue.serve()
+        await until(lambda: here.call_queue.endings[Ending.UNAVAILABLE] == 13)
         assert len(vendor.calls("POST")) == 13, "one alone found out"
-        assert here.turns.circuit.opens_in == 2 * FIRST_PAUSE
-        await until(lambda: here.turns.waiting == 12)
+        assert here.call_queue.circuit_breaker.opens_in == 2 * FIRST_PAUSE
+        await until(lambda: here.call_queue.waiting == 12)
         clock.forward(2 * FIRST_PAUSE)
-        here.turns.serve()
+        here.call_queue.serve()
         await until(lambda: all(each.done() for each in made))
 
     assert len(vendor.calls("POST")) == 13 + 12
-    assert here.turns.endings == {Ending.UNAVAILABLE: 13, Ending.DONE: 12}
+    assert here.call_queue.endings == {Ending.UNAVAILABLE: 13, Ending.DONE: 12}
     assert here.providers.circuits_open == 0
 
 
@@ -268,7 +271,7 @@ async def test_a_vendor_that_is_not_there_is_tried_a_few_times(studio: Open, ven
             await here.pass_time(clock, 1.0)
 
     assert "no connection" in made.result().detail
-    assert here.turns.endings == {Ending.UNAVAILABLE: FAILURES}
+    assert here.call_queue.endings == {Ending.UNAVAILABLE: FAILURES}
 
 
 async def refused(here: Studio) -> ProviderUnavailable:
@@ -298,7 +301,7 @@ async def test_a_crash_after_it_was_turned_away_asks_again_and_one_during_the_ca
     attempt = Attempt()
     async with studio() as here, asyncio.TaskGroup() as group:
         waiting = group.create_task(here.picture(attempt))
-        await until(lambda: here.turns.waiting == 1)
+        await until(lambda: here.call_queue.waiting == 1)
         waiting.cancel()
     vendor.on("POST", PICTURES, PICTURE)
 
@@ -452,5 +455,5 @@ async def test_the_built_in_one_needs_no_turn_and_costs_nothing(studio: Open) ->
         result = await here.picture(model="builtin-poster", size="64x64")
 
     assert (result["usage"], result["cost_usd"]) == ({"images": 1}, 0.0)
-    assert "builtin" not in here.providers.turns
+    assert "builtin" not in here.providers.call_queues
     assert here.providers.spending.cost_usd == {"builtin": 0.0}

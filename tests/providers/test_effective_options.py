@@ -66,11 +66,11 @@ FILM: Final[dict[str, Any]] = {"size": Size(1920, 1080), "fps": 24, "seed": 7, "
 )
 async def test_of_pictures(settings: dict[str, Any], model: str, ignored: str, adapted: dict[str, Any]) -> None:
     async with vendor(NOWHERE, models=(model,), **settings) as provider:
-        told = provider.told(ImageRequest(model=model, prompt="fox", **PICTURE))
+        told = provider.effective_options(ImageRequest(model=model, prompt="fox", **PICTURE))
 
         assert list(told.ignored) == ignored.split()
         assert told.adapted == adapted
-        assert provider.told(ImageRequest(model=model, prompt="fox")).ignored == ()
+        assert provider.effective_options(ImageRequest(model=model, prompt="fox")).ignored == ()
 
 
 @pytest.mark.parametrize(
@@ -107,18 +107,22 @@ async def test_of_films(
     settings: dict[str, Any], model: str, seconds: float, ignored: str, adapted: dict[str, Any]
 ) -> None:
     async with vendor(NOWHERE, models=(model,), **settings) as provider:
-        told = provider.told(VideoRequest(model=model, prompt="fox", seconds=seconds, **FILM))
+        told = provider.effective_options(VideoRequest(model=model, prompt="fox", seconds=seconds, **FILM))
 
         assert list(told.ignored) == ignored.split()
         assert told.adapted == adapted
-        remix = provider.told(VideoRequest(model=model, prompt="fox", seconds=seconds, remix_of="v", **FILM))
+        remix = provider.effective_options(
+            VideoRequest(model=model, prompt="fox", seconds=seconds, remix_of="v", **FILM)
+        )
         assert remix.ignored == ()
 
 
 async def test_a_field_of_the_vendors_own_takes_the_place_of_a_wish() -> None:
     async with vendor(NOWHERE, models=("gemini-x",), type="google") as provider:
         extra = {"generationConfig": {"imageConfig": {"aspectRatio": "1:1"}}}
-        told = provider.told(ImageRequest(model="gemini-x", prompt="fox", size=Size(1920, 1080), extra=extra))
+        told = provider.effective_options(
+            ImageRequest(model="gemini-x", prompt="fox", size=Size(1920, 1080), extra=extra)
+        )
 
     assert told.ignored == ("size",)
 
@@ -158,9 +162,11 @@ async def builtin() -> AsyncIterator[Any]:
 
 
 async def test_of_the_built_in_one(builtin: Any) -> None:
-    picture = builtin.told(ImageRequest(model="builtin-poster", prompt="fox", **PICTURE))
-    png = builtin.told(ImageRequest(model="builtin-poster", prompt="fox", output_compression=5))
-    film = builtin.told(VideoRequest(model="builtin-clip", prompt="fox", seconds=5.5, extra={"style": "x"}, **FILM))
+    picture = builtin.effective_options(ImageRequest(model="builtin-poster", prompt="fox", **PICTURE))
+    png = builtin.effective_options(ImageRequest(model="builtin-poster", prompt="fox", output_compression=5))
+    film = builtin.effective_options(
+        VideoRequest(model="builtin-clip", prompt="fox", seconds=5.5, extra={"style": "x"}, **FILM)
+    )
 
     assert picture.ignored == ("quality", "style", "moderation", "negative_prompt")
     assert png.ignored == ("output_compression",)

@@ -19,7 +19,16 @@ from mediagen.pipelines.paid_checkpoint import abandon
 from mediagen.pipelines.paid_results import describe_result
 from mediagen.pipelines.previews import Previews
 from mediagen.pipelines.saving.saver import Saver
-from mediagen.providers.base import About, ImageRequest, MakesImages, Making, Role, RunsOperations, Size, Told
+from mediagen.providers.base import (
+    About,
+    EffectiveOptions,
+    ImageRequest,
+    MakesImages,
+    Making,
+    Role,
+    RunsOperations,
+    Size,
+)
 from mediagen.providers.options import ImageOptions, SizeText
 from mediagen.providers.registry import Offer, Providers
 
@@ -102,9 +111,9 @@ class ImagePipeline:
         return await paid.fetch(provider, status)
 
 
-def report_options(spec: ImageSpec, offer: Offer, request: ImageRequest) -> Told:
+def report_options(spec: ImageSpec, offer: Offer, request: ImageRequest) -> EffectiveOptions:
     """What became of the wishes of a spec."""
-    told = offer.provider.told(request)
+    told = offer.provider.effective_options(request)
     unseen = ("partial_images",) if spec.partial_images and request.partial_images is None else ()
     return replace(told, ignored=(*told.ignored, *unseen))
 

@@ -37,7 +37,7 @@ from mediagen.providers.base import (
     Status,
     Usage,
 )
-from mediagen.providers.calls.call_queue import turned_away
+from mediagen.providers.calls.call_queue import is_rejected_before_start
 from mediagen.providers.registry import Providers
 
 log = structlog.get_logger(__name__)
@@ -120,21 +120,23 @@ class PaidAttempt:
                 "the server stopped during a paid call, which may have been carried out: check the provider's "
                 "account before you retry"
             )
-        turns = self._providers.turns.get(name)
-        if turns is None:
+        call_queue = self._providers.call_queues.get(name)
+        if call_queue is None:
             await self._before_submit()
             return await call()
-        place, asks = turns.place(), 0
+        place, asks = call_queue.place(), 0
         while True:
-            turn = await turns.turn(place, self._run.seconds_left, lambda: self._run.report(Progress("waiting")))
+            permit = await call_queue.acquire(
+                place, self._run.seconds_left, lambda: self._run.report(Progress("waiting"))
+            )
             try:
-                with turn:
+                with permit:
                     await self._before_submit()
                     return await call()
             except ProviderError as exc:
                 asks += 1
                 most = _RATE_LIMITED_ASKS if isinstance(exc, ProviderRateLimited) else _UNAVAILABLE_ASKS
-                if asks >= most or self._checkpoint.has_results or not turned_away(exc):
+                if asks >= most or self._checkpoint.has_results or not is_rejected_before_start(exc):
                     raise
                 log.info("paid_call_turned_away", provider=name, asks=asks, reason=exc.detail)
             await self._checkpoint.save(submitting=False)

@@ -12,7 +12,7 @@ from mediagen.pipelines.base import Outcome
 from mediagen.pipelines.paid_checkpoint import PaidCheckpoint
 from mediagen.pipelines.previews import Previews
 from mediagen.pipelines.saving.saver import SaveOptions, Saver
-from mediagen.providers.base import About, Answer, Content, Link, Made, Told
+from mediagen.providers.base import About, Answer, Content, EffectiveOptions, Link, Made
 
 log = structlog.get_logger(__name__)
 
@@ -103,7 +103,7 @@ def _join(outcomes: list[Outcome]) -> Outcome:
     return Outcome({"files": [file.id for file in files]}, files, release)
 
 
-def describe_result(about: About, told: Told) -> dict[str, Any]:
+def describe_result(about: About, told: EffectiveOptions) -> dict[str, Any]:
     """What a task's result says of an answer, and of what became of the options of its request."""
     said: dict[str, Any] = {
         "reported": dict(about.reported),

@@ -75,7 +75,11 @@ class VideoPipeline:
             outcome.release()
             raise ProviderError(f"the provider returned {len(outcome.files)} videos instead of one")
         said = {"model": offer.name, "provider": operation.provider, "operation": status.operation.id}
-        result = {"file": outcome.files[0].id, **said, **describe_result(about, offer.provider.told(request))}
+        result = {
+            "file": outcome.files[0].id,
+            **said,
+            **describe_result(about, offer.provider.effective_options(request)),
+        }
         return Outcome(result, outcome.files, outcome.release)
 
     async def abandon(self, checkpoint: Mapping[str, Any], /) -> None:

@@ -192,7 +192,7 @@ class About:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class EffectiveOptions:
     """What a provider makes of a request, so that nobody has to guess."""
 
     ignored: tuple[str, ...] = ()
@@ -280,7 +280,7 @@ class Provider(Protocol):
             InvalidRequest, UnknownModel: ``context["param"]`` names the field.
         """
 
-    def told(self, request: Request, /) -> Told:
+    def effective_options(self, request: Request, /) -> EffectiveOptions:
         """What becomes of the fields of a request that ``check`` lets through."""
 
 

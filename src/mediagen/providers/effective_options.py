@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from mediagen.core.errors import MediagenError
-from mediagen.providers.base import ImageRequest, Request, Size, Told
+from mediagen.providers.base import EffectiveOptions, ImageRequest, Request, Size
 from mediagen.providers.options import ImageOptions, VideoOptions
 
 _NOT_REPORTED: Final = frozenset({"prompt", "model", "n", "user", "partial_images"})
@@ -18,10 +18,10 @@ _VIDEO_OPTIONS: Final = tuple(name for name in VideoOptions.model_fields if name
 _ADAPTED: Final = frozenset({"size", "seconds"})
 
 
-def told_of(request: Request, sent: Callable[[Any], object]) -> Told:
+def find_effective_options(request: Request, sent: Callable[[Any], object]) -> EffectiveOptions:
     """What becomes of the wishes of ``request``. ``sent`` gives what would be sent for one, as values that compare."""
     if not isinstance(request, ImageRequest) and request.remix_of:
-        return Told()  # its wishes are those of the film that it goes by
+        return EffectiveOptions()  # its wishes are those of the film that it goes by
     whole = dict(_leaves(sent(request)))
     ignored: list[str] = []
     adapted: dict[str, Mapping[str, Any]] = {}
@@ -39,7 +39,7 @@ def told_of(request: Request, sent: Callable[[Any], object]) -> Told:
             instead = {place[-1]: value for place, value in whole.items() if without.get(place) != value}
             if not _is_as_wished(wish, instead):
                 adapted[name] = instead
-    return Told(tuple(ignored), adapted)
+    return EffectiveOptions(tuple(ignored), adapted)
 
 
 def _is_as_wished(wish: object, instead: Mapping[str, Any]) -> bool:

@@ -19,7 +19,7 @@ from mediagen.net.settings import FetchSettings
 from mediagen.net.trusted_origin import TrustedOrigin, trusted_dialer
 from mediagen.providers.base import Making, Model, Provider, RunsOperations
 from mediagen.providers.builtin.provider import Builtin
-from mediagen.providers.calls.call_queue import Turns
+from mediagen.providers.calls.call_queue import CallQueue
 from mediagen.providers.calls.circuit_breaker import CircuitState
 from mediagen.providers.calls.endpoint import Endpoint, Patience
 from mediagen.providers.calls.spending import Spending
@@ -61,7 +61,7 @@ class Configured:
 
     provider: Provider
     type: ProviderType
-    turns: Turns | None = None
+    call_queue: CallQueue | None = None
     unsettled_seconds: float = 0.0
     """How long a job, or its result right after it is done, may be unknown."""
 
@@ -85,14 +85,16 @@ class Providers:
         return tuple(self.configured)
 
     @property
-    def turns(self) -> Mapping[str, Turns]:
+    def call_queues(self) -> Mapping[str, CallQueue]:
         """Of the providers that are not asked as often as one likes, by name."""
-        return {name: each.turns for name, each in self.configured.items() if each.turns is not None}
+        return {name: each.call_queue for name, each in self.configured.items() if each.call_queue is not None}
 
     @property
     def circuits_open(self) -> int:
         """Providers that are not asked for now."""
-        return sum(turns.circuit.state is not CircuitState.CLOSED for turns in self.turns.values())
+        return sum(
+            call_queue.circuit_breaker.state is not CircuitState.CLOSED for call_queue in self.call_queues.values()
+        )
 
     def named(self, model: str) -> Offer | None:
         """The offer of that name or ``provider/model``, whatever it makes; None: there is none."""
@@ -173,7 +175,9 @@ async def open_providers(
             else:
                 vendor = _vendor(name, each, dialer)
                 configured.append(
-                    Configured(vendor, each.type, Turns(name, each.max_parallel, clock=clock), each.unsettled_seconds)
+                    Configured(
+                        vendor, each.type, CallQueue(name, each.max_parallel, clock=clock), each.unsettled_seconds
+                    )
                 )
                 names = each.named_models or {model.id: model.id for model in vendor.models}
                 by_id = {model.id: model for model in vendor.models}

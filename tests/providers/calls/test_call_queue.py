@@ -22,7 +22,15 @@ from mediagen.core.errors import (
     UnknownModel,
 )
 from mediagen.net.retry import RetryPolicy
-from mediagen.providers.calls.call_queue import PATIENCE, SHORT_PAUSE, Ending, Turn, Turns, ending_of, turned_away
+from mediagen.providers.calls.call_queue import (
+    PATIENCE,
+    SHORT_PAUSE,
+    CallQueue,
+    Ending,
+    Permit,
+    classify_ending,
+    is_rejected_before_start,
+)
 from mediagen.providers.calls.circuit_breaker import FAILURES, FIRST_PAUSE, CircuitState
 from tests.providers.calls.clock import Clock
 
@@ -36,35 +44,35 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def turns(clock: Clock) -> Turns:
-    return Turns("paid", 2, clock=clock, pauses=RetryPolicy(base=1.0, cap=30.0, random=lambda: 1.0))
+def call_queue(clock: Clock) -> CallQueue:
+    return CallQueue("paid", 2, clock=clock, pauses=RetryPolicy(base=1.0, cap=30.0, random=lambda: 1.0))
 
 
 class Line:
     """Those who wait for a turn, by a letter; ``came`` is whose turn it was, in order."""
 
-    def __init__(self, turns: Turns) -> None:
-        self._turns = turns
+    def __init__(self, call_queue: CallQueue) -> None:
+        self._call_queue = call_queue
         self._group: list[asyncio.Task[None]] = []
         self.came: list[str] = []
-        self.turn: dict[str, Turn] = {}
+        self.permits: dict[str, Permit] = {}
         self.failed: dict[str, MediagenError] = {}
         self.waited: list[str] = []
 
     async def come(self, *letters: str, seconds_left: float = 1800.0, place: int | None = None) -> None:
         for letter in letters:
-            task = self._own(self._wait(letter, self._turns.place() if place is None else place, seconds_left))
+            task = self._own(self._wait(letter, self._call_queue.place() if place is None else place, seconds_left))
             task.set_name(letter)
         await self.settle()
 
     async def _wait(self, letter: str, place: int, seconds_left: float) -> None:
         try:
-            turn = await self._turns.turn(place, seconds_left, lambda: self.waited.append(letter))
+            permit = await self._call_queue.acquire(place, seconds_left, lambda: self.waited.append(letter))
         except MediagenError as exc:
             self.failed[letter] = exc
         else:
             self.came.append(letter)
-            self.turn[letter] = turn
+            self.permits[letter] = permit
 
     def _own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -72,8 +80,8 @@ class Line:
         return task
 
     async def end(self, letter: str, exc: BaseException | None = None) -> None:
-        turn = self.turn.pop(letter)
-        with suppress(MediagenError), turn:
+        permit = self.permits.pop(letter)
+        with suppress(MediagenError), permit:
             if exc is not None:
                 raise exc
         await self.settle()
@@ -94,15 +102,15 @@ class Line:
 
 
 @pytest.fixture
-async def line(turns: Turns) -> AsyncIterator[Line]:
-    line = Line(turns)
+async def line(call_queue: CallQueue) -> AsyncIterator[Line]:
+    line = Line(call_queue)
     yield line
     await line.go_home()
-    assert turns.waiting == 0
+    assert call_queue.waiting == 0
 
 
-def state_of(turns: Turns) -> CircuitState:
-    return turns.circuit.state
+def state_of(call_queue: CallQueue) -> CircuitState:
+    return call_queue.circuit_breaker.state
 
 
 async def open_circuit(line: Line) -> None:
@@ -111,20 +119,20 @@ async def open_circuit(line: Line) -> None:
         await line.end("x", SICK)
 
 
-async def test_in_order_and_no_more_than_the_limit(turns: Turns, line: Line) -> None:
+async def test_in_order_and_no_more_than_the_limit(call_queue: CallQueue, line: Line) -> None:
     await line.come("a", "b", "c", "d")
-    assert (line.came, line.waited, turns.waiting) == (["a", "b"], ["c", "d"], 2)
+    assert (line.came, line.waited, call_queue.waiting) == (["a", "b"], ["c", "d"], 2)
 
     await line.end("b")
     assert line.came == ["a", "b", "c"]
     await line.end("a", ContentRefused("no"))
 
-    assert (line.came, turns.waiting, turns.limiter.in_flight) == (["a", "b", "c", "d"], 0, 2)
-    assert turns.endings == {Ending.DONE: 1, Ending.REFUSED: 1}
+    assert (line.came, call_queue.waiting, call_queue.concurrency_limit.in_flight) == (["a", "b", "c", "d"], 0, 2)
+    assert call_queue.endings == {Ending.DONE: 1, Ending.REFUSED: 1}
 
 
-async def test_whoever_was_turned_away_comes_before_those_who_came_later(turns: Turns, line: Line) -> None:
-    first = turns.place()
+async def test_whoever_was_turned_away_comes_before_those_who_came_later(call_queue: CallQueue, line: Line) -> None:
+    first = call_queue.place()
     await line.come("a", "b", "c")
 
     await line.come("back", place=first)
@@ -133,36 +141,38 @@ async def test_whoever_was_turned_away_comes_before_those_who_came_later(turns: 
     assert line.came == ["a", "b", "back"]
 
 
-async def test_after_a_refusal_nobody_is_let_in_before_the_time(turns: Turns, line: Line, clock: Clock) -> None:
+async def test_after_a_refusal_nobody_is_let_in_before_the_time(
+    call_queue: CallQueue, line: Line, clock: Clock
+) -> None:
     await line.come("a", "b", "c", "d")
     await line.end("a", LIMITED)
     await line.end("b", LIMITED)
-    assert (line.came, turns.limiter.limit, turns.opens_in) == (["a", "b"], 1, 7.0)
+    assert (line.came, call_queue.concurrency_limit.limit, call_queue.opens_in) == (["a", "b"], 1, 7.0)
 
     clock.forward(6.9)
-    turns.serve()
+    call_queue.serve()
     await line.settle()
     assert line.came == ["a", "b"]
     clock.forward(0.2)
-    turns.serve()
+    call_queue.serve()
     await line.settle()
 
     assert line.came == ["a", "b", "c"], "one at a time now"
 
 
 async def test_the_end_of_a_pause_is_seen_without_being_told() -> None:
-    turns = Turns("paid", 2)
-    with suppress(ProviderRateLimited), await turns.turn(turns.place(), 60, lambda: None):
+    call_queue = CallQueue("paid", 2)
+    with suppress(ProviderRateLimited), await call_queue.acquire(call_queue.place(), 60, lambda: None):
         raise ProviderRateLimited("later", retry_after=0.05)
     waited: list[bool] = []
 
-    with await turns.turn(turns.place(), 60, lambda: waited.append(True)):
-        assert turns.opens_in == 0
+    with await call_queue.acquire(call_queue.place(), 60, lambda: waited.append(True)):
+        assert call_queue.opens_in == 0
 
     assert waited == [True]
 
 
-async def test_a_time_that_is_too_far_away_is_said_at_once(turns: Turns, line: Line) -> None:
+async def test_a_time_that_is_too_far_away_is_said_at_once(call_queue: CallQueue, line: Line) -> None:
     await line.come("a")
     await line.end("a", ProviderRateLimited("the quota of the day is spent", retry_after=PATIENCE + 1, status=429))
 
@@ -173,10 +183,10 @@ async def test_a_time_that_is_too_far_away_is_said_at_once(turns: Turns, line: L
     assert (error.retryable, error.retry_after) == (True, PATIENCE + 1)
     assert "121 s" in error.detail
     assert "the quota of the day is spent" in error.detail
-    assert turns.endings[Ending.NOT_ASKED] == 1
+    assert call_queue.endings[Ending.NOT_ASKED] == 1
 
 
-async def test_whoever_has_less_time_than_the_pause_does_not_wait_in_vain(turns: Turns, line: Line) -> None:
+async def test_whoever_has_less_time_than_the_pause_does_not_wait_in_vain(call_queue: CallQueue, line: Line) -> None:
     await line.come("a")
     await line.end("a", LIMITED)
 
@@ -184,12 +194,14 @@ async def test_whoever_has_less_time_than_the_pause_does_not_wait_in_vain(turns:
     await line.come("patient", seconds_left=8.0)
 
     assert list(line.failed) == ["hurried"]
-    assert (turns.waiting, line.waited) == (1, ["patient"])
+    assert (call_queue.waiting, line.waited) == (1, ["patient"])
 
 
-async def test_those_who_wait_already_are_told_when_the_pause_becomes_too_long(turns: Turns, line: Line) -> None:
+async def test_those_who_wait_already_are_told_when_the_pause_becomes_too_long(
+    call_queue: CallQueue, line: Line
+) -> None:
     await line.come("a", "b", "c")
-    assert turns.waiting == 1
+    assert call_queue.waiting == 1
 
     await line.end("a", ProviderRateLimited("tomorrow", retry_after=9000.0))
 
@@ -197,25 +209,25 @@ async def test_those_who_wait_already_are_told_when_the_pause_becomes_too_long(t
 
 
 async def test_a_short_pause_of_the_circuit_is_waited_for_and_one_call_finds_out(
-    turns: Turns, line: Line, clock: Clock
+    call_queue: CallQueue, line: Line, clock: Clock
 ) -> None:
     await open_circuit(line)
-    assert state_of(turns) is CircuitState.OPEN
+    assert state_of(call_queue) is CircuitState.OPEN
     line.came.clear()
     await line.come("a", "b", "c")
-    assert (line.came, line.failed, turns.waiting) == ([], {}, 3)
+    assert (line.came, line.failed, call_queue.waiting) == ([], {}, 3)
 
     clock.forward(FIRST_PAUSE)
-    turns.serve()
+    call_queue.serve()
     await line.settle()
     assert line.came == ["a"], "alone, although there is room for two"
     await line.end("a")
 
-    assert state_of(turns) is CircuitState.CLOSED
+    assert state_of(call_queue) is CircuitState.CLOSED
     assert line.came == ["a", "b", "c"]
 
 
-async def test_a_long_pause_of_the_circuit_is_said_at_once(turns: Turns, line: Line) -> None:
+async def test_a_long_pause_of_the_circuit_is_said_at_once(call_queue: CallQueue, line: Line) -> None:
     await line.come("a", "b", "c")
 
     await line.end("a", ProviderBudgetSpent("the account at paid has no budget left", status=402))
@@ -227,61 +239,63 @@ async def test_a_long_pause_of_the_circuit_is_said_at_once(turns: Turns, line: L
     assert "no budget left" in error.detail
 
 
-async def test_those_who_wait_behind_a_call_that_takes_long_are_told(turns: Turns, line: Line, clock: Clock) -> None:
+async def test_those_who_wait_behind_a_call_that_takes_long_are_told(
+    call_queue: CallQueue, line: Line, clock: Clock
+) -> None:
     await open_circuit(line)
     clock.forward(FIRST_PAUSE)
     await line.come("finds_out", "b")
-    assert turns.waiting == 1
+    assert call_queue.waiting == 1
 
     clock.forward(PATIENCE)
-    turns.serve()
+    call_queue.serve()
     await line.settle()
 
     assert isinstance(line.failed["b"], ProviderUnavailable)
     await line.end("finds_out")
-    assert turns.circuit.state is CircuitState.CLOSED
+    assert call_queue.circuit_breaker.state is CircuitState.CLOSED
 
 
-async def test_whoever_goes_away_leaves_nothing(turns: Turns, line: Line) -> None:
+async def test_whoever_goes_away_leaves_nothing(call_queue: CallQueue, line: Line) -> None:
     await line.come("a", "b", "c", "d")
 
     await line.leave("c")
-    assert turns.waiting == 1
+    assert call_queue.waiting == 1
     await line.end("a")
 
     assert line.came == ["a", "b", "d"]
     await line.end("b")
     await line.end("d")
-    assert (turns.limiter.in_flight, turns.waiting) == (0, 0)
+    assert (call_queue.concurrency_limit.in_flight, call_queue.waiting) == (0, 0)
 
 
-async def test_whoever_goes_away_as_its_turn_comes_gives_it_back(turns: Turns, line: Line) -> None:
+async def test_whoever_goes_away_as_its_turn_comes_gives_it_back(call_queue: CallQueue, line: Line) -> None:
     await line.come("a", "b", "c", "d")
     leaving = next(task for task in line._group if task.get_name() == "c")
 
-    with line.turn.pop("a"):
+    with line.permits.pop("a"):
         pass  # c's turn comes here, and c has not run yet
     leaving.cancel()
     await line.settle()
 
     assert line.came == ["a", "b", "d"]
-    assert turns.limiter.in_flight == 2
-    assert turns.endings[Ending.STOPPED] == 1
+    assert call_queue.concurrency_limit.in_flight == 2
+    assert call_queue.endings[Ending.STOPPED] == 1
 
 
 async def test_a_cancelled_call_gives_its_room_back_and_says_nothing_of_the_provider(
-    turns: Turns, line: Line, clock: Clock
+    call_queue: CallQueue, line: Line, clock: Clock
 ) -> None:
     await open_circuit(line)
     clock.forward(FIRST_PAUSE)
     await line.come("a")
-    turn = line.turn.pop("a")
+    permit = line.permits.pop("a")
 
-    with pytest.raises(asyncio.CancelledError), turn:
+    with pytest.raises(asyncio.CancelledError), permit:
         raise asyncio.CancelledError
 
-    assert turns.circuit.state is CircuitState.HALF_OPEN
-    assert (turns.limiter.in_flight, turns.endings[Ending.STOPPED]) == (0, 1)
+    assert call_queue.circuit_breaker.state is CircuitState.HALF_OPEN
+    assert (call_queue.concurrency_limit.in_flight, call_queue.endings[Ending.STOPPED]) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -304,17 +318,17 @@ async def test_a_cancelled_call_gives_its_room_back_and_says_nothing_of_the_prov
 )
 async def test_what_each_failure_means(error: MediagenError, ending: Ending, again: bool, opens: bool) -> None:
     clock = Clock()
-    turns = Turns("paid", 4, clock=clock)
+    call_queue = CallQueue("paid", 4, clock=clock)
 
     for _ in range(FAILURES):
-        clock.forward(turns.limiter.opens_in)
-        if turns.circuit.state is CircuitState.OPEN:
+        clock.forward(call_queue.concurrency_limit.opens_in)
+        if call_queue.circuit_breaker.state is CircuitState.OPEN:
             break
-        with suppress(MediagenError), await turns.turn(turns.place(), 60, lambda: None):
+        with suppress(MediagenError), await call_queue.acquire(call_queue.place(), 60, lambda: None):
             raise error
 
-    assert (ending_of(error), turned_away(error)) == (ending, again)
-    assert (turns.circuit.state is CircuitState.OPEN) is opens
-    assert set(turns.endings) == {ending}
+    assert (classify_ending(error), is_rejected_before_start(error)) == (ending, again)
+    assert (call_queue.circuit_breaker.state is CircuitState.OPEN) is opens
+    assert set(call_queue.endings) == {ending}
     one_is_enough = ending is Ending.BUDGET or error.context.get("status") == 401
-    assert turns.endings[ending] == (1 if one_is_enough else FAILURES)
+    assert call_queue.endings[ending] == (1 if one_is_enough else FAILURES)

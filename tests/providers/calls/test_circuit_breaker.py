@@ -9,7 +9,7 @@ from mediagen.providers.calls.circuit_breaker import (
     FAILURES,
     FIRST_PAUSE,
     LONGEST_PAUSE,
-    Circuit,
+    CircuitBreaker,
     CircuitState,
 )
 from tests.providers.calls.clock import Clock
@@ -21,20 +21,20 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def circuit(clock: Clock) -> Circuit:
-    return Circuit(clock)
+def circuit(clock: Clock) -> CircuitBreaker:
+    return CircuitBreaker(clock)
 
 
-def fail(circuit: Circuit, times: int = 1, *, account: bool = False) -> None:
+def fail(circuit: CircuitBreaker, times: int = 1, *, account: bool = False) -> None:
     for _ in range(times):
         circuit.failed(circuit.begin(), "it is sick", account=account)
 
 
-def state(circuit: Circuit) -> tuple[CircuitState, bool, float]:
+def state(circuit: CircuitBreaker) -> tuple[CircuitState, bool, float]:
     return circuit.state, circuit.admits, circuit.opens_in
 
 
-def test_failures_in_a_row_open_it(circuit: Circuit) -> None:
+def test_failures_in_a_row_open_it(circuit: CircuitBreaker) -> None:
     fail(circuit, FAILURES - 1)
     assert state(circuit) == (CircuitState.CLOSED, True, 0.0)
     circuit.answered(circuit.begin())
@@ -47,7 +47,7 @@ def test_failures_in_a_row_open_it(circuit: Circuit) -> None:
     assert circuit.reason == "it is sick"
 
 
-def test_after_the_pause_one_call_finds_out(circuit: Circuit, clock: Clock) -> None:
+def test_after_the_pause_one_call_finds_out(circuit: CircuitBreaker, clock: Clock) -> None:
     fail(circuit, FAILURES)
     opened = circuit.since
     clock.forward(FIRST_PAUSE)
@@ -64,7 +64,7 @@ def test_after_the_pause_one_call_finds_out(circuit: Circuit, clock: Clock) -> N
     assert circuit.since > opened
 
 
-def test_a_call_that_finds_it_sick_doubles_the_pause(circuit: Circuit, clock: Clock) -> None:
+def test_a_call_that_finds_it_sick_doubles_the_pause(circuit: CircuitBreaker, clock: Clock) -> None:
     fail(circuit, FAILURES)
     opened, pauses = circuit.since, []
     for _ in range(8):
@@ -77,7 +77,7 @@ def test_a_call_that_finds_it_sick_doubles_the_pause(circuit: Circuit, clock: Cl
     assert circuit.since == opened, "all the time"
 
 
-def test_the_pause_is_short_again_once_it_was_well(circuit: Circuit, clock: Clock) -> None:
+def test_the_pause_is_short_again_once_it_was_well(circuit: CircuitBreaker, clock: Clock) -> None:
     fail(circuit, FAILURES)
     clock.forward(FIRST_PAUSE)
     fail(circuit)
@@ -89,7 +89,7 @@ def test_the_pause_is_short_again_once_it_was_well(circuit: Circuit, clock: Cloc
     assert circuit.opens_in == FIRST_PAUSE
 
 
-def test_a_call_that_tells_nothing_leaves_it_to_the_next(circuit: Circuit, clock: Clock) -> None:
+def test_a_call_that_tells_nothing_leaves_it_to_the_next(circuit: CircuitBreaker, clock: Clock) -> None:
     fail(circuit, FAILURES)
     clock.forward(FIRST_PAUSE)
 
@@ -98,7 +98,7 @@ def test_a_call_that_tells_nothing_leaves_it_to_the_next(circuit: Circuit, clock
     assert state(circuit) == (CircuitState.HALF_OPEN, True, 0.0)
 
 
-def test_calls_of_before_it_opened_neither_close_nor_lengthen_it(circuit: Circuit, clock: Clock) -> None:
+def test_calls_of_before_it_opened_neither_close_nor_lengthen_it(circuit: CircuitBreaker, clock: Clock) -> None:
     late = [circuit.begin() for _ in range(3)]
     fail(circuit, FAILURES)
     clock.forward(1.0)
@@ -113,7 +113,7 @@ def test_calls_of_before_it_opened_neither_close_nor_lengthen_it(circuit: Circui
     assert not circuit.admits, "the one that finds out is still on its way"
 
 
-def test_one_answer_that_the_account_is_refused_is_enough(circuit: Circuit) -> None:
+def test_one_answer_that_the_account_is_refused_is_enough(circuit: CircuitBreaker) -> None:
     fail(circuit, account=True)
 
     assert state(circuit) == (CircuitState.OPEN, False, ACCOUNT_PAUSE)

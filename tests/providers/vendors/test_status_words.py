@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from mediagen.providers.base import Phase
-from mediagen.providers.vendors.status_words import Words
+from mediagen.providers.vendors.status_words import StatusWords
 
 
 @pytest.mark.parametrize("word", [None, "", " ", True, {}, [], 1.5, "not_found", "Task not found"])
 def test_what_is_no_word_is_no_state(word: object) -> None:
-    assert Words("gateway").phase(word) is None
+    assert StatusWords("gateway").phase(word) is None
 
 
 @pytest.mark.parametrize(
@@ -23,4 +23,4 @@ def test_what_is_no_word_is_no_state(word: object) -> None:
     ],
 )
 def test_words_are_known_in_any_spelling(word: str, phase: Phase) -> None:
-    assert Words("gateway").phase(word) is phase
+    assert StatusWords("gateway").phase(word) is phase

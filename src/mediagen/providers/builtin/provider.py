@@ -18,6 +18,7 @@ from mediagen.providers.base import (
     About,
     Answer,
     Content,
+    EffectiveOptions,
     ImageAbilities,
     ImageRequest,
     Input,
@@ -30,7 +31,6 @@ from mediagen.providers.base import (
     Role,
     Size,
     Status,
-    Told,
     Usage,
     VideoAbilities,
     VideoRequest,
@@ -40,7 +40,7 @@ from mediagen.providers.builtin import poster
 from mediagen.providers.builtin.clip import Clip
 from mediagen.providers.builtin.renders import FileSource, Renders
 from mediagen.providers.capabilities import check
-from mediagen.providers.effective_options import told_of
+from mediagen.providers.effective_options import find_effective_options
 from mediagen.streams.sources import ChunkSource
 
 if TYPE_CHECKING:
@@ -121,9 +121,9 @@ class Builtin:
         else:
             _clip(request, roles)
 
-    def told(self, request: Request, /) -> Told:
+    def effective_options(self, request: Request, /) -> EffectiveOptions:
         """As ``Provider.told``."""
-        told = told_of(request, _drawn_by)
+        told = find_effective_options(request, _drawn_by)
         if "style" in request.extra:  # films have no such field; pictures may not have it here either
             told = replace(told, ignored=(*told.ignored, "style"))
         return told

@@ -31,7 +31,7 @@ class CircuitState(StrEnum):
     HALF_OPEN = "half_open"
 
 
-class Circuit:
+class CircuitBreaker:
     """Of one provider. ``clock`` gives monotonic seconds; a call says how it ended with what ``begin`` gave it."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

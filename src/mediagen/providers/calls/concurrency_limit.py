@@ -19,7 +19,7 @@ PAUSES: Final = RetryPolicy(base=1.0, cap=30.0)
 """After refusals that name no time."""
 
 
-class Limiter:
+class ConcurrencyLimit:
     """The limit of one provider, the calls in flight, and the moment before which none is begun."""
 
     def __init__(self, ceiling: int, clock: Callable[[], float], *, pauses: RetryPolicy = PAUSES) -> None:

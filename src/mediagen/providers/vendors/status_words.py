@@ -26,7 +26,7 @@ _UNKNOWN: Final = frozenset({"not_found", "unknown_task", "task_not_found", "job
 _PHASES: Final = {word: phase for phase, words in _WORDS.items() for word in words.split()}
 
 
-class Words:
+class StatusWords:
     """Reads one provider's words, upper or lower case, with spaces, hyphens or underscores."""
 
     def __init__(self, provider: str) -> None:

@@ -24,15 +24,15 @@ from mediagen.core.errors import (
     TooLarge,
 )
 from mediagen.net.policy import check_text
-from mediagen.providers.base import About, Answer, Content, Link, Made, Model, Phase, Request, Role, Told
+from mediagen.providers.base import About, Answer, Content, EffectiveOptions, Link, Made, Model, Phase, Request, Role
 from mediagen.providers.calls.endpoint import Endpoint, Reply
 from mediagen.providers.calls.error_bodies import Complaint, reasons_in, said_in
 from mediagen.providers.calls.lenient_json import as_object, as_text, plain
 from mediagen.providers.calls.refusals import failure
 from mediagen.providers.capabilities import check
-from mediagen.providers.effective_options import told_of
+from mediagen.providers.effective_options import find_effective_options
 from mediagen.providers.settings import ProviderSettings
-from mediagen.providers.vendors.status_words import Words
+from mediagen.providers.vendors.status_words import StatusWords
 from mediagen.streams.base import View
 from mediagen.streams.formats.sniff import sniff
 from mediagen.streams.json.media_fields import MediaField, MediaFields
@@ -70,7 +70,7 @@ class Vendor(ABC):
     def __init__(self, endpoint: Endpoint, settings: ProviderSettings) -> None:
         self.name = endpoint.name
         self._endpoint = endpoint
-        self._words = Words(endpoint.name)
+        self._words = StatusWords(endpoint.name)
         self._settings = settings
         wanted = dict.fromkeys(settings.named_models.values())
         self.models = tuple(self._model(name) for name in wanted) or self._known()
@@ -97,9 +97,9 @@ class Vendor(ABC):
         check(request, model or self._model(request.model), roles)
         self._prepared(request)
 
-    def told(self, request: Request, /) -> Told:
+    def effective_options(self, request: Request, /) -> EffectiveOptions:
         """As ``Provider.told``."""
-        return told_of(request, self._prepared)
+        return find_effective_options(request, self._prepared)
 
     @abstractmethod
     def _prepared(self, request: Request) -> object:

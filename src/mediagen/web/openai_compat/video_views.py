@@ -80,7 +80,7 @@ class VideoViews:
             offer, request = build_video_request(VideoSpec(**{**task.request, "inputs": ()}), self._providers, [])
         except (MediagenError, ValidationError):
             return [], {}  # the model is not here any more, or needs a picture
-        told = offer.provider.told(request)
+        told = offer.provider.effective_options(request)
         return list(told.ignored), {name: dict(instead) for name, instead in told.adapted.items()}
 
 

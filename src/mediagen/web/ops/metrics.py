@@ -173,14 +173,14 @@ class MetricsRoutes:
         calls = CounterMetricFamily(
             f"{name}_calls", "Paid calls by how they ended; not_asked: not made", labels=(*labels, "outcome")
         )
-        for provider, turns in self._providers.turns.items():
-            state.add_metric((provider,), _CIRCUIT[turns.circuit.state])
-            limit.add_metric((provider,), turns.limiter.limit)
-            in_flight.add_metric((provider,), turns.limiter.in_flight)
-            waiting.add_metric((provider,), turns.waiting)
-            pause.add_metric((provider,), turns.opens_in)
+        for provider, call_queue in self._providers.call_queues.items():
+            state.add_metric((provider,), _CIRCUIT[call_queue.circuit_breaker.state])
+            limit.add_metric((provider,), call_queue.concurrency_limit.limit)
+            in_flight.add_metric((provider,), call_queue.concurrency_limit.in_flight)
+            waiting.add_metric((provider,), call_queue.waiting)
+            pause.add_metric((provider,), call_queue.opens_in)
             for ending in Ending:
-                calls.add_metric((provider, str(ending)), turns.endings[ending])
+                calls.add_metric((provider, str(ending)), call_queue.endings[ending])
         yield from (state, limit, in_flight, waiting, pause, calls)
 
     def _spending(self) -> Iterator[Metric]:

@@ -62,10 +62,10 @@ class ProviderRoutes:
 
 def provider_view(configured: Configured) -> ProviderView:
     """A provider as it is shown."""
-    name, turns = configured.provider.name, configured.turns
-    if turns is None:
+    name, call_queue = configured.provider.name, configured.call_queue
+    if call_queue is None:
         return ProviderView(name=name, type=configured.type, circuit=None, calls=None, retry_after=None)
-    circuit, limiter = turns.circuit, turns.limiter
+    circuit, limiter = call_queue.circuit_breaker, call_queue.concurrency_limit
     return ProviderView(
         name=name,
         type=configured.type,
@@ -74,8 +74,8 @@ def provider_view(configured: Configured) -> ProviderView:
             limit=limiter.limit,
             ceiling=limiter.ceiling,
             in_flight=limiter.in_flight,
-            waiting=turns.waiting,
+            waiting=call_queue.waiting,
             pause_reason=limiter.reason if limiter.opens_in else None,
         ),
-        retry_after=round(turns.opens_in, 1) or None,
+        retry_after=round(call_queue.opens_in, 1) or None,
     )
