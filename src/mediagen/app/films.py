@@ -28,15 +28,16 @@ FONT_DIRECTORY: Final = "stock/fonts"
 
 async def open_films(settings: Settings, stores: Stores, stack: AsyncExitStack) -> CompositionPipeline:
     """The pipeline of compositions. What a dead process left half-made is removed."""
-    cache = ContentCache(settings.data_dir / CACHE_DIRECTORY, settings.compose.cache_bytes)
-    work = settings.data_dir / WORK_DIRECTORY
+    data_dir = settings.data_dir.absolute()  # child processes run in another directory
+    cache = ContentCache(data_dir / CACHE_DIRECTORY, settings.compose.cache_bytes)
+    work = data_dir / WORK_DIRECTORY
     await asyncio.to_thread(_sweep, cache, work)
     pool = VipsPool()
     stack.callback(pool.close)
     decoder = ImageDecoder(settings.limits.decoding)
     await stack.enter_async_context(decoder.running())
     preparer = Preparer(cache, Library(stores.files, stores.storage), decoder, pool, max_pixels=settings.limits.pixels)
-    fonts = Fonts(settings.data_dir / FONT_DIRECTORY)
+    fonts = Fonts(data_dir / FONT_DIRECTORY)
     planner = Planner(EmbeddedVoice(cache), fonts, pool, preparer)
     maker = FilmMaker(planner, preparer, cache, pool)
     saver = Saver(stores.fetcher, stores.store, stores.store.pool.results)
