@@ -6,7 +6,6 @@ Nothing here keeps a connection: who asks for one owns it until it is closed.
 from __future__ import annotations
 
 import asyncio
-import select
 import socket
 import ssl
 from collections import OrderedDict
@@ -18,7 +17,8 @@ import aiohappyeyeballs
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from mediagen.net.http1.raw_socket import wait_ready
+from mediagen.net.http1.raw_socket import ByteSocket
+from mediagen.net.http1.tls_socket import TlsSocket
 
 _HEAD_START: Final = 0.25
 """Seconds that an address has before the next one is tried beside it (RFC 8305 section 5)."""
@@ -33,8 +33,13 @@ MakeSocket: TypeAlias = Callable[[AddressInfo], socket.socket]
 
 def default_tls() -> ssl.SSLContext:
     """Certificates are verified against the system's authorities (or ``SSL_CERT_FILE``), and must name the host."""
-    context = ssl.create_default_context()
+    return configure_for_http1(ssl.create_default_context())
+
+
+def configure_for_http1(context: ssl.SSLContext) -> ssl.SSLContext:
+    """The same context, for connections made here: HTTP/1.1, and no renegotiation, for which a write would wait."""
     context.set_alpn_protocols(["http/1.1"])
+    context.options |= ssl.OP_NO_RENEGOTIATION
     return context
 
 
@@ -51,8 +56,8 @@ class Dialer:
         self._tls = tls
         self._known: OrderedDict[tuple[str, int], tuple[float, list[AddressInfo]]] = OrderedDict()
 
-    async def connect(self, url: URL) -> socket.socket:
-        """A connection to the host of ``url``, non-blocking; over https an ``ssl.SSLSocket`` whose handshake is done.
+    async def connect(self, url: URL) -> ByteSocket:
+        """A connection to the host of ``url``; over https its handshake is done.
 
         Raises:
             TimeoutError: not within the limit. It has no ``errno``; that of an address that does not answer has one.
@@ -64,7 +69,7 @@ class Dialer:
         async with asyncio.timeout(self.seconds):
             return await self._connect(host, port, secured=url.scheme == "https")
 
-    async def _connect(self, host: str, port: int, *, secured: bool) -> socket.socket:
+    async def _connect(self, host: str, port: int, *, secured: bool) -> ByteSocket:
         sock: socket.socket = await aiohappyeyeballs.start_connection(
             await self._addresses(host, port), happy_eyeballs_delay=_HEAD_START, socket_factory=self._make_socket
         )
@@ -92,27 +97,11 @@ class Dialer:
             self._known.popitem(last=False)
         return found
 
-    async def _secured(self, sock: socket.socket, host: str) -> ssl.SSLSocket:
-        """TLS over ``sock``, which belongs to the result. An end of TCP alone is an error of the reads from it."""
-        secured = self._tls.wrap_socket(
-            sock,
-            server_hostname=host.removesuffix("."),
-            do_handshake_on_connect=False,
-            suppress_ragged_eofs=False,
-        )
-        try:
-            while True:
-                try:
-                    secured.do_handshake()
-                except ssl.SSLWantReadError:
-                    await wait_ready(secured, select.POLLIN)
-                except ssl.SSLWantWriteError:
-                    await wait_ready(secured, select.POLLOUT)
-                else:
-                    return secured
-        except BaseException:
-            secured.close()
-            raise
+    async def _secured(self, sock: socket.socket, host: str) -> TlsSocket:
+        """TLS over ``sock``, which belongs to the result."""
+        secured = TlsSocket(sock, self._tls, host.removesuffix("."))
+        await secured.do_handshake()
+        return secured
 
 
 def _literal(host: str, port: int) -> AddressInfo | None:

@@ -26,11 +26,12 @@ _SHOWN: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A status line and its fields, their values decoded as Latin-1."""
+    """A status line and its fields, their values decoded as Latin-1. ``persistent``: the connection outlives it."""
 
     status: int
     reason: str
     headers: CIMultiDictProxy[str]
+    persistent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,14 @@ def parse_head(head: bytes) -> Head:
     headers: CIMultiDict[str] = CIMultiDict()
     for name, value in _fields(lines[1:]):
         headers.add(name.decode("latin-1"), value.decode("latin-1"))
-    return Head(int(first[3]), _printable((first[4] or b"").decode("latin-1")), CIMultiDictProxy(headers))
+    reason = _printable((first[4] or b"").decode("latin-1"))
+    return Head(int(first[3]), reason, CIMultiDictProxy(headers), _persistent(int(first[2]), headers))
+
+
+def _persistent(minor: int, headers: CIMultiDict[str]) -> bool:
+    """Whether more requests may follow over the connection (RFC 9112 section 9.3)."""
+    options = {item.strip().lower() for value in headers.getall("Connection", []) for item in value.split(",")}
+    return "close" not in options and (minor > 0 or "keep-alive" in options)
 
 
 def _fields(lines: list[bytes]) -> list[tuple[bytes, bytes]]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
-import ssl
 import time
-from typing import Final
+from typing import Final, Protocol
 
 from mediagen.streams.base import KIB
 
@@ -18,7 +17,20 @@ _GATHER_SECONDS: Final = 0.004
 _GATHER_ROUNDS: Final = 4
 _TIMER_SECONDS: Final = 0.001
 _CLOSED_HERE: Final = "the connection was closed here"
-_WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class ByteSocket(Protocol):
+    """A non-blocking socket, plain or over TLS. What cannot be done now raises BlockingIOError."""
+
+    def fileno(self) -> int: ...
+
+    def send(self, data: memoryview, /) -> int:
+        """How many bytes of ``data`` were taken. After BlockingIOError the next call begins with the same bytes."""
+
+    def recv_into(self, buffer: memoryview, /) -> int:
+        """Bytes put into ``buffer``; 0 at the end of the connection."""
+
+    def close(self) -> None: ...
 
 
 def duplicate_socket(transport: asyncio.BaseTransport | None) -> socket.socket | None:
@@ -38,13 +50,12 @@ class SocketReader:
     """Receives from a socket that nobody else reads from, in the event loop or in a thread.
 
     While bytes are at hand a read costs one system call and no turn of the event loop. When they come slower than they
-    are taken, it waits a few milliseconds for more to gather instead of waking up for every packet. Over TLS a call
-    gives one record, so several are put together. ``sock`` is non-blocking, and is closed with the reader.
+    are taken, it waits a few milliseconds for more to gather instead of waking up for every packet. ``sock`` is closed
+    with the reader.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: ByteSocket) -> None:
         self._sock = sock
-        self._tls = isinstance(sock, ssl.SSLSocket)
         self._loop = asyncio.get_running_loop()
         self._ended = False
         self._error: OSError | None = None
@@ -55,8 +66,10 @@ class SocketReader:
         self._waiter: asyncio.Future[None] | None = None
         self._closed = False
 
-    async def read_into(self, buffer: memoryview, *, stall: float | None = None) -> int:
+    async def read_into(self, buffer: memoryview, *, stall: float | None = None, gather: bool = True) -> int:
         """At least one byte; 0 at the end of the connection. ``stall``: seconds without one.
+
+        ``gather``: wait a little for more, for a body; nobody waits longer for the few bytes of a head.
 
         Raises:
             TimeoutError: nothing came for ``stall`` seconds.
@@ -67,7 +80,7 @@ class SocketReader:
             await asyncio.sleep(0)
         filled = 0
         if not self._ended and self._error is None:
-            filled = await self._gather(buffer[:FAIR_SHARE], stall)
+            filled = await self._gather(buffer[:FAIR_SHARE], stall, _GATHER_ROUNDS if gather else 0)
         if not filled and self._error is not None:
             raise self._error
         self._unyielded += filled
@@ -77,23 +90,20 @@ class SocketReader:
 
     def try_read(self, buffer: memoryview, *, within: float) -> int:
         """What comes ``within`` seconds; 0: nothing, or what only ``read_into`` tells. For a thread."""
-        filled = 0
-        while not self._ended and self._error is None and filled < len(buffer):
-            try:
-                count = try_receive(self._sock, buffer[filled:], within=0 if filled else within)
-            except OSError as exc:
-                self._error = exc  # what came before it is good
-                break
-            if count is None:
-                break
-            self._ended = count == 0
-            filled += count
-            if not self._tls:
-                break
-        self._taken += filled
-        return filled
+        if self._ended or self._error is not None:
+            return 0
+        try:
+            count = try_receive(self._sock, buffer, within=within)
+        except OSError as exc:
+            self._error = exc
+            return 0
+        if count is None:
+            return 0
+        self._ended = count == 0 and len(buffer) > 0
+        self._taken += count
+        return count
 
-    async def _gather(self, buffer: memoryview, stall: float | None) -> int:
+    async def _gather(self, buffer: memoryview, stall: float | None, most_rounds: int) -> int:
         filled = rounds = 0
         enough = min(len(buffer), _GATHER)
         while filled < len(buffer):
@@ -110,7 +120,7 @@ class SocketReader:
                     break
             elif not filled:
                 await self._comes(stall)
-            elif filled < enough and rounds < _GATHER_ROUNDS and (pause := self._pause(enough - filled)):
+            elif filled < enough and rounds < most_rounds and (pause := self._pause(enough - filled)):
                 rounds += 1
                 await asyncio.sleep(pause)
             else:
@@ -153,18 +163,25 @@ class SocketReader:
                 self._waiter.set_exception(ConnectionAbortedError(_CLOSED_HERE))
         self._sock.close()
 
+    def is_quiet(self) -> bool:
+        """Whether the connection stands and nothing has come over it that was not read. Not while somebody reads."""
+        if self._closed or self._ended or self._error is not None:
+            return False
+        try:
+            return _receive(self._sock, memoryview(bytearray(1))) is None
+        except OSError:
+            return False
 
-def _receive(sock: socket.socket, buffer: memoryview) -> int | None:
+
+def _receive(sock: ByteSocket, buffer: memoryview) -> int | None:
     """Bytes put into ``buffer``, 0 at the end of the connection; None: nothing is at hand."""
     try:
         return sock.recv_into(buffer)
-    except _WOULD_BLOCK:
+    except BlockingIOError:
         return None
-    except ssl.SSLZeroReturnError:  # TLS says that it ends
-        return 0
 
 
-async def wait_ready(sock: socket.socket, event: int) -> None:
+async def wait_ready(sock: ByteSocket, event: int) -> None:
     """Wait in the event loop until ``sock`` can be read (``select.POLLIN``) or written (``select.POLLOUT``)."""
     loop, fd = asyncio.get_running_loop(), sock.fileno()
     if fd < 0:
@@ -186,7 +203,7 @@ def _wake(waiter: asyncio.Future[None]) -> None:
         waiter.set_result(None)
 
 
-def try_receive(sock: socket.socket, buffer: memoryview, *, within: float) -> int | None:
+def try_receive(sock: ByteSocket, buffer: memoryview, *, within: float) -> int | None:
     """Bytes put into ``buffer``, 0 at the end of the connection; None: nothing came ``within`` seconds.
 
     Blocks for so long; call it in a thread. Raises OSError.
@@ -200,7 +217,7 @@ def try_receive(sock: socket.socket, buffer: memoryview, *, within: float) -> in
     return count
 
 
-def try_send(sock: socket.socket, view: memoryview, *, within: float) -> int:
+def try_send(sock: ByteSocket, view: memoryview, *, within: float) -> int:
     """How many bytes of ``view`` the socket took without a pause of more than ``within`` seconds.
 
     Blocks for so long; call it in a thread. Raises OSError.
@@ -215,19 +232,17 @@ def try_send(sock: socket.socket, view: memoryview, *, within: float) -> int:
     return sent
 
 
-async def send_all(sock: socket.socket, data: bytes | memoryview) -> None:
+async def send_all(sock: ByteSocket, data: bytes | memoryview) -> None:
     """Send all of ``data`` from the event loop. Raises OSError."""
     view = memoryview(data)
     while view:
         try:
             view = view[sock.send(view) :]
-        except ssl.SSLWantReadError:  # another task may wait for what can be read
-            await asyncio.sleep(_GATHER_SECONDS)
-        except _WOULD_BLOCK:
+        except BlockingIOError:
             await wait_ready(sock, select.POLLOUT)
 
 
-def _comes(sock: socket.socket, event: int, seconds: float) -> bool:
+def _comes(sock: ByteSocket, event: int, seconds: float) -> bool:
     poll = select.poll()
     poll.register(sock, event)
     return bool(poll.poll(seconds * 1000))

@@ -7,8 +7,7 @@ nothing but the answer's reader ever receives from it; so no byte can reach anyb
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Final
 
@@ -17,7 +16,7 @@ from yarl import URL
 
 from mediagen.core.errors import FetchRefused, first_cause
 from mediagen.net.http1.head import Framing, Head, check_size, check_start, find_end_of_head, parse_framing, parse_head
-from mediagen.net.http1.raw_socket import SocketReader, send_all
+from mediagen.net.http1.raw_socket import ByteSocket, SocketReader, send_all
 from mediagen.streams.base import KIB
 
 _READ: Final = 16 * KIB
@@ -60,7 +59,7 @@ class Response:
 
 
 async def send_request(
-    sock: socket.socket,
+    sock: ByteSocket,
     method: str,
     url: URL,
     headers: Mapping[str, str],
@@ -82,19 +81,19 @@ async def send_request(
     reader = SocketReader(sock)
     try:
         await send_all(sock, request_head(method, url, headers))
-        head, early = await (_receive_head(reader) if body is None else _exchange(sock, reader, body))
+        head, early = await (receive_head(reader) if body is None else _exchange(sock, reader, body))
         return Response(url, head, parse_framing(head), reader, early)
     except BaseException:
         reader.close()
         raise
 
 
-async def _exchange(sock: socket.socket, reader: SocketReader, body: AsyncGenerator[bytes, None]) -> tuple[Head, bytes]:
+async def _exchange(sock: ByteSocket, reader: SocketReader, body: AsyncGenerator[bytes, None]) -> tuple[Head, bytes]:
     """Send ``body`` and listen for the answer at once."""
     try:
         async with asyncio.TaskGroup() as group:
             sending = group.create_task(_send_body(sock, body))
-            answer = group.create_task(_receive_head(reader))
+            answer = group.create_task(receive_head(reader))
             await asyncio.wait([sending, answer], return_when=asyncio.FIRST_COMPLETED)
             if not answer.done() and (lost := await sending) is not None:
                 # who does not want the rest of a body may have said why before closing the connection
@@ -108,7 +107,7 @@ async def _exchange(sock: socket.socket, reader: SocketReader, body: AsyncGenera
     return head
 
 
-async def _send_body(sock: socket.socket, body: AsyncGenerator[bytes, None]) -> OSError | None:
+async def _send_body(sock: ByteSocket, body: AsyncGenerator[bytes, None]) -> OSError | None:
     """Send all of ``body``; what broke the connection meanwhile."""
     async with aclosing(body):
         async for piece in body:
@@ -137,8 +136,11 @@ def _host_of(url: URL) -> str:
     return host if url.is_default_port() else f"{host}:{url.port}"
 
 
-async def _receive_head(reader: SocketReader) -> tuple[Head, bytes]:
-    """The head of the final answer, and the bytes behind it. Interim answers (1xx) are read over."""
+async def receive_head(reader: SocketReader, *, on_continue: Callable[[], object] | None = None) -> tuple[Head, bytes]:
+    """The head of the final answer, and the bytes behind it. Interim answers (1xx) are read over.
+
+    ``on_continue``: called for each ``100 Continue``.
+    """
     received, scratch, seen = bytearray(), memoryview(bytearray(_READ)), 0
     while True:
         end = find_end_of_head(received, seen)
@@ -148,13 +150,15 @@ async def _receive_head(reader: SocketReader) -> tuple[Head, bytes]:
                 raise FetchRefused("the answer changes to another protocol, which was not asked for")
             if head.status >= 200:
                 return head, bytes(received[end:])
+            if head.status == 100 and on_continue is not None:
+                on_continue()
             received[:end] = b""
             seen = 0
             continue
         check_start(received)
         check_size(received)
         seen = len(received)
-        count = await reader.read_into(scratch)
+        count = await reader.read_into(scratch, gather=False)
         if not count:
             raise ConnectionError("the connection ended before the answer" if not received else "the head was cut off")
         received += scratch[:count]
