@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +14,8 @@ from mediagen.storage.s3 import storage as s3
 from tests.infra.s3 import Bucket, s3_client
 from tests.infra.servers.fault_proxy import FaultProxyThread
 from tests.infra.servers.radosgw import RadosGW
-from tests.storage.places import LocalPlace, S3Place, local_place, s3_place
+from tests.storage.places import LocalPlace, S3Place, local_place, s3_place, server_tls
+from tests.storage.rawstore import RawStore
 
 BUCKET = "storage-tests"
 
@@ -58,3 +60,19 @@ async def broken(radosgw: RadosGW, bucket: Bucket, fault_proxy: FaultProxyThread
     """A store behind the fault proxy; what is seen of it is seen past the proxy."""
     async with s3_place(radosgw, bucket, endpoint_url=fault_proxy.url) as place:
         yield place
+
+
+@pytest.fixture(params=["http", "tls"])
+def tls(request: pytest.FixtureRequest, radosgw: RadosGW) -> ssl.SSLContext | None:
+    """A server's context, once over http and once over TLS."""
+    return None if request.param == "http" else server_tls(radosgw)
+
+
+@pytest.fixture
+async def either(
+    tls: ssl.SSLContext | None, radosgw: RadosGW, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[RawStore]:
+    """A store that checks nothing, over http and over TLS; the environment says whom to trust."""
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(radosgw.certificate))
+    async with RawStore(tls=tls) as store:
+        yield store

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -92,3 +93,10 @@ def s3_settings(store: RadosGW, bucket: Bucket, /, **changes: Any) -> S3Settings
 async def s3_place(store: RadosGW, bucket: Bucket, /, **changes: Any) -> AsyncIterator[S3Place]:
     async with S3Storage(s3_settings(store, bucket, **changes)) as storage:
         yield S3Place(bucket, storage)
+
+
+def server_tls(store: RadosGW) -> ssl.SSLContext:
+    """A server's context with the certificate of ``store``, for localhost."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(store.certificate, store.private_key)
+    return context

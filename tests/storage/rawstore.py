@@ -20,6 +20,8 @@ class Seen:
     head: Head
     body: bytearray = field(default_factory=bytearray)
     answered: bool = False
+    connection: int = 0
+    """Number of the connection over which it came."""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -52,7 +54,7 @@ class RawStore:
     answer: Answer = an_answer
     tls: ssl.SSLContext | None = None
     expectation: str = "continue"
-    """What it does when a body asks to be invited.
+    """What it does when a body asks to be wait_for_continue.
 
     ``continue``: says 100 and reads; ``silent``: says nothing and reads; ``final``: answers at once, reads nothing;
     ``refuses``: answers 417; ``deaf``: says 100, never reads.
@@ -62,6 +64,7 @@ class RawStore:
     """Further fields of its answer."""
     seen: list[Seen] = field(default_factory=list)
     _listener: Listener = field(init=False)
+    _connections: int = 0
 
     def __post_init__(self) -> None:
         self._listener = Listener(self._serve, tls=self.tls)
@@ -78,8 +81,9 @@ class RawStore:
         await self._listener.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections = number = self._connections + 1
         while (head := await read_head(reader)) is not None:
-            seen = Seen(head)
+            seen = Seen(head, connection=number)
             self.seen.append(seen)
             expects = head.has_token("Expect", "100-continue")
             if expects and self.expectation == "refuses":

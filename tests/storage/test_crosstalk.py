@@ -19,14 +19,14 @@ from mediagen.storage.s3.storage import S3Storage
 from mediagen.storage.settings import S3Settings
 from mediagen.streams.base import Source
 from mediagen.streams.parts import BufferBody
-from tests.contracts.uploads import ABOUT, the_bytes
+from tests.contracts.uploads import ABOUT, KEY, the_bytes
 from tests.infra.content import content_bytes
 from tests.infra.resource import Resource
 from tests.infra.s3 import Bucket
 from tests.infra.servers.http_messages import read_head, send
 from tests.infra.servers.radosgw import RadosGW
 from tests.infra.servers.source import SourceServer
-from tests.storage.places import s3_place
+from tests.storage.places import s3_place, server_tls
 from tests.storage.rawstore import RawStore
 
 READS = 150
@@ -45,8 +45,7 @@ async def read_in_turns(source: Source, rng: random.Random) -> bytes:
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_objects_read_at_once_from_a_store_that_mixes_framings(radosgw: RadosGW, scheme: str) -> None:
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(radosgw.certificate, radosgw.private_key)
+    tls = server_tls(radosgw)
     rng, wrong = random.Random(6), list[str]()
     with SourceServer(tls=tls if scheme == "https" else None) as store:
         objects = iter([(number, rng.choice(SIZES), rng.choice(FRAMINGS)) for number in range(READS)])
@@ -76,10 +75,14 @@ async def test_objects_read_at_once_from_a_store_that_mixes_framings(radosgw: Ra
     assert wrong == []
 
 
-async def test_uploads_reads_and_downloads_by_link_beside_each_other(radosgw: RadosGW, bucket: Bucket) -> None:
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_uploads_reads_and_downloads_by_link_beside_each_other(
+    radosgw: RadosGW, bucket: Bucket, scheme: str
+) -> None:
     rng, wrong = random.Random(7), list[str]()
     numbers = iter(range(60))
     limits = FetchSettings(allow_cidrs=(ip_network("127.0.0.0/8"),))
+    trusting = ssl.create_default_context(cafile=radosgw.certificate)
 
     async def work(storage: S3Storage, fetcher: Fetcher) -> None:
         for number in numbers:
@@ -96,8 +99,8 @@ async def test_uploads_reads_and_downloads_by_link_beside_each_other(radosgw: Ra
                     wrong.append(f"{key} by its link")
 
     async with (
-        s3_place(radosgw, bucket) as place,
-        guarded_session(limits) as session,
+        s3_place(radosgw, bucket, endpoint_url=radosgw.endpoint if scheme == "http" else radosgw.tls_endpoint) as place,
+        guarded_session(limits, tls=trusting) as session,
         asyncio.TaskGroup() as group,
     ):
         for _ in range(AT_ONCE):
@@ -121,6 +124,25 @@ async def test_behind_a_proxy_the_library_reads_by_itself(monkeypatch: pytest.Mo
             assert await read_in_turns(source, random.Random(1)) == data
 
         assert [seen.head.target for seen in proxy.seen] == ["http://store.invalid/films/videos/1"]
+
+
+async def test_behind_a_proxy_the_library_sends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = the_bytes(3_000_000)
+    async with RawStore() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        settings = S3Settings(
+            bucket="films",
+            endpoint_url="http://store.invalid",
+            access_key_id="key",
+            secret_access_key=SecretStr("secret"),
+        )
+        async with S3Storage(settings) as storage, storage.open_sink(KEY, **ABOUT, size=len(data)) as sink:
+            await sink.put_whole(BufferBody(memoryview(data)))
+            await sink.commit([], size=len(data), crc32=0)
+
+        assert [(seen.head.target, bytes(seen.body)) for seen in proxy.seen] == [
+            (f"http://store.invalid/films/{KEY}", data)
+        ]
 
 
 class Connections:
@@ -157,10 +179,12 @@ class Connections:
 
 
 @pytest.mark.parametrize("how", ["answered early", "cancelled"])
-async def test_a_connection_whose_body_was_cut_short_is_not_used_again(how: str) -> None:
+async def test_a_connection_whose_body_was_cut_short_is_not_used_again(
+    radosgw: RadosGW, tls: ssl.SSLContext | None, how: str
+) -> None:
     store = Connections(answers=how == "answered early")
     large, small = the_bytes(8_000_000), the_bytes(50_000)
-    server = await asyncio.start_server(store, "127.0.0.1", 0)
+    server = await asyncio.start_server(store, "127.0.0.1", 0, ssl=tls)
 
     async def put(storage: S3Storage, key: str, data: bytes) -> None:
         async with storage.open_sink(key, **ABOUT, size=len(data)) as sink:
@@ -169,9 +193,10 @@ async def test_a_connection_whose_body_was_cut_short_is_not_used_again(how: str)
 
     settings = S3Settings(
         bucket="films",
-        endpoint_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}",
+        endpoint_url=f"{'https' if tls else 'http'}://localhost:{server.sockets[0].getsockname()[1]}",
         access_key_id="key",
         secret_access_key=SecretStr("secret"),
+        ca_file=str(radosgw.certificate),
         part_bytes=8 << 20,
         attempts=1,
     )

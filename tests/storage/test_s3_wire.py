@@ -53,15 +53,6 @@ def body_of(lane: str, data: bytes) -> Body:
     return RangeBody(BytesReader(data), 0, len(data), meter=Readings(None).meter)
 
 
-@pytest.fixture(params=["http", "tls"])
-def tls(request: pytest.FixtureRequest, radosgw: RadosGW) -> ssl.SSLContext | None:
-    if request.param == "http":
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(radosgw.certificate, radosgw.private_key)
-    return context
-
-
 @pytest.mark.parametrize("lane", ["buffer", "range"])
 async def test_bodies_go_out_unsigned_with_their_exact_length(
     radosgw: RadosGW, bucket: Bucket, tls: ssl.SSLContext | None, lane: str
@@ -174,36 +165,36 @@ def test_which_stores_get_checksums(endpoint: str, choice: Any, expected: bool) 
     assert settings.sends_checksums is expected
 
 
-async def test_a_refusal_costs_no_bytes(raw: RawStore) -> None:
+async def test_a_refusal_costs_no_bytes(either: RawStore) -> None:
     """With ``Expect: 100-continue`` a busy store says so before the source is read."""
     data = the_bytes(SIZE)
-    raw.expectation = "final"
-    raw.answer = lambda seen: (503, b"") if seen.head.method == "PUT" else an_answer(seen)
+    either.expectation = "final"
+    either.answer = lambda seen: (503, b"") if seen.head.method == "PUT" else an_answer(seen)
     reader = BytesReader(data)
 
     async with (
-        S3Storage(settings(raw)) as storage,
+        S3Storage(settings(either)) as storage,
         storage.open_sink(KEY, **ABOUT, size=SIZE, parallel=True) as sink,
     ):
         await sink.begin()
         with pytest.raises(StorageUnavailable, match="503"):
             await sink.put_part(1, ranged(data, 1, SIZE, reader))
 
-    puts = [seen for seen in raw.seen if seen.head.method == "PUT"]
+    puts = [seen for seen in either.seen if seen.head.method == "PUT"]
     assert (len(puts), [len(seen.body) for seen in puts]) == (2, [0, 0])
     assert reader.seeks == []
 
 
-async def test_a_store_that_accepts_and_never_reads(raw: RawStore) -> None:
+async def test_a_store_that_accepts_and_never_reads(either: RawStore) -> None:
     data = the_bytes(8 * MIB)
-    raw.expectation = "deaf"
-    impatient = settings(raw, answer_seconds=1.5, minimum_bytes_per_second=1 << 30, attempts=2)
+    either.expectation = "deaf"
+    impatient = settings(either, answer_seconds=1.5, minimum_bytes_per_second=1 << 30, attempts=2)
 
     async with S3Storage(impatient) as storage, storage.open_sink(KEY, **ABOUT, size=len(data)) as sink:
         with pytest.raises(StorageUnavailable, match="did not answer"):
             await sink.put_whole(BufferBody(memoryview(data)))
 
-    assert len([seen for seen in raw.seen if seen.head.method == "PUT"]) == 2
+    assert len([seen for seen in either.seen if seen.head.method == "PUT"]) == 2
 
 
 NONSENSE = [
@@ -218,11 +209,11 @@ NONSENSE = [
 
 
 @pytest.mark.parametrize(("status", "body"), NONSENSE)
-async def test_answers_of_something_else_are_failures_of_the_store(raw: RawStore, status: int, body: bytes) -> None:
+async def test_answers_of_something_else_are_failures_of_the_store(either: RawStore, status: int, body: bytes) -> None:
     """A captive portal, a proxy, somebody else's server under the same address."""
-    raw.answer, raw.etag = lambda _: (status, body), False
+    either.answer, either.etag = lambda _: (status, body), False
 
-    async with S3Storage(settings(raw)) as storage:
+    async with S3Storage(settings(either)) as storage:
         async with storage.open_sink(KEY, **ABOUT, size=None) as sink:
             with pytest.raises(StorageUnavailable):
                 await sink.begin()
@@ -231,7 +222,7 @@ async def test_answers_of_something_else_are_failures_of_the_store(raw: RawStore
         if status > 299:
             with pytest.raises(StorageUnavailable):
                 await storage.check()
-    assert len(raw.seen) < 30
+    assert len(either.seen) < 30
 
 
 async def resumed(storage: S3Storage) -> None:

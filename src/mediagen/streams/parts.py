@@ -41,8 +41,8 @@ def range_part_size_for(size: int, preferred: int) -> int:
 _BURST: Final = 8 * MIB
 """Bytes that a thread moves before it is looked after."""
 _LAST: Final = 64 * KIB
-"""Bytes at the end of a part that the loop sends itself: the store answers as soon as it has them, and aiohttp drops a
-connection whose answer is there before it knows that the request has left."""
+"""Bytes at the end of a part that the loop sends itself: the store answers as soon as it has them, and the loop can see
+to it that not all parts end in the same turn."""
 
 
 class _ReplayableBody:
@@ -190,7 +190,7 @@ class RangeBody(_ReplayableBody):
                 before = self._received
                 left = await self._executor.run(self._move_burst, target, mine)
                 self._check(mine)
-                # bytes that the target took: over TLS to the store it takes none here, and the way to a thread costs
+                # bytes that the target took: behind a proxy it takes none here, and the way to a thread costs
                 self._executor.moved(self._received - before - len(left))
                 self._meter.look()
                 if left:

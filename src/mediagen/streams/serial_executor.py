@@ -44,7 +44,7 @@ class SerialExecutor:
 
     @property
     def pays(self) -> bool:
-        """Whether threads have been of use of late: over TLS they never are."""
+        """Whether threads have been of use of late: behind a proxy they never are."""
         return self._in_vain < _TRIES
 
     def moved(self, count: int) -> None:

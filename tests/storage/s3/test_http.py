@@ -62,26 +62,26 @@ def puts(raw: RawStore) -> list[Seen]:
 
 
 async def test_a_store_that_says_nothing_gets_the_body_and_is_not_asked_again(
-    raw: RawStore, monkeypatch: pytest.MonkeyPatch
+    either: RawStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3_http, "CONTINUE_SECONDS", 0.1)
-    raw.expectation = "silent"
+    either.expectation = "silent"
 
-    async with asyncio.timeout(10), S3Storage(settings(raw)) as storage:
+    async with asyncio.timeout(10), S3Storage(settings(either)) as storage:
         await parts_and_whole(storage)
 
-    assert [bytes(seen.body) for seen in puts(raw)] == [HALVES[:S3_PART], HALVES[S3_PART:], WHOLE]
-    assert [seen.head.has_token("Expect", "100-continue") for seen in puts(raw)] == [True, False, False]
+    assert [bytes(seen.body) for seen in puts(either)] == [HALVES[:S3_PART], HALVES[S3_PART:], WHOLE]
+    assert [seen.head.has_token("Expect", "100-continue") for seen in puts(either)] == [True, False, False]
 
 
-async def test_a_store_that_refuses_to_say_it_is_asked_without(raw: RawStore) -> None:
-    raw.expectation = "refuses"
+async def test_a_store_that_refuses_to_say_it_is_asked_without(either: RawStore) -> None:
+    either.expectation = "refuses"
 
-    async with asyncio.timeout(10), S3Storage(settings(raw)) as storage:
+    async with asyncio.timeout(10), S3Storage(settings(either)) as storage:
         await parts_and_whole(storage)
 
-    assert [bytes(seen.body) for seen in puts(raw)] == [b"", HALVES[:S3_PART], HALVES[S3_PART:], WHOLE]
-    assert [seen.head.has_token("Expect", "100-continue") for seen in puts(raw)] == [True, False, False, False]
+    assert [bytes(seen.body) for seen in puts(either)] == [b"", HALVES[:S3_PART], HALVES[S3_PART:], WHOLE]
+    assert [seen.head.has_token("Expect", "100-continue") for seen in puts(either)] == [True, False, False, False]
 
 
 async def test_417_to_a_request_that_expects_nothing_ends(raw: RawStore) -> None:
@@ -94,11 +94,11 @@ async def test_417_to_a_request_that_expects_nothing_ends(raw: RawStore) -> None
     assert len(puts(raw)) < 10
 
 
-async def test_a_store_that_says_it_is_asked_each_time(raw: RawStore) -> None:
-    async with S3Storage(settings(raw)) as storage:
+async def test_a_store_that_says_it_is_asked_each_time(either: RawStore) -> None:
+    async with S3Storage(settings(either)) as storage:
         await parts_and_whole(storage)
 
-    assert all(seen.head.has_token("Expect", "100-continue") for seen in puts(raw))
+    assert all(seen.head.has_token("Expect", "100-continue") for seen in puts(either))
 
 
 def test_a_store_is_asked_again_after_a_while() -> None:
@@ -120,7 +120,7 @@ CORRUPTED: Final = ["BadDigest", "IncompleteBody", "XAmzContentChecksumMismatch"
 
 
 @pytest.mark.parametrize("code", CORRUPTED)
-async def test_bytes_that_came_broken_are_sent_again(raw: RawStore, code: str) -> None:
+async def test_bytes_that_came_broken_are_sent_again(either: RawStore, code: str) -> None:
     """The second part and the whole object: each is refused once."""
     left = {2, "whole"}
 
@@ -131,11 +131,11 @@ async def test_bytes_that_came_broken_are_sent_again(raw: RawStore, code: str) -
             return 400, error(code)
         return an_answer(seen)
 
-    raw.answer = answer
-    async with S3Storage(settings(raw)) as storage:
+    either.answer = answer
+    async with S3Storage(settings(either)) as storage:
         await parts_and_whole(storage)
 
-    assert [len(seen.body) for seen in puts(raw)] == [S3_PART, 1000, 1000, 5000, 5000]
+    assert [len(seen.body) for seen in puts(either)] == [S3_PART, 1000, 1000, 5000, 5000]
 
 
 @pytest.mark.parametrize("code", CORRUPTED)
@@ -176,20 +176,20 @@ def sent_on(raw: RawStore, location: str, *, status: int = 307, once: bool = Tru
 
 @pytest.mark.parametrize("absolute", [True, False])
 @pytest.mark.parametrize("status", [307, 308])
-async def test_a_request_is_sent_on_within_the_store(raw: RawStore, absolute: bool, status: int) -> None:
-    sent_on(raw, (raw.url if absolute else "") + "{}", status=status)
+async def test_a_request_is_sent_on_within_the_store(either: RawStore, absolute: bool, status: int) -> None:
+    sent_on(either, (either.url if absolute else "") + "{}", status=status)
 
-    async with S3Storage(settings(raw)) as storage:
+    async with S3Storage(settings(either)) as storage:
         await parts_and_whole(storage)
 
-    came = [seen for seen in raw.seen if "moved=1" in seen.head.target]
+    came = [seen for seen in either.seen if "moved=1" in seen.head.target]
     assert [(seen.head.method, len(seen.body)) for seen in came if seen.head.method == "PUT"] == [
         ("PUT", S3_PART),
         ("PUT", 1000),
         ("PUT", 5000),
     ]
     assert len(came) == 5, "and the two POSTs"
-    signatures = [seen.headers["authorization"] for seen in raw.seen if seen.head.method != "HEAD"]
+    signatures = [seen.headers["authorization"] for seen in either.seen if seen.head.method != "HEAD"]
     assert len(set(signatures)) == len(signatures) == 10, "each URL is signed by itself"
 
 

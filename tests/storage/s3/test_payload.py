@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,9 +24,7 @@ SIZE = 6 * MIB + 12_345
 
 
 class Writer(AbstractStreamWriter):
-    """What aiohttp gives to a payload, over TLS or on a foreign event loop: there is no socket to be had."""
-
-    transport = None
+    """What aiohttp gives to a payload."""
 
     def __init__(self, gate: asyncio.Event | None = None) -> None:
         self.chunks: list[bytes] = []
@@ -110,7 +107,6 @@ async def test_a_body_is_written_anew_as_often_as_it_is_sent() -> None:
 
 
 async def test_an_answer_before_the_end_of_the_body_ends_the_request() -> None:
-    """Also the descriptor of our own is closed then: the store sees the end of the connection."""
     body = body_of("range", the_bytes(32 * MIB))
     ended = asyncio.Event()
 
@@ -243,24 +239,3 @@ async def test_a_payload_that_was_released_keeps_nothing() -> None:
     view.release()
 
     buffer.clear()  # raises BufferError while somebody looks at it
-
-
-async def test_a_store_that_has_gone_ends_the_write() -> None:
-    """The transport knows; the descriptor of our own would go on sending."""
-    here, there = socket.socketpair()
-    with here, there:
-        here.setblocking(False)
-        reader, writer = await asyncio.open_connection(sock=here.dup())
-        writer.transport.abort()
-        payload = BodyPayload(body_of("range", the_bytes(SIZE)))
-
-        class Closing(Writer):
-            transport = writer.transport  # type: ignore[assignment]
-
-            def send_headers(self) -> None: ...
-
-        with pytest.raises((ConnectionResetError, OSError)):
-            await payload.write(Closing())
-        assert payload.failure is None
-        assert reader is not None
-        await asyncio.sleep(0)

@@ -34,6 +34,7 @@ from mediagen.storage.s3.http import Expectations, Route, routed
 from mediagen.storage.s3.payload import BodyPayload
 from mediagen.storage.s3.request_slots import RequestSlots
 from mediagen.storage.s3.unconfirmed import UnconfirmedRequests
+from mediagen.storage.s3.uploader import StoreUnreachable
 from mediagen.streams.base import Body
 from mediagen.streams.turnstile import Turnstile
 
@@ -244,7 +245,9 @@ def was_not_carried_out(exc: Exception) -> bool:
     if isinstance(exc, ClientError):
         status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         return 300 <= status < 500 or exc.response.get("Error", {}).get("Code") in _THROTTLED
-    return isinstance(exc, BotoCoreError) and isinstance(exc.kwargs.get("error"), ClientConnectorError)
+    untrusted = isinstance(exc, SSLError) and isinstance(exc.kwargs.get("error"), SSLCertVerificationError)
+    of_library = isinstance(exc, BotoCoreError) and isinstance(exc.kwargs.get("error"), ClientConnectorError)
+    return isinstance(exc, StoreUnreachable) or untrusted or of_library
 
 
 def required(answer: Mapping[str, Any], name: str) -> str:

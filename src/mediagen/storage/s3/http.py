@@ -9,6 +9,7 @@ sent on within its own origin alone, signed anew.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,6 +45,14 @@ class Expectations:
         if self.asks():
             log.info("store_not_asked_for_continue", reason=how, seconds=REMEMBERED_SECONDS)
         self._not_before = self._clock() + REMEMBERED_SECONDS
+
+    async def wait_for(self, continued: asyncio.Event) -> None:
+        """Return once the store has said it, or a second later."""
+        try:
+            async with asyncio.timeout(CONTINUE_SECONDS):
+                await continued.wait()
+        except TimeoutError:
+            self.disappointed("no answer")
 
 
 @dataclass(slots=True)

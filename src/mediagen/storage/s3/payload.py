@@ -1,27 +1,19 @@
-"""The body of a request to the store, written straight to its socket.
-
-aiohttp's own way hands each piece to the transport. What the socket does not take at once is copied there, twice, and
-moved in memory with every further piece that goes out. Over plain TCP a body goes past the transport instead: from
-where it lies, at the speed of the socket.
-"""
+"""The body of a request to the store, as the libraries below and our own connections (``upload``) want it."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import socket
-from typing import Final, cast
+from typing import Final
 
-from aiohttp import ClientConnectionResetError, Payload
+from aiohttp import Payload
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http import StreamWriter
 
-from mediagen.net.http1.raw_socket import duplicate_socket, try_send
 from mediagen.streams.base import KIB, Body, Target
 from mediagen.streams.parts import BufferBody
 from mediagen.streams.turnstile import Turnstile
 
-_TLS_PIECE: Final = 64 * KIB
+_PIECE: Final = 64 * KIB
 """Bytes given to a transport at a time: each of its layers keeps a copy."""
 
 
@@ -82,17 +74,10 @@ class BodyPayload(Payload):
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         self._consumed = True  # or aiohttp would send it again by itself, which nobody counts
-        transport = cast("StreamWriter", writer).transport
-        sock = duplicate_socket(transport)
-        if transport is None or sock is None:
-            await self._pour(_ToWriter(writer))
-            return
-        with sock:
-            writer.send_headers()
-            await _emptied(transport, writer)
-            await self._pour(_ToSocket(sock, transport))
+        await self.write_to(_ToWriter(writer))
 
-    async def _pour(self, target: Target) -> None:
+    async def write_to(self, target: Target, /) -> None:
+        """Give the body to ``target``, from its first byte."""
         self._since = self._clock()
         try:
             await self._body.write_to(_Timed(target, self))
@@ -143,45 +128,19 @@ class _Timed:
         return count
 
 
-class _ToSocket:
-    """Past the transport, which must have nothing left to send."""
-
-    def __init__(self, sock: socket.socket, transport: asyncio.Transport) -> None:
-        self._sock = sock
-        self._transport = transport
-        self._loop = asyncio.get_running_loop()
-
-    async def write(self, view: memoryview, /) -> None:
-        if self._transport.is_closing():
-            raise ClientConnectionResetError("the store has closed the connection")
-        await self._loop.sock_sendall(self._sock, view)
-
-    def try_write(self, view: memoryview, /, *, within: float) -> int:
-        return try_send(self._sock, view, within=within)
-
-
 class _ToWriter:
-    """Through the transport: it makes what goes over TLS."""
+    """Through aiohttp's transport, behind a proxy."""
 
     def __init__(self, writer: AbstractStreamWriter) -> None:
         self._writer = writer
 
     async def write(self, view: memoryview, /) -> None:
-        for start in range(0, len(view), _TLS_PIECE):
+        for start in range(0, len(view), _PIECE):
             # a copy of its own: the transport may keep what it could not send, and the view is used again
-            await self._writer.write(bytes(view[start : start + _TLS_PIECE]))
+            await self._writer.write(bytes(view[start : start + _PIECE]))
 
     def try_write(self, view: memoryview, /, *, within: float) -> int:
         return 0
 
 
 _EMPTY: Final = BufferBody(memoryview(b""))
-
-
-async def _emptied(transport: asyncio.Transport, writer: AbstractStreamWriter) -> None:
-    """Wait until the transport has sent all that it was given."""
-    transport.set_write_buffer_limits(high=0)
-    try:
-        await writer.drain()
-    finally:
-        transport.set_write_buffer_limits()

@@ -9,8 +9,6 @@ own parser gives the bytes.
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,20 +16,15 @@ from typing import Any, Final, Protocol, cast
 
 import aiohttp
 from aiobotocore.awsrequest import AioAWSResponse
-from aiohttp.resolver import ThreadedResolver
 from botocore.awsrequest import AWSPreparedRequest
 from botocore.exceptions import SSLError
-from botocore.httpsession import get_cert_path
 from botocore.parsers import ResponseParserError
-from botocore.session import Session
-from botocore.utils import get_environ_proxies
-from multidict import CIMultiDict
 from yarl import URL
 
 from mediagen.core.errors import FetchFailed, FetchRefused, SourceStalled, SourceTruncated, StorageUnavailable
-from mediagen.net.http1.dialer import AddressInfo, Dialer
 from mediagen.net.http1.response import Response, send_request
 from mediagen.net.http1.response_body import open_body
+from mediagen.storage.s3.dialer import StoreDialer, copy_headers, make_response
 from mediagen.streams.base import KIB, MIB, try_read_from
 
 _MAX_COMPLAINT: Final = MIB
@@ -51,37 +44,27 @@ class ObjectGetter:
     """Sends the library's GetObject requests over connections of our own, each for one answer.
 
     Args:
-        ca_file: whom to trust over TLS; empty: whom the library trusts.
-        connect_seconds, answer_seconds: limits for a connection, and for the head of the answer after that.
+        answer_seconds: limit for the head of the answer.
     """
 
-    def __init__(self, *, ca_file: str, connect_seconds: float, answer_seconds: float) -> None:
-        self._ca_file = ca_file
-        self._connect_seconds = connect_seconds
+    def __init__(self, dialer: StoreDialer, *, answer_seconds: float) -> None:
+        self._dialer = dialer
         self._answer_seconds = answer_seconds
-        self._dialer: Dialer | None = None
 
     async def send(self, request: AWSPreparedRequest, **_: Any) -> AioAWSResponse | None:
         """The answer, its body unread; None: the library shall send it. Raises what the library would."""
         url = URL(request.url, encoded=True)
-        if get_environ_proxies(request.url).get(url.scheme):
+        if self._dialer.behind_proxy(url):
             return None
-        if self._dialer is None:
-            tls = await asyncio.to_thread(_tls_context, self._ca_file)
-            self._dialer = Dialer(ThreadedResolver(), _make_socket, tls=tls, seconds=self._connect_seconds)
-        headers = CIMultiDict((name, _text(value)) for name, value in request.headers.items())
-        headers["Accept-Encoding"] = "identity"
         try:
             sock = await self._dialer.connect(url)
             async with asyncio.timeout(self._answer_seconds):
-                response = await send_request(sock, "GET", url, headers)
+                response = await send_request(sock, "GET", url, copy_headers(request))
         except ssl.SSLCertVerificationError as exc:
             raise SSLError(endpoint_url=str(url.origin()), error=exc) from None
         except FetchRefused as exc:
             raise ResponseParserError(exc.detail) from None
-        raw = _RawResponse(response, self._answer_seconds)
-        fields = {name.lower(): value for name, value in response.headers.items()}
-        return AioAWSResponse(request.url, response.status, fields, raw)
+        return make_response(request, response.status, response.headers, _RawResponse(response, self._answer_seconds))
 
 
 class _RawResponse:
@@ -106,24 +89,6 @@ class _RawResponse:
 
     def close(self) -> None:
         self.response.close()
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
-
-
-def _make_socket(info: AddressInfo) -> socket.socket:
-    sock = socket.socket(*info[:3])
-    sock.setblocking(False)
-    return sock
-
-
-def _tls_context(ca_file: str) -> ssl.SSLContext:
-    """Whom the library trusts too (``AWS_CA_BUNDLE`` and its kin); reads files."""
-    bundle = ca_file or Session().get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE") or True
-    context = ssl.create_default_context(cafile=get_cert_path(bundle))
-    context.set_alpn_protocols(["http/1.1"])
-    return context
 
 
 class _Reader(Protocol):

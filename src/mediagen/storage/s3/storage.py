@@ -25,11 +25,13 @@ from mediagen.storage.base import StoredObject
 from mediagen.storage.cleanup_deadlines import CleanupDeadlines
 from mediagen.storage.s3.bucket import S3Bucket, size_in
 from mediagen.storage.s3.calls import S3Api, S3Caller
+from mediagen.storage.s3.dialer import StoreDialer
 from mediagen.storage.s3.http import Expectations, session_class, watch
 from mediagen.storage.s3.request_slots import RequestSlots
 from mediagen.storage.s3.sink import S3Sink
 from mediagen.storage.s3.source import EmptySource, ObjectGetter, open_object_body
 from mediagen.storage.s3.unconfirmed import UnconfirmedRequests
+from mediagen.storage.s3.uploader import IDLE_SECONDS, ObjectUploader
 from mediagen.storage.settings import S3Settings
 from mediagen.streams.base import Sink, Source, StoredPart
 
@@ -96,7 +98,7 @@ class S3Storage:
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
                 http_session_cls=session_class(self._expectations),
-                connector_args={"keepalive_timeout": 10},  # below what stores keep idle connections for
+                connector_args={"keepalive_timeout": IDLE_SECONDS},
             ),
         )
         try:
@@ -105,10 +107,13 @@ class S3Storage:
             raise StorageRefused(f"the settings under storage.s3 cannot be used: {exc}") from None
         opened.meta.events.register("before-call.s3.HeadBucket", _not_redirected)
         watch(opened.meta.events, self._expectations)
-        getter = ObjectGetter(
-            ca_file=settings.ca_file, connect_seconds=settings.connect_seconds, answer_seconds=settings.answer_seconds
-        )
-        opened.meta.events.register("before-send.s3.GetObject", getter.send)
+        dialer = StoreDialer(ca_file=settings.ca_file, seconds=settings.connect_seconds)
+        objects = ObjectGetter(dialer, answer_seconds=settings.answer_seconds)
+        opened.meta.events.register("before-send.s3.GetObject", objects.send)
+        uploads = ObjectUploader(dialer, self._expectations, answer_seconds=settings.answer_seconds)
+        self._stack.callback(uploads.close)
+        for operation in ("PutObject", "UploadPart"):
+            opened.meta.events.register(f"before-send.s3.{operation}", uploads.send)
         self._bucket = S3Bucket(settings, cast("S3Api", opened), self.caller, self._unconfirmed)
         return self
 
