@@ -105,15 +105,15 @@ def growth(report: Report, first: Reading, rounds: Rounds, *, limit: float, goal
     report.add("memory growth, later ones", worst, "MB", limit=limit, goal=goal)
 
 
-async def verified(bench: Bench, report: Report, location: str) -> None:
+async def verified(bench: Bench, report: Report, location: str, *, tls: bool = False) -> None:
     """Store a smaller file for real and compare its SHA-256: what is quick must also be right.
 
     Raises:
         BenchmarkFailure: the store has other bytes than the source.
     """
     name = await bench.source.file(64)
-    async with bench.store(keep=True) as store, bench.server(store) as server:
-        await server.api.ingest([{"url": bench.source.url(name, location)}])
+    async with bench.store(keep=True, tls=tls) as store, bench.server(store, tls=tls) as server:
+        await server.api.ingest([{"url": bench.source.url(name, location, tls=tls)}])
         stats = await store.stats()
     expected = (64 * MIB, await bench.source.sha256(name))
     if expected not in stats.objects.values():
