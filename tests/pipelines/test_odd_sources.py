@@ -150,7 +150,7 @@ async def test_where_the_framing_proves_the_end_no_format_overrules_it(
     assert recipe.bytes_of(file) == body
 
 
-@pytest.mark.parametrize("name", ["film.webm", "film.mkv", "sound.webm", "pipe/film.webm", "picture.bmp", "sound.ogg"])
+@pytest.mark.parametrize("name", ["video.webm", "video.mkv", "sound.webm", "pipe/video.webm", "image.bmp", "sound.ogg"])
 async def test_a_file_cut_short_where_the_connection_ends_is_no_file(
     recipe: Recipe, source: SourceServer, name: str
 ) -> None:

@@ -17,7 +17,7 @@ from tests.streams.formats.made import made
 
 
 @pytest.mark.parametrize("changes", [{}, {"ranges": "no"}, {"ranges": "no", "framing": "chunked"}], ids=str)
-@pytest.mark.parametrize("name", ["film.mp4", "film.webm", "sound.opus", "picture.jpg"])
+@pytest.mark.parametrize("name", ["video.mp4", "video.webm", "sound.opus", "image.jpg"])
 async def test_a_file_that_comes_in_order(
     recipe: Recipe, source: SourceServer, name: str, changes: dict[str, Any]
 ) -> None:
@@ -27,10 +27,10 @@ async def test_a_file_that_comes_in_order(
 
     frame = (None, None) if name.startswith("sound") else (96, 64)
     assert (file.width, file.height) == frame
-    assert file.duration_seconds == (None if name.startswith("picture") else pytest.approx(2.0, abs=0.05))
+    assert file.duration_seconds == (None if name.startswith("image") else pytest.approx(2.0, abs=0.05))
 
 
-@pytest.mark.parametrize("name", ["film.mp4", "film.mov"])
+@pytest.mark.parametrize("name", ["video.mp4", "video.mov"])
 async def test_a_film_in_parallel_parts_with_its_index_in_the_last_one(
     recipe: Recipe, source: SourceServer, name: str
 ) -> None:

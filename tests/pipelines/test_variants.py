@@ -135,8 +135,8 @@ async def test_pictures_are_made_once_and_kept_with_their_film(archive: Archive,
     stored = await archive.keep(video(name))
     made = archive.variants()
     async with made.running():
-        several = await asyncio.gather(*(made.of(stored, "thumbnail") for _ in range(5)))
-        sheet = await made.of(stored, "spritesheet")
+        several = await asyncio.gather(*(made.get_or_create(stored, "thumbnail") for _ in range(5)))
+        sheet = await made.get_or_create(stored, "spritesheet")
 
     picture = several[0]
     assert {each.id for each in several} == {picture.id}
@@ -155,9 +155,9 @@ async def test_pictures_are_made_once_and_kept_with_their_film(archive: Archive,
     assert await archive.is_clean()
 
     later = archive.variants()  # nothing of it runs: what is there is found without it
-    assert await later.of(found, "thumbnail") == picture
+    assert await later.get_or_create(found, "thumbnail") == picture
     async with later.running():  # and by one who does not know of it yet
-        assert (await later.of(stored, "spritesheet")).id == sheet.id
+        assert (await later.get_or_create(stored, "spritesheet")).id == sheet.id
 
 
 async def test_deleting_a_film_deletes_its_pictures(archive: Archive, video: Videos) -> None:
@@ -165,7 +165,7 @@ async def test_deleting_a_film_deletes_its_pictures(archive: Archive, video: Vid
     made = archive.variants()
     async with made.running():
         for each in (stored, other):
-            await made.of(each, "thumbnail")
+            await made.get_or_create(each, "thumbnail")
 
         await archive.deletions.delete_file(stored)  # by a row read before there was a picture
 
@@ -173,14 +173,14 @@ async def test_deleting_a_film_deletes_its_pictures(archive: Archive, video: Vid
         assert len(await archive.pictures()) == 1
         assert await archive.is_clean()
         with pytest.raises(NotFound):
-            await made.of(stored, "spritesheet")
+            await made.get_or_create(stored, "spritesheet")
 
 
 async def test_a_film_deleted_while_its_picture_is_made_takes_it_along(archive: Archive, video: Videos) -> None:
     stored = await archive.keep(video("plain.mp4"))
     made = archive.variants()
     async with made.running(), asyncio.TaskGroup() as group:
-        making = group.create_task(_outcome(made.of(stored, "thumbnail")))
+        making = group.create_task(_outcome(made.get_or_create(stored, "thumbnail")))
         await _a_child_runs()
         await archive.deletions.delete_file(stored)
 
@@ -195,12 +195,12 @@ async def test_what_cannot_be_read_is_not_read_again_for_a_while(archive: Archiv
     made = archive.variants()
     async with made.running():
         for name in ("thumbnail", "spritesheet"):
-            with pytest.raises(UnsupportedMedia, match="no image"):
-                await made.of(stored, name)
+            with pytest.raises(UnsupportedMedia, match="no video track"):
+                await made.get_or_create(stored, name)
         await archive.storage.delete(stored.key)  # so that whoever looked would see something else
 
-        with pytest.raises(UnsupportedMedia, match="no image"):
-            await made.of(stored, "thumbnail")
+        with pytest.raises(UnsupportedMedia, match="no video track"):
+            await made.get_or_create(stored, "thumbnail")
 
     assert await archive.pictures() == []
 
@@ -211,7 +211,7 @@ async def test_what_may_work_later_is_tried_again(archive: Archive, video: Video
     made = archive.variants()
     async with made.running():
         with pytest.raises(NotFound):
-            await made.of(stored, "thumbnail")
+            await made.get_or_create(stored, "thumbnail")
         data = video("plain.mp4")
         async with archive.storage.open_sink(
             stored.key, media_type="video/mp4", token=stored.id, size=len(data)
@@ -219,31 +219,31 @@ async def test_what_may_work_later_is_tried_again(archive: Archive, video: Video
             await sink.put_whole(BufferBody(memoryview(data)))
             await sink.commit([], size=len(data), crc32=crc32(data))
 
-        assert (await made.of(stored, "thumbnail")).width == 320
+        assert (await made.get_or_create(stored, "thumbnail")).width == 320
 
 
 async def test_a_file_that_only_claims_to_be_a_film_is_not_opened(archive: Archive) -> None:
     stored = await archive.keep(b"#EXTM3U\nfile:///etc/passwd\n", metadata={TYPE_FROM: CLAIM})
     made = archive.variants()
     async with made.running():
-        with pytest.raises(UnsupportedMedia, match="claims"):
-            await made.of(stored, "thumbnail")
+        with pytest.raises(UnsupportedMedia, match="declared type"):
+            await made.get_or_create(stored, "thumbnail")
 
 
 async def test_there_are_so_many_places(archive: Archive, video: Videos) -> None:
     first, second, third = [await archive.keep(video("plain.mp4")) for _ in range(3)]
     made = archive.variants(at_once=1, waiting=1)
     async with made.running(), asyncio.TaskGroup() as group:
-        making = [group.create_task(made.of(each, "thumbnail")) for each in (first, second)]
+        making = [group.create_task(made.get_or_create(each, "thumbnail")) for each in (first, second)]
         await _a_child_runs()
 
         with pytest.raises(Unavailable) as refused:
-            await made.of(third, "thumbnail")
+            await made.get_or_create(third, "thumbnail")
 
         assert refused.value.retry_after == 5.0
         assert len(await asyncio.to_thread(_decoders)) <= 1
         await asyncio.gather(*making)
-        assert (await made.of(third, "thumbnail")).width == 320
+        assert (await made.get_or_create(third, "thumbnail")).width == 320
 
 
 async def test_a_caller_does_not_wait_for_ever_and_finds_it_done_later(archive: Archive, video: Videos) -> None:
@@ -251,7 +251,7 @@ async def test_a_caller_does_not_wait_for_ever_and_finds_it_done_later(archive: 
     made = archive.variants(seconds=0.05)
     async with made.running(), asyncio.timeout(60):
         with pytest.raises(Unavailable, match="still being made") as refused:
-            await made.of(stored, "thumbnail")
+            await made.get_or_create(stored, "thumbnail")
         assert refused.value.retry_after == 5.0
         while not (await archive.again(stored)).variants:
             await asyncio.sleep(0.05)
@@ -265,8 +265,8 @@ async def test_a_caller_that_goes_away_stops_nobody_else(archive: Archive, video
     made = archive.variants()
     async with made.running():
         async with asyncio.TaskGroup() as group:
-            gone = group.create_task(_outcome(made.of(stored, "thumbnail")))
-            stays = group.create_task(made.of(stored, "thumbnail"))
+            gone = group.create_task(_outcome(made.get_or_create(stored, "thumbnail")))
+            stays = group.create_task(made.get_or_create(stored, "thumbnail"))
             await _a_child_runs()
             gone.cancel()
 
@@ -278,7 +278,7 @@ async def test_a_stop_in_the_middle_leaves_nothing(archive: Archive, video: Vide
     stored = await archive.keep(video("plain.mp4"))
     made = archive.variants()
     async with asyncio.TaskGroup() as group, made.running():
-        making = group.create_task(_outcome(made.of(stored, "spritesheet")))
+        making = group.create_task(_outcome(made.get_or_create(stored, "spritesheet")))
         await (_a_child_runs() if begun else asyncio.sleep(0))
 
     assert isinstance(making.result(), Unavailable)
@@ -286,7 +286,7 @@ async def test_a_stop_in_the_middle_leaves_nothing(archive: Archive, video: Vide
     assert await archive.pictures() == []
     assert await archive.is_clean()
     with pytest.raises(Unavailable):
-        await made.of(stored, "thumbnail")
+        await made.get_or_create(stored, "thumbnail")
 
 
 async def test_a_picture_counts_in_the_store(archive: Archive, video: Videos) -> None:
@@ -296,10 +296,10 @@ async def test_a_picture_counts_in_the_store(archive: Archive, video: Videos) ->
     made = Variants(store, RequestUploads(store, archive.ledger, boot=1), archive.files)
     async with made.running():
         with pytest.raises(StorageFull):
-            await made.of(stored, "thumbnail")
+            await made.get_or_create(stored, "thumbnail")
         full.limit *= 100
 
-        picture = await made.of(stored, "thumbnail")
+        picture = await made.get_or_create(stored, "thumbnail")
 
     assert await archive.files.stored_bytes() == stored.bytes + picture.bytes
     assert full.reserved == 0

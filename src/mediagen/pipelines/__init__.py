@@ -1,1 +1,1 @@
-"""Straight-line recipes: one for each kind of task."""
+"""Pipelines: one for each kind of task."""

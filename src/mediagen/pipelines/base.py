@@ -1,4 +1,4 @@
-"""What a recipe is, and what it may ask of the room that runs it."""
+"""The interfaces between pipelines and the task runner."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from mediagen.streams.base import StoredPart
 
 
 def _nothing_held() -> None:
-    """The outcome holds nothing."""
+    """For an outcome without reserved space."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a pipeline made: the task's result (ids, never URLs) and the files that become rows together with it.
+    """The result of a pipeline (ids, never URLs), and the files that become rows in the same transaction.
 
-    ``release`` is called once they are rows, or discarded: until then the outcome holds its room in the store.
+    ``release`` is called once they are rows, or discarded: until then the outcome holds reserved space in the store.
     """
 
     result: dict[str, Any]
@@ -30,7 +30,7 @@ class Outcome:
 
 
 class Ledger(Protocol):
-    """What a running transfer must remember over a crash."""
+    """Durable records of transfers, which survive a crash."""
 
     async def checkpoint(self, task_id: str, attempt: int, checkpoint: Mapping[str, Any]) -> None:
         """Replace the checkpoint of that attempt. Durable when it returns; ignored when the attempt is over."""
@@ -43,16 +43,16 @@ class Ledger(Protocol):
     async def forget_parts(self, task_id: str) -> None: ...
 
     async def owe_abort(self, state: Mapping[str, Any]) -> int:
-        """Remember something in the store that is to be removed later; the id of the debt, the same for the same."""
+        """Record a cleanup: something to remove from the store later. The same state gives the same id."""
 
     async def owed_aborts(self, limit: int, *, after: int = 0) -> list[tuple[int, Mapping[str, Any]]]:
-        """The oldest debts with ids above ``after``, each with its id."""
+        """The oldest recorded cleanups with ids above ``after``, each with its id."""
 
     async def looked(self, debt_id: int, *, more: int) -> int:
-        """How often a debt was looked for, with ``more`` looks added; 0 when it is settled."""
+        """Add ``more`` to the number of times that a cleanup was tried, and return it; 0: it is settled."""
 
     async def settle_abort(self, debt_id: int, *, owing: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Forget a debt, and owe others in its place, in one transaction."""
+        """Drop a recorded cleanup, and record others in its place, in one transaction."""
 
 
 class Run(Protocol):
@@ -73,19 +73,19 @@ class Run(Protocol):
 
     @property
     def stopping(self) -> bool:
-        """The server is shutting down: leave what a later start can go on from."""
+        """Whether the server is shutting down: leave what a later start can resume."""
 
     @property
     def seconds_left(self) -> float:
-        """Until the time limit of the attempt ends it."""
+        """Seconds until the attempt reaches its time limit."""
 
     def report(self, progress: Progress, /) -> None:
-        """Publish a reading; never waits."""
+        """Publish progress; never waits."""
 
     async def checkpoint(self, checkpoint: Mapping[str, Any], /) -> None:
         """Save what a later run needs, before waiting for anything that can be lost.
 
-        ``checkpoint["next"]``, if there is one, is what another attempt at the same request begins with.
+        ``checkpoint["next"]``, if there is one, is the checkpoint that another attempt at the same request begins with.
         """
 
     async def record_part(self, part: StoredPart, /) -> None: ...
@@ -94,7 +94,7 @@ class Run(Protocol):
 
 
 class Pipeline(Protocol):
-    """A recipe for one kind of task. It raises typed errors and reports values; time is the runner's."""
+    """Carries out one kind of task. It raises typed errors and reports progress; time limits are the runner's."""
 
     @property
     def kind(self) -> str: ...
@@ -104,12 +104,12 @@ class Pipeline(Protocol):
 
     @property
     def spec(self) -> type[BaseModel]:
-        """The model of the request."""
+        """The model of the stored request."""
 
     async def run(self, spec: Any, run: Run, /) -> Outcome: ...
 
     async def abandon(self, checkpoint: Mapping[str, Any], /) -> None:
-        """Remove what an attempt left that will never go on (its task was cancelled, failed or deleted)."""
+        """Remove what an attempt left that will not be resumed (its task was cancelled, failed or deleted)."""
 
     async def discard(self, outcome: Outcome, /) -> None:
-        """Remove the objects of an outcome that lost against a cancel."""
+        """Remove the objects of an outcome whose task was cancelled meanwhile."""

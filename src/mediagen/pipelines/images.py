@@ -1,4 +1,4 @@
-"""Pictures: a provider asked, what it makes brought into the store."""
+"""Images: a provider makes them, and they are saved in the store."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class ImagePipeline:
 
 
 def report_options(spec: ImageSpec, offer: Offer, request: ImageRequest) -> EffectiveOptions:
-    """What became of the wishes of a spec."""
+    """Which options of a spec the provider ignores or adapts."""
     told = offer.provider.effective_options(request)
     unseen = ("partial_images",) if spec.partial_images and request.partial_images is None else ()
     return replace(told, ignored=(*told.ignored, *unseen))

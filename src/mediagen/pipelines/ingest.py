@@ -1,4 +1,4 @@
-"""Ingest: any URL into the store (``bring``)."""
+"""Ingest: saves what a URL gives in the store."""
 
 from __future__ import annotations
 

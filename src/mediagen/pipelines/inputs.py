@@ -1,7 +1,7 @@
-"""Pictures that come with a request: stored before its task is made, read again whenever they are sent on.
+"""Images that come with a request: stored before its task is made, and read whenever they are sent to a provider.
 
-What a caller sends, or names by a URL or by the id of a file, becomes a file; the task's request keeps ids alone, so
-a retry has the same inputs, and a link that has died meanwhile does no harm.
+Whatever a caller sends, or names by URL or file id, becomes a file. The stored request holds only ids, so a retry has
+the same inputs even when a URL no longer works.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from mediagen.streams.json.base64 import DataUriDecoder
 from mediagen.streams.sources import ChunkSource
 
 MAX_INPUTS: Final = 17
-"""Of one request: sixteen pictures and a mask."""
+"""Per request: sixteen images and a mask."""
 FETCH_SECONDS: Final = 60.0
-"""For an input behind a URL, since its caller waits for the answer."""
+"""Limit of fetching one input, since its caller waits for the response."""
 FILE_ID: Final = r"^file_[0-9a-f]{32}$"
 
-_TAKEN: Final = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif"})
-"""Media types that providers take."""
+_MEDIA_TYPES: Final = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif"})
+"""The media types that providers accept."""
 
 
 class InputRef(BaseModel):
-    """An input of a task: what it is for, and which file it is."""
+    """An input of a task: its role, and its file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,31 +45,31 @@ class InputRef(BaseModel):
 
 
 class Shelf(Protocol):
-    """Where files are looked up."""
+    """Looks up files."""
 
     async def get(self, file_id: str, *, owner: str | None = None) -> File | None:
-        """The file, or None, also when it is another owner's; ``owner`` None: whosever it is."""
+        """The file; None: there is none, or it is another owner's. ``owner`` None: any owner."""
 
 
 class InputLoader:
-    """Looks up the inputs of tasks."""
+    """Opens the inputs of tasks for their providers."""
 
     def __init__(self, shelf: Shelf, storage: Storage) -> None:
         self._shelf = shelf
         self._storage = storage
 
     async def load(self, refs: Iterable[InputRef], *, owner: str | None) -> tuple[Input, ...]:
-        """The inputs, in their order. Raises InvalidRequest when a file is gone, or is not the owner's."""
+        """The inputs, in their order. Raises InvalidRequest: a file is gone, or is another owner's."""
         found = []
         for ref in refs:
             file = await self._shelf.get(ref.file_id, owner=owner)
             if file is None:
                 raise InvalidRequest(f"the input {ref.file_id} no longer exists", param=_param(ref.role))
-            found.append(self._made_of(file, ref.role, owner))
+            found.append(self._input_of(file, ref.role, owner))
         return tuple(found)
 
-    def _made_of(self, file: File, role: Role, owner: str | None) -> Input:
-        """A file as an input of a task of ``owner``. Raises UnsupportedMedia when it is none."""
+    def _input_of(self, file: File, role: Role, owner: str | None) -> Input:
+        """A file as an input of a task of ``owner``. Raises UnsupportedMedia."""
         check_input(file)
         return Input(
             role,
@@ -82,9 +82,9 @@ class InputLoader:
 
 
 class RequestInputs:
-    """The inputs of one request. What is stored here and was not ``claimed`` is removed when the block is left.
+    """The inputs of one request. Files stored here are removed at the end of the block unless they are claimed.
 
-    Every call raises TooLarge, UnsupportedMedia, StorageUnavailable, StorageFull and their kin.
+    Every method raises TooLarge, UnsupportedMedia, StorageUnavailable, StorageFull and their kin.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class RequestInputs:
         network: str,
     ) -> None:
         self.task_id = new_id("task")
-        """Of the task that is to be made: the files name it."""
+        """The id that the new task will have; the files refer to it."""
         self._pending: list[PendingFile] = []
         self._count = 0
         self._uploads = uploads
@@ -119,7 +119,7 @@ class RequestInputs:
 
     @property
     def stored(self) -> list[File]:
-        """Files that are new, without rows yet."""
+        """New files, which have no rows yet."""
         return [pending.file for pending in self._pending]
 
     def claim(self) -> None:
@@ -127,9 +127,9 @@ class RequestInputs:
         for pending in self._pending:
             pending.claim()
 
-    async def take(self, source: Source, *, filename: str, declared: str | None) -> File:
-        """What comes in the request itself. Raises what the source raises as well."""
-        self._counted()
+    async def receive(self, source: Source, *, filename: str, declared: str | None) -> File:
+        """Store content of the request itself. Also raises what the source raises."""
+        self._count_input()
         if not self._pending:
             self._stack.enter_context(self._uploads.slot(self._network))
         pending = await self._stack.enter_async_context(
@@ -146,43 +146,43 @@ class RequestInputs:
         self._pending.append(pending)
         return pending.file
 
-    async def decoded(self, chunks: AsyncIterator[View]) -> File:
-        """Bytes that were base64 in the request."""
-        return await self.take(ChunkSource(chunks), filename="", declared=None)
+    async def receive_base64(self, chunks: AsyncIterator[View]) -> File:
+        """Store content that was base64 in the request."""
+        return await self.receive(ChunkSource(chunks), filename="", declared=None)
 
-    async def named(self, text: str) -> File:
-        """What a text stands for: a URL, the id of a file, a ``data:`` URI or base64.
+    async def resolve(self, text: str) -> File:
+        """The file that a text stands for: a URL, the id of a file, a ``data:`` URI or base64.
 
         Raises:
             UrlNotAllowed, InputUnavailable, InvalidBase64, InvalidRequest
         """
-        if is_name(text[:8].encode("utf-8", "replace")):
-            return await (self.existing(text) if text.startswith("file_") else self._fetched(text))
+        if is_reference(text[:8].encode("utf-8", "replace")):
+            return await (self.find(text) if text.startswith("file_") else self._fetch(text))
         decoder = DataUriDecoder()
 
         async def pieces() -> AsyncIterator[View]:
             yield decoder.feed(text.encode())
             yield decoder.finish()
 
-        return await self.decoded(pieces())
+        return await self.receive_base64(pieces())
 
-    async def existing(self, file_id: str) -> File:
-        """A file that the caller has here. Raises InvalidRequest when there is none."""
-        self._counted()
+    async def find(self, file_id: str) -> File:
+        """A file that the caller has here already. Raises InvalidRequest: there is none."""
+        self._count_input()
         file = await self._shelf.get(file_id, owner=self._owner if self._sees is None else self._sees)
         if file is None:
             raise InvalidRequest(f"there is no file {file_id[:60]}", field="file_id")
         check_input(file)
         return file
 
-    async def _fetched(self, url: str) -> File:
+    async def _fetch(self, url: str) -> File:
         try:
             async with asyncio.timeout(FETCH_SECONDS) as limit, self._fetcher.open(url) as download:
                 source: Source = download.sequential()
                 about = download.resource
                 if source.size is None and not about.end_proven and about.coding is None:
                     source = CompleteSource(source, about.media_type or "")
-                return await self.take(source, filename=about.filename, declared=about.media_type)
+                return await self.receive(source, filename=about.filename, declared=about.media_type)
         except FetchFailed as exc:
             raise InputUnavailable(f"an input could not be fetched: {exc.detail}", **exc.context) from None
         except TimeoutError:
@@ -190,21 +190,21 @@ class RequestInputs:
                 raise
             raise InputUnavailable(f"an input could not be fetched within {FETCH_SECONDS:g} s") from None
 
-    def _counted(self) -> None:
+    def _count_input(self) -> None:
         self._count += 1
         if self._count > MAX_INPUTS:
             raise InvalidRequest(f"at most {MAX_INPUTS} images are accepted per request")
 
 
-def is_name(head: bytes) -> bool:
-    """Whether a text that begins so names its content, a URL or the id of a file, and is not the content itself."""
+def is_reference(head: bytes) -> bool:
+    """Whether a text that begins like this is a URL or the id of a file, and not base64."""
     return head.lower().startswith((b"http://", b"https://")) or head.startswith(b"file_")
 
 
 def check_input(file: File) -> None:
     """Raise UnsupportedMedia unless its bytes show that it is of one of the types that providers take."""
-    if not file.shown or file.media_type not in _TAKEN:
-        names = ", ".join(sorted(name.partition("/")[2] for name in _TAKEN))
+    if not file.shown or file.media_type not in _MEDIA_TYPES:
+        names = ", ".join(sorted(name.partition("/")[2] for name in _MEDIA_TYPES))
         raise UnsupportedMedia(f"{file.filename[:60]} is {file.media_type}; accepted types: {names}")
 
 

@@ -1,4 +1,4 @@
-"""What callers may attach to their work: kept with the task, told again, meaning nothing to us (as at OpenAI)."""
+"""Metadata that callers attach to a task, as at OpenAI: stored and returned, never interpreted."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How long a provider is asked about work that it took on, when what it answers is of no use.
+"""How long a provider is polled about a job when its answers are of no use.
 
-What it made is paid, so one odd answer decides nothing: a job may be unknown for a while after it was begun, and its
-result right after it is done.
+The job is paid, so a single odd answer decides nothing: a job may be unknown for a while after it was submitted, and
+its result right after it has completed.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from mediagen.pipelines.base import Run
 log = structlog.get_logger(__name__)
 
 _FAILURES: Final = RetryPolicy(attempts=8, base=0.5, cap=15.0)
-"""Questions that may fail one after the other."""
+"""For polls that fail in a row."""
 _ODD: Final = RetryPolicy(attempts=8, base=0.5, cap=5.0)
-"""The same of answers that come, and tell nothing."""
+"""For answers without a status."""
 _LEAST: Final = 3
-"""Questions in any case."""
+"""Polls in any case."""
 _SHARE: Final = 0.8
-"""Of the time that the attempt has left: an error that says why comes before the limit, which does not."""
+"""Share of the attempt's remaining time: an error with a reason is better than the time limit, which has none."""
 
 NOT_YET: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY})
-"""How providers answer about what they will know in a moment."""
+"""How providers answer about jobs and results that they will know in a moment."""
 
 
 class PollDeadline:
-    """Of one attempt with one job."""
+    """The polls of one job by one attempt."""
 
     def __init__(self, run: Run, unsettled: float) -> None:
-        """``unsettled``: seconds for which it is asked again about what it does not know yet."""
+        """``unsettled``: seconds for which a job that the provider does not know yet is polled again."""
         self._run = run
         self._unsettled = unsettled
         self._failures = 0
@@ -44,11 +44,11 @@ class PollDeadline:
         self._most = 0.0
 
     def reset(self) -> None:
-        """The provider said something of use."""
+        """The provider gave a useful answer."""
         self._failures = 0
 
     async def wait(self, exc: ProviderError | FetchRefused) -> None:
-        """Wait until it can be asked again. Raises ``exc`` when that does not help, or has not so far."""
+        """Wait until the next poll. Raises ``exc`` when another poll would not help, or there were enough."""
         if self._failures == 0:
             self._since, self._most = time.monotonic(), self._run.seconds_left * _SHARE
         self._failures += 1
@@ -60,7 +60,7 @@ class PollDeadline:
         await asyncio.sleep(pause)
 
     def _pause(self, exc: ProviderError | FetchRefused, waited: float) -> float | None:
-        """Seconds; None: it is of no use."""
+        """Seconds until the next poll; None: none would help."""
         policy = _ODD if isinstance(exc, StatusMissing) else _FAILURES
         if exc.retryable:
             return policy.delay(self._failures, exc.retry_after) if self._failures < policy.attempts else None

@@ -1,7 +1,7 @@
-"""Earlier states of a picture, shown to those who watch it being made. They are no results: nobody keeps them.
+"""Previews: earlier states of an image, shown to clients that watch it being made, and not kept.
 
-A state goes into a temporary file without a name, which ends with the process whatever happens, and from there to each
-watcher; memory stays flat. Without a watcher it is passed over.
+A preview goes into an unnamed temporary file, which never outlives the process, and from there to each watcher; memory
+stays flat. Without a watcher it is skipped.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from mediagen.streams.sources import LimitedSource
 log = structlog.get_logger(__name__)
 
 MAX_WAITING: Final = 8
-"""States that wait for one watcher; the oldest are left out."""
+"""Previews that wait for one watcher; beyond that the oldest are dropped."""
 _BLOCK: Final = 256 * KIB
 
 
 class Preview:
-    """A state of the picture with that index; ``number`` counts its states."""
+    """Preview ``number`` of the image with that ``index``."""
 
     def __init__(self, file: IO[bytes], size: int, index: int, number: int, readers: int) -> None:
         self.size = size
@@ -43,15 +43,15 @@ class Preview:
         """Its bytes."""
         yield _FileSource(self._file, self.size)
 
-    def done(self) -> None:
-        """One reader less; after the last one the bytes are gone."""
+    def release(self) -> None:
+        """One reader less. The last one deletes the bytes."""
         self._readers -= 1
         if not self._readers:
             self._file.close()
 
 
 class PreviewWatcher:
-    """What one watcher is shown."""
+    """The previews for one watcher."""
 
     def __init__(self) -> None:
         self._waiting: deque[Preview] = deque()
@@ -60,7 +60,7 @@ class PreviewWatcher:
     def put(self, preview: Preview) -> None:
         self._waiting.append(preview)
         if len(self._waiting) > MAX_WAITING:
-            self._waiting.popleft().done()
+            self._waiting.popleft().release()
         self.wake()
 
     def wake(self) -> None:
@@ -68,19 +68,19 @@ class PreviewWatcher:
         self._came.set()
 
     async def wait(self, seconds: float) -> None:
-        """Until a state comes, or somebody wakes, but no longer than that."""
+        """Wait for a preview, a ``wake``, or that many seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._came.wait()
         self._came.clear()
 
-    def take(self) -> Preview | None:
-        """The oldest state that waits, if there is one; ``done`` is to be called after use."""
+    def pop(self) -> Preview | None:
+        """The oldest waiting preview, if there is one. Call its ``release`` after use."""
         return self._waiting.popleft() if self._waiting else None
 
 
 class Previews:
-    """Brings states to watchers. ``folder`` is for temporary files; ``max_bytes`` of one state."""
+    """Passes previews to watchers. ``folder`` is for temporary files; ``max_bytes`` limits one preview."""
 
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
         self._folder = folder
@@ -89,7 +89,7 @@ class Previews:
 
     @contextmanager
     def watch(self, task_id: str) -> Iterator[PreviewWatcher]:
-        """The states of that task's pictures from now on."""
+        """Watch the previews of a task from now on."""
         watch = PreviewWatcher()
         watches = self._watches.setdefault(task_id, [])
         watches.append(watch)
@@ -99,17 +99,17 @@ class Previews:
             watches.remove(watch)
             if not watches:
                 self._watches.pop(task_id, None)
-            while (left := watch.take()) is not None:
-                left.done()
+            while (left := watch.pop()) is not None:
+                left.release()
 
     async def show(self, task_id: str, content: Content) -> None:
-        """Show a state to whoever watches. Raises what its source raises; a full disk costs the state alone."""
+        """Pass a preview to the watchers. Raises what its source raises; on a full disk it is dropped."""
         if task_id not in self._watches:
             return
         file: IO[bytes] | None = await asyncio.to_thread(tempfile.TemporaryFile, dir=self._folder, buffering=0)
         try:
             assert file is not None
-            size = await self._spooled(LimitedSource(content.source, self._max_bytes), file)
+            size = await self._spool(LimitedSource(content.source, self._max_bytes), file)
             watches = self._watches.get(task_id, ())
             if size is None or not watches:
                 return
@@ -121,8 +121,8 @@ class Previews:
             if file is not None:
                 file.close()
 
-    async def _spooled(self, source: Source, file: IO[bytes]) -> int | None:
-        """Bytes written; None: there is no room for them."""
+    async def _spool(self, source: Source, file: IO[bytes]) -> int | None:
+        """The number of bytes written; None: the disk is full."""
         buffer = memoryview(bytearray(_BLOCK))
         size = 0
         while count := await source.read_into(buffer):
@@ -136,7 +136,7 @@ class Previews:
 
 
 class _FileSource:
-    """A file from its beginning, however many read it."""
+    """Reads a file from its beginning, independently of its other readers."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self.size: int | None = size

@@ -1,8 +1,7 @@
-"""Pictures of stored films, made when they are first asked for and kept as files that belong to their film.
+"""Thumbnails and spritesheets of stored videos, made at the first request and kept as files that belong to the video.
 
-Whoever asks for one that is being made waits for the same work; what went wrong for good is remembered for a while, so
-that a film that cannot be read is not read at every request. The work is nobody's request: it goes on when the one who
-asked has gone, and the next one finds it done.
+Requests for the same variant share its work, which goes on when the client has gone. A permanent failure is remembered
+for a while, so that an unreadable video is not decoded at every request.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ log = structlog.get_logger(__name__)
 VariantName: TypeAlias = Literal["thumbnail", "spritesheet"]
 _Key: TypeAlias = tuple[str, str]
 
-_MAKERS: Final[Mapping[VariantName, Callable[[Video, VipsPool], Awaitable[EncodedImage]]]] = {
+_RENDERERS: Final[Mapping[VariantName, Callable[[Video, VipsPool], Awaitable[EncodedImage]]]] = {
     "thumbnail": thumbnails.make_thumbnail,
     "spritesheet": thumbnails.make_spritesheet,
 }
@@ -55,7 +54,7 @@ class Rows(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class VariantLimits:
-    """How much is done at once: so many pictures are made, so many wait, and so long a caller does."""
+    """How many variants are made at once, how many more may wait, and how many seconds a caller waits."""
 
     at_once: int = 2
     waiting: int = 32
@@ -64,7 +63,7 @@ class VariantLimits:
 
 
 class Variants:
-    """Makes and finds the pictures of films. Works inside ``running``."""
+    """Finds and makes the variants of videos, inside ``running``."""
 
     def __init__(
         self, store: StoreContext, uploads: RequestUploads, files: Rows, limits: VariantLimits | None = None
@@ -83,7 +82,7 @@ class Variants:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Pictures are made inside the block; what is unfinished at its end is given up."""
+        """Make variants inside the block; unfinished work is cancelled at its end."""
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
@@ -96,20 +95,20 @@ class Variants:
         finally:
             self._pool.close()
 
-    async def of(self, film: File, name: VariantName) -> File:
-        """The picture of a film, made if there is none yet.
+    async def get_or_create(self, video: File, name: VariantName) -> File:
+        """The variant of a video; it is made if there is none yet.
 
         Raises:
-            UnsupportedMedia: no picture can be made of it.
-            Unavailable: too many wait, or this one is not done yet; it goes on, and can be asked for again.
-            NotFound: the film or its bytes are gone.
+            UnsupportedMedia: the video cannot be decoded.
+            Unavailable: too many are waiting, or this one takes longer; its work goes on, so ask again.
+            NotFound: the video was deleted.
             StorageUnavailable, StorageFull, DeadlineExceeded, FfmpegMissing.
         """
-        for variant in film.variants:
+        for variant in video.variants:
             if variant.variant == name:
                 return variant
-        key = (film.id, name)
-        self._raise_remembered(key)
+        key = (video.id, name)
+        self._raise_recent_failure(key)
         making = self._making.get(key) or self._start(key, name)
         try:
             async with asyncio.timeout(self._limits.seconds):
@@ -117,7 +116,7 @@ class Variants:
         except TimeoutError:
             raise Unavailable(f"the {name} is still being made", retry_after=self._limits.retry_after) from None
 
-    def _raise_remembered(self, key: _Key) -> None:
+    def _raise_recent_failure(self, key: _Key) -> None:
         since, failure = self._failed.get(key, (0.0, None))
         if failure is not None and time.monotonic() - since < _REMEMBERED_SECONDS:
             raise type(failure)(failure.detail, **failure.context)
@@ -128,17 +127,17 @@ class Variants:
                 "too many thumbnails and sprite sheets are waiting to be made", retry_after=self._limits.retry_after
             )
         making = self._making[key] = asyncio.get_running_loop().create_future()
-        making.add_done_callback(lambda done: done.exception())  # whoever asked may have gone
-        work = self._group.create_task(self._carry_out(key, name, making))
+        making.add_done_callback(lambda done: done.exception())  # the client may have gone
+        work = self._group.create_task(self._run(key, name, making))
         self._works.add(work)
-        work.add_done_callback(partial(self._ended, key, making))
+        work.add_done_callback(partial(self._end, key, making))
         return making
 
-    async def _carry_out(self, key: _Key, name: VariantName, making: asyncio.Future[File]) -> None:
+    async def _run(self, key: _Key, name: VariantName, making: asyncio.Future[File]) -> None:
         try:
             async with self._slots:
-                making.set_result(await self._made(key[0], name))
-        except (UnsupportedMedia, DeadlineExceeded) as exc:  # the film will be the same the next time
+                making.set_result(await self._create(key[0], name))
+        except (UnsupportedMedia, DeadlineExceeded) as exc:  # the video will be the same next time
             making.set_exception(exc)
             self._failed[key] = (time.monotonic(), exc)
             if len(self._failed) > _REMEMBERED:
@@ -149,31 +148,31 @@ class Variants:
             log.exception("variant_crashed", film=key[0], variant=name)
             making.set_exception(MediagenError("the image could not be made; the server's log has the reason"))
 
-    def _ended(self, key: _Key, making: asyncio.Future[File], work: asyncio.Task[None]) -> None:
-        """Also of work that was cancelled, maybe before it began."""
+    def _end(self, key: _Key, making: asyncio.Future[File], work: asyncio.Task[None]) -> None:
+        """Also called for work that was cancelled, perhaps before it began."""
         self._works.discard(work)
         del self._making[key]
         if not making.done():
-            making.set_exception(Unavailable("the server stops", retry_after=self._limits.retry_after))
+            making.set_exception(Unavailable("the server is stopping", retry_after=self._limits.retry_after))
 
-    async def _made(self, film_id: str, name: VariantName) -> File:
-        film = await self._files.get(film_id)
-        if film is None:
+    async def _create(self, video_id: str, name: VariantName) -> File:
+        video = await self._files.get(video_id)
+        if video is None:
             raise NotFound("the video was deleted")
-        for variant in film.variants:
-            if variant.variant == name:  # made since the caller looked
+        for variant in video.variants:
+            if variant.variant == name:  # made since the request looked
                 return variant
-        if film.metadata.get(TYPE_FROM) == CLAIM:
+        if video.metadata.get(TYPE_FROM) == CLAIM:
             raise UnsupportedMedia("the file is not a video, although its declared type says so")
-        opens = partial(self._storage.open_source, film.key)
-        looked = await Video.probe(opens, size=film.bytes, media_type=film.media_type, max_pixels=self._max_pixels)
-        picture = await _MAKERS[name](looked, self._pool)
-        placement = _place_variant(film, name, picture)
-        source = ChunkSource(_once(picture.data), size=len(picture.data))
+        opens = partial(self._storage.open_source, video.key)
+        probed = await Video.probe(opens, size=video.bytes, media_type=video.media_type, max_pixels=self._max_pixels)
+        image = await _RENDERERS[name](probed, self._pool)
+        placement = _place_variant(video, name, image)
+        source = ChunkSource(_chunks_of(image.data), size=len(image.data))
         try:
-            async with self._uploads.save(placement, source, owner=film.owner) as pending:
+            async with self._uploads.save(placement, source, owner=video.owner) as pending:
                 file = await self._files.insert(
-                    replace(pending.file, variant_of=film.id, variant=name, width=picture.width, height=picture.height)
+                    replace(pending.file, variant_of=video.id, variant=name, width=image.width, height=image.height)
                 )
                 pending.claim()
                 return file
@@ -181,17 +180,17 @@ class Variants:
             raise NotFound("the video was deleted in the meantime") from None
 
 
-def _place_variant(film: File, name: VariantName, picture: EncodedImage) -> Placement:
-    """Where the picture will be: under a name of its own, so that what a crash left is never taken for another one."""
-    file_id, extension = new_id("file"), extension_of(picture.media_type)
+def _place_variant(video: File, name: VariantName, image: EncodedImage) -> Placement:
+    """A new key, so that the leftovers of a crash are never taken for this image."""
+    file_id, extension = new_id("file"), extension_of(image.media_type)
     return Placement(
         file_id=file_id,
         key=f"{FOLDER}/{file_id}{extension}",
-        filename=f"{PurePosixPath(film.filename).stem}-{name}{extension}",
-        media_type=picture.media_type,
+        filename=f"{PurePosixPath(video.filename).stem}-{name}{extension}",
+        media_type=image.media_type,
         kind=FileKind.IMAGE,
     )
 
 
-async def _once(data: bytes) -> AsyncIterator[bytes]:
+async def _chunks_of(data: bytes) -> AsyncIterator[bytes]:
     yield data

@@ -1,4 +1,4 @@
-"""Films: a job at a provider, waited for, and the film brought into the store."""
+"""Videos: a job at a provider is polled until it completes, and the video is saved in the store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mediagen.providers.options import SizeText, VideoOptions
 from mediagen.providers.registry import Offer, Providers
 
 _LOOKS: Final = frozenset({"style"})
-"""A wish for the look, as pictures have one: what draws by rules has one look, and passes over it there too."""
+"""Options for the look, as images have them; models that draw by fixed rules ignore them for both."""
 
 
 class VideoSpec(VideoOptions[SizeText]):

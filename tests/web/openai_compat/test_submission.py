@@ -7,7 +7,7 @@ import pytest
 from mediagen.core.clock import utc_now
 from mediagen.core.tasks import Task, TaskError, TaskStatus
 from mediagen.web.http.problems import answer
-from mediagen.web.openai_compat.submission import failure_of
+from mediagen.web.openai_compat.submission import error_from_task
 
 
 def failed(error: TaskError) -> Task:
@@ -26,7 +26,7 @@ def failed(error: TaskError) -> Task:
     ],
 )
 def test_it_says_what_the_task_says(error: TaskError, status: int, after: str | None) -> None:
-    said = answer(failure_of(failed(error)), path="/v1/images/generations", request_id="r")
+    said = answer(error_from_task(failed(error)), path="/v1/images/generations", request_id="r")
 
     assert said.text is not None
     assert f'"message": "{error.message}"' in said.text

@@ -1,1 +1,1 @@
-"""Bytes into the store: where they go, whether there is room, the row that says where they went."""
+"""Saves bytes in the store: their placement, the space for them, their row."""

@@ -1,4 +1,4 @@
-"""What every recipe that keeps a file needs: a plan of where it goes, and the row that says where it went."""
+"""Placement: where a file will be stored, decided and recorded before its first byte, and its row afterwards."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _FOLDERS: Final[Mapping[FileKind, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class StoreContext:
-    """What a recipe keeps files with."""
+    """What is needed to store files."""
 
     storage: Storage
     pool: BufferPool
@@ -47,9 +47,9 @@ class StoreContext:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a file will be. Made before the first byte is stored and saved with the task, so that a crash finds it.
+    """Where a file will be stored. Recorded before the first byte, so that its leftovers are found after a crash.
 
-    The key is made of our own id, never of a name that somebody gave.
+    The key comes from our own id, never from a client's file name.
     """
 
     file_id: str
@@ -58,15 +58,15 @@ class Placement:
     media_type: str
     kind: FileKind
     proven: bool = True
-    """The bytes show the media type; otherwise it is what somebody claims, and not to be shown as such."""
+    """Whether the bytes show the media type; otherwise it is a claim, and never served as such."""
     upload: Mapping[str, Any] | None = None
-    """``Sink.state`` once there is something to resume."""
+    """``Sink.state``, once there is an upload to resume."""
     source: Mapping[str, Any] | None = None
-    """What the source said of itself, to tell whether it is still the same."""
+    """Size and validator of the source, to tell whether it is unchanged."""
 
     @classmethod
     def make(cls, head: bytes, *, declared: str | None, filename: str, wanted: FileKind | None) -> Placement:
-        """The plan for a file with these first bytes.
+        """The placement of a file with these first bytes.
 
         Raises:
             UnsupportedMedia: the bytes are of another kind than ``wanted``.
@@ -88,17 +88,17 @@ class Placement:
 
     @property
     def stored_type(self) -> str:
-        """The media type that the store is told."""
+        """The media type for the store."""
         return self.media_type if self.proven else PLAIN_BYTES
 
     @property
     def cleanup_state(self) -> dict[str, Any]:
-        """The state by which the store removes what was begun of it."""
+        """The state by which the store removes an unfinished or unwanted object."""
         return dict(self.upload or {"key": self.key, "token": self.token})
 
     @property
     def token(self) -> str:
-        """The word that is kept with the object."""
+        """The token that is stored with the object."""
         return self.file_id
 
     def as_checkpoint(self) -> dict[str, Any]:
@@ -121,7 +121,7 @@ class Placement:
         return replace(self, upload=state)
 
     def probe(self) -> Probe:
-        """Watches the bytes for what their heads say; for nothing where they do not show what they are."""
+        """A probe that reads dimensions and duration from the bytes; of a claimed type it reads nothing."""
         return Probe(self.media_type if self.proven else "")
 
     def file(self, moved: TransferResult, shape: Dimensions, *, task_id: str | None, owner: str | None) -> File:
@@ -147,7 +147,7 @@ class Placement:
 
 
 def placements_in(checkpoint: Mapping[str, Any]) -> list[Placement]:
-    """The plans that a checkpoint holds: its own, or those of the results of an attempt that makes several."""
+    """The placements in a checkpoint: its own, or those of several results."""
     if "file_id" in checkpoint:
         return [Placement.from_checkpoint(checkpoint)]
     saved = [*checkpoint.get("kept", ()), checkpoint.get("transfer") or {}]
@@ -155,7 +155,7 @@ def placements_in(checkpoint: Mapping[str, Any]) -> list[Placement]:
 
 
 async def remove(storage: Storage, saved: Mapping[str, Any]) -> None:
-    """Remove whatever plans that will not be carried on have left: unfinished uploads, or objects without a row."""
+    """Remove what the placements of a checkpoint left: unfinished uploads, and objects without a row."""
     for placement in placements_in(saved):
         await storage.remove(placement.cleanup_state)
 
@@ -163,10 +163,10 @@ async def remove(storage: Storage, saved: Mapping[str, Any]) -> None:
 def late_write_cleanups(
     storage: Storage, checkpoint: Mapping[str, Any], *, earlier: bool = False
 ) -> list[dict[str, Any]]:
-    """The debts (``tasks.debts``) that stay when what this checkpoint names is removed, or has become files.
+    """The cleanups to record when the objects of a checkpoint are removed, or have become files.
 
-    They are for the plans about which the store may still carry out a request. ``earlier``: another process made
-    those, so that nothing is known of them.
+    They are for placements to which the store may still apply a late write. ``earlier``: another process made those
+    writes, so nothing is known about them.
     """
     if not storage.acts_late:
         return []

@@ -1,10 +1,10 @@
-"""How many bytes the store may hold, files and what is on its way to become one together.
+"""How many bytes the store may hold, in files and in transfers under way.
 
     stored (rows of files, summed by the database) + reserved (transfers under way) + wanted ≤ limit
 
-A transfer reserves what its source announces, or as much as has come, a piece ahead. It keeps that until its file is a
-row, or gone: for a moment a file can count twice, never not at all. What is reserved is in memory alone: after a crash
-the sum of the rows is the truth, and whoever goes on reserves anew.
+A transfer reserves the size that its source announces; otherwise it reserves as bytes arrive, a step ahead. It keeps
+the reservation until its file is a row or gone: for a moment a file may count twice, but never not at all. Reservations
+are in memory only: after a crash the sum of the rows is right, and resumed transfers reserve anew.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ async def _nothing() -> int:
 
 
 class Quota:
-    """The one owner of ``limits.store_bytes``. ``stored`` gives the bytes of all rows; ``limit`` 0: no limit."""
+    """Enforces ``limits.store_bytes``. ``stored`` gives the bytes of all rows; ``limit`` 0: no limit."""
 
     def __init__(self, limit: int = 0, stored: Callable[[], Awaitable[int]] = _nothing) -> None:
         self.limit = limit
@@ -39,10 +39,10 @@ class Quota:
         return await self._stored()
 
     async def reserve(self, size: int | None) -> Reservation:
-        """Room for a file of ``size`` bytes; None: it is not known. Release it when the file is a row, or gone.
+        """Reserve space for ``size`` bytes; None: unknown. Release it when the file is a row, or gone.
 
         Raises:
-            StorageFull: there is no room for it, or for a single byte.
+            StorageFull: there is not enough space, or of unknown size not for a single byte.
         """
         reservation = Reservation(self)
         if self.limit:
@@ -50,7 +50,7 @@ class Quota:
         return reservation
 
     async def grow(self, reservation: Reservation, least: int, more: int) -> None:
-        """Give a reservation ``least`` bytes, and as many of ``more`` as there are, beyond what it has.
+        """Extend a reservation by ``least`` bytes, and by as many of ``more`` as are left.
 
         Raises:
             StorageFull
@@ -79,20 +79,20 @@ class Reservation:
         self.size = 0
 
     def release(self) -> None:
-        """Give the bytes back; again: nothing happens."""
+        """Give the bytes back. May be called again."""
         if not self._released:
             self._released = True
             self._quota.reserved -= self.size
 
     def around(self, source: Source, *, waits: bool = False) -> Source:
-        """The source, reserving as it goes when its size is not known and there is a limit; ``waits`` for room."""
+        """The source; of unknown size it reserves as it is read. ``waits``: wait for space instead of failing."""
         if source.size is not None or not self._quota.limit:
             return source
         return _Reserving(source, self._quota, self, waits=waits)
 
 
 class _Reserving:
-    """As soon as more has come than there is room for, raises StorageFull, or waits."""
+    """Extends the reservation as bytes arrive; without space it raises StorageFull, or waits."""
 
     size: int | None = None
 
@@ -114,7 +114,7 @@ class _Reserving:
         return count
 
     def try_read(self, buffer: memoryview, /, *, within: float) -> int:
-        """What a thread may take without asking: only what is reserved already."""
+        """Read without waiting, within what is reserved already."""
         room = self._reservation.size - self._came
         count = try_read_from(self._source, buffer[:room], within=within) if room > 0 else 0
         self._came += count

@@ -1,4 +1,4 @@
-"""Waiting for room in the store: what was paid for is not thrown away because the disk is full."""
+"""Waits for space in the store, so that paid results are not lost to a full disk."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ RETRY_SECONDS: Final = 1.0
 
 
 def may_have_space(full: StorageFull) -> bool:
-    """Whether there can ever be as much room as was asked for."""
+    """Whether there can ever be enough space for the request."""
     limit, wanted = full.context.get("limit"), full.context.get("wanted")
     return not (isinstance(limit, int) and isinstance(wanted, int) and wanted > limit)
 
 
 async def until_space(call: Callable[[], Awaitable[T]]) -> T:
-    """What ``call`` gives, repeated while there is no room for it; the caller's cancellation is the only limit.
+    """Repeat ``call`` while there is no space for it; only cancellation ends the wait.
 
     Raises:
-        StorageFull: more was asked for than the store may ever hold.
+        StorageFull: the store may never hold as much.
     """
     failures = 0
     while True:

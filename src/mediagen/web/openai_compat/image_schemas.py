@@ -1,4 +1,4 @@
-"""What is sent to and said by ``/v1/images``, in the words of OpenAI's API."""
+"""Requests and responses of ``/v1/images``, with the field names of OpenAI's API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``/v1/images``: pictures, in the shapes that OpenAI's clients send and read."""
+"""``/v1/images``, as OpenAI's clients use it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from mediagen.web.http.problems import BodyStalled
 from mediagen.web.openai_compat.image_responses import ImageResponses
 from mediagen.web.openai_compat.image_schemas import ImageEditRequest, ImageGenerateRequest, ImagesResponse
 from mediagen.web.openai_compat.media_inputs import BodyParser, InputField, ParsedBody
-from mediagen.web.openai_compat.submission import TaskSubmitter, extras
+from mediagen.web.openai_compat.submission import TaskSubmitter, extra_fields
 from mediagen.web.tasks.routes import TASK_HEADER, task_answer
 
 _INPUT_FIELDS: Final = (
@@ -67,15 +67,15 @@ class ImageRoutes:
         self,
         submitter: TaskSubmitter,
         providers: Providers,
-        bodies: BodyParser,
-        answers: ImageResponses,
+        body_parser: BodyParser,
+        responses: ImageResponses,
         views: Views,
         targets: WebhookTargets,
     ) -> None:
         self._submitter = submitter
         self._providers = providers
-        self._bodies = bodies
-        self._answers = answers
+        self._body_parser = body_parser
+        self._responses = responses
         self._views = views
         self._targets = targets
 
@@ -91,13 +91,13 @@ class ImageRoutes:
         also=(_LATER,),
     )
     async def generate_images(self, call: Call[Empty, ImageGenerateRequest]) -> Answer | web.StreamResponse:
-        return await self.generated(call)
+        return await self.generate(call)
 
-    async def generated(self, call: Call[Empty, ImageGenerateRequest]) -> Answer | web.StreamResponse:
-        """The pictures, once they are in the store."""
+    async def generate(self, call: Call[Empty, ImageGenerateRequest]) -> Answer | web.StreamResponse:
+        """Respond once the images are stored."""
         body = _with_model(call, call.body)
         task = await self._submit(call, body)
-        return await self._answer(call, body, task, "image_generation")
+        return await self._respond(call, body, task, "image_generation")
 
     @route(
         "POST",
@@ -112,7 +112,7 @@ class ImageRoutes:
     )
     async def generate_images_later(self, call: Call[Empty, ImageGenerateRequest]) -> Answer:
         """The queued task."""
-        return await self._accepted(call, await self._submit(call, _with_model(call, call.body)))
+        return await self._respond_accepted(call, await self._submit(call, _with_model(call, call.body)))
 
     @route(
         "POST",
@@ -135,21 +135,21 @@ class ImageRoutes:
         also=(_LATER,),
     )
     async def edit_images(self, call: Call[Empty, ImageEditRequest]) -> Answer | web.StreamResponse:
-        """The edited pictures, once they are in the store."""
-        async with self._bodies.taken(call, _INPUT_FIELDS) as taken:
-            body = _with_model(call, validate(ImageEditRequest, taken.fields))
-            task = await self._submit(call, body, taken)
-        return await self._answer(call, body, task, "image_edit")
+        """Respond once the edited images are stored."""
+        async with self._body_parser.parse(call, _INPUT_FIELDS) as parsed:
+            body = _with_model(call, validate(ImageEditRequest, parsed.fields))
+            task = await self._submit(call, body, parsed)
+        return await self._respond(call, body, task, "image_edit")
 
-    async def _submit(self, call: Call[Any, Any], body: ImageGenerateRequest, taken: ParsedBody | None = None) -> Task:
-        """The task. Raises InvalidRequest, UnknownModel, QueueFull: what cannot be made is refused before it is one."""
+    async def _submit(self, call: Call[Any, Any], body: ImageGenerateRequest, parsed: ParsedBody | None = None) -> Task:
+        """The new task. Raises InvalidRequest, UnknownModel, QueueFull: what cannot be made does not become a task."""
         partial = body.partial_images if body.stream and body.partial_images else None
-        spec = derive(ImageSpec, body, extra=extras(body), partial_images=partial)
-        if taken is not None and "image" not in taken.roles:
+        spec = derive(ImageSpec, body, extra=extra_fields(body), partial_images=partial)
+        if parsed is not None and "image" not in parsed.roles:
             raise InvalidRequest("image is missing: give one or more images to edit", param="image")
-        build_image_request(spec, self._providers, [] if taken is None else taken.roles)
-        if taken is not None:
-            spec = spec.model_copy(update={"inputs": await taken.inputs()})
+        build_image_request(spec, self._providers, [] if parsed is None else parsed.roles)
+        if parsed is not None:
+            spec = spec.model_copy(update={"inputs": await parsed.resolve_inputs()})
         return await self._submitter.submit(
             "image",
             spec,
@@ -158,22 +158,22 @@ class ImageRoutes:
             priority=body.priority,
             timeout_seconds=body.timeout_seconds,
             webhook=self._targets.of(body, call.base),
-            request_inputs=None if taken is None else taken.request_inputs,
+            request_inputs=None if parsed is None else parsed.inputs,
         )
 
-    async def _answer(
+    async def _respond(
         self, call: Call[Any, Any], body: ImageGenerateRequest, task: Task, event: str
     ) -> Answer | web.StreamResponse:
         if "respond-async" in call.request.headers.get("Prefer", "").lower():
-            return await self._accepted(call, task)
+            return await self._respond_accepted(call, task)
         if body.stream:
-            return await self._answers.streamed(call, body, task, event)
+            return await self._responses.stream(call, body, task, event)
         if body.response_format is None:
             usual = self._providers.offer(body.model, Making.IMAGE).response_format
             body = body.model_copy(update={"response_format": None if usual == "both" else usual})
-        return await self._answers.whole(call, body, task)
+        return await self._responses.respond(call, body, task)
 
-    async def _accepted(self, call: Call[Any, Any], task: Task) -> Answer:
+    async def _respond_accepted(self, call: Call[Any, Any], task: Task) -> Answer:
         view = await self._views.task(task, call.base)
         answer = task_answer(task, view, status=HTTPStatus.ACCEPTED)
         location = self._views.path(f"/v1/tasks/{task.id}")
@@ -181,6 +181,6 @@ class ImageRoutes:
 
 
 def _with_model(call: Call[Any, Any], body: ImageGenerateRequest) -> ImageGenerateRequest:
-    """The body; its model is the deployment that the path names, unless it names one itself."""
+    """The body with the deployment of the path as its model, unless it names a model."""
     deployment = call.request.match_info.get(DEPLOYMENT)
     return body if body.model or deployment is None else body.model_copy(update={"model": deployment})

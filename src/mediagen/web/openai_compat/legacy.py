@@ -1,4 +1,4 @@
-"""Paths by which earlier clients make pictures and films: thin, over the routes of today."""
+"""Paths of earlier clients, as thin wrappers around the current routes."""
 
 from __future__ import annotations
 
@@ -142,8 +142,8 @@ class LegacyRoutes:
         gives=(TASK_HEADER,),
     )
     async def older_images(self, call: Call[Empty, LegacyFields]) -> Answer | web.StreamResponse:
-        body = validate(ImageGenerateRequest, in_snake_case(call.body))
-        return await self._images.generated(call.with_body(body))
+        body = validate(ImageGenerateRequest, to_snake_case(call.body))
+        return await self._images.generate(call.with_body(body))
 
     @route(
         "POST",
@@ -158,11 +158,11 @@ class LegacyRoutes:
         older="/api/videos/generate",
     )
     async def older_videos(self, call: Call[Empty, LegacyFields]) -> Answer:
-        fields = in_snake_case(call.body)
+        fields = to_snake_case(call.body)
         if fields.pop("n", 1) not in {1, None, ""}:
             raise InvalidRequest("n must be 1: one video is made per request", field="n")
         fields.pop("response_format", None)  # a film is always a link
-        task = await self._videos.begun(call, fields)
+        task = await self._videos.create_task(call, fields)
         where = self._views.path(f"/v1/videos/generations/tasks/{task.id}")
         begun = LegacyJob(
             task_id=task.id,
@@ -227,16 +227,16 @@ class LegacyRoutes:
             completed_at=task.ended_at,
             error=None if task.error is None else task.error.message,
             result=url,
-            video_response=None if file is None or url is None else _made(task, file, url),
+            video_response=None if file is None or url is None else _build_result(task, file, url),
         )
 
 
-def _made(task: Task, file: File, url: str) -> LegacyVideoResult:
-    """What came of the task; where the file itself tells nothing, as its provider told."""
+def _build_result(task: Task, file: File, url: str) -> LegacyVideoResult:
+    """The result of the task; where the file shows nothing, as the provider reports."""
     result = task.result or {}
     told = result.get("reported", {})
     size = _SIZE.fullmatch(str(told.get("size")))
-    seconds = file.duration_seconds or _number(told.get("seconds"))
+    seconds = file.duration_seconds or _parse_seconds(told.get("seconds"))
     about = LegacyVideoMetadata(
         width=file.width or (int(size[1]) if size else None),
         height=file.height or (int(size[2]) if size else None),
@@ -257,8 +257,8 @@ def _made(task: Task, file: File, url: str) -> LegacyVideoResult:
     )
 
 
-def _number(said: object) -> float | None:
-    """Seconds as a provider wrote them, above 0."""
+def _parse_seconds(said: object) -> float | None:
+    """Positive seconds as a provider wrote them; None: they are not."""
     try:
         value = float(said) if isinstance(said, int | float | str) else 0.0
     except ValueError:
@@ -266,8 +266,8 @@ def _number(said: object) -> float | None:
     return value if 0 < value < math.inf else None
 
 
-def in_snake_case(body: BaseModel) -> dict[str, Any]:
-    """The fields with ``snake_case`` names. Raises InvalidRequest: one is given in both spellings."""
+def to_snake_case(body: BaseModel) -> dict[str, Any]:
+    """The fields with their names in snake_case. Raises InvalidRequest: one is given in both spellings."""
     fields: dict[str, Any] = {}
     for name, value in (body.model_extra or {}).items():
         ours = _HUMP.sub("_", name).lower()

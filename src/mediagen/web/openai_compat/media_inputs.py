@@ -1,4 +1,4 @@
-"""Requests that come as JSON or as a form: the same fields either way, and the media in them stored while they come.
+"""Reads requests that come as JSON or as a form: the same fields either way, media stored while they arrive.
 
 OpenAI's newer clients send every ``videos.create`` as a form; older ones and all others send JSON. Brackets in a name
 (``metadata[a]``, ``input_reference[image_url]``) are levels. An ``InputField`` holds, in a form, a file; in a form
@@ -18,7 +18,7 @@ from aiohttp import web
 from mediagen.core.errors import InvalidRequest, TooLarge, UnsupportedMedia
 from mediagen.core.files import File
 from mediagen.net.download import Fetcher
-from mediagen.pipelines.inputs import MAX_INPUTS, InputRef, RequestInputs, Shelf, is_name
+from mediagen.pipelines.inputs import MAX_INPUTS, InputRef, RequestInputs, Shelf, is_reference
 from mediagen.pipelines.saving.request_upload import RequestUploads
 from mediagen.providers.base import Role
 from mediagen.streams.base import KIB, Source
@@ -34,23 +34,23 @@ from mediagen.web.http.multipart import Part
 _MAX_FIELDS: Final = 100
 _MAX_VALUE: Final = 256 * KIB
 _MAX_LEVELS: Final = 16
-"""Of a field's name: ``a[b][c]`` has two."""
+"""Of the name of a form's field: ``a[b][c]`` has two."""
 _URL: Final = "image_url"
-"""What OpenAI's API calls the URL in an object that stands for a picture."""
-_WORDS: Final = frozenset({_URL, "url", "file_id"})
+"""OpenAI's name for the URL in an object that stands for an image."""
+_KEYS: Final = frozenset({_URL, "url", "file_id"})
 _MAX_BESIDE: Final = 200
-"""Characters of a text that stands beside a picture in an object, and says nothing to us."""
+"""Characters of any other text in such an object; it is ignored."""
 _OPEN: Final = frozenset({"metadata"})
-"""Fields whose names inside are the caller's own, numbers among them."""
+"""Fields with keys of the caller's choice, which may be numbers."""
 _MAX_INDEX: Final = 4
 _HEAD: Final = 512
 _NAME_HEAD: Final = 8
-"""Characters that tell a name of content from content."""
+"""Characters that tell a URL or a file's id from base64."""
 
 
 @dataclass(frozen=True, slots=True)
 class InputField:
-    """A field that may hold pictures, ``most`` of them, for inputs of that role."""
+    """A field that may hold up to ``most`` images, as inputs of that role."""
 
     name: str
     role: Role
@@ -58,40 +58,40 @@ class InputField:
 
     @property
     def places(self) -> list[Pointer]:
-        """Where its text can be in a document."""
+        """Where its text can stand in a JSON document."""
         bases: list[Pointer] = [(self.name,), (self.name, "*")]
         return [place for base in bases for place in (base, (*base, _URL), (*base, _URL, "url"))]
 
 
 class ParsedBody:
-    """A body that was read: ``fields`` without those of slots, and the inputs that stand there."""
+    """A body that was read: its ``fields``, and the inputs that stood in its input fields."""
 
-    def __init__(self, fields: dict[str, Any], slots: Sequence[InputField], request_inputs: RequestInputs) -> None:
-        self._given = [(slot, value) for slot in slots for value in _values(fields, slot)]
+    def __init__(self, fields: dict[str, Any], slots: Sequence[InputField], inputs: RequestInputs) -> None:
+        self._given = [(slot, value) for slot in slots for value in _pop_values(fields, slot)]
         self.fields = fields
-        self.request_inputs = request_inputs
+        self.inputs = inputs
 
     @property
     def roles(self) -> list[Role]:
         """What the inputs are for, before any of them is fetched."""
         return [slot.role for slot, _ in self._given]
 
-    async def inputs(self) -> tuple[InputRef, ...]:
-        """The inputs, which are files now; what was named by a URL is fetched.
+    async def resolve_inputs(self) -> tuple[InputRef, ...]:
+        """The inputs as stored files; those given by URL are fetched now.
 
         Raises:
             InvalidRequest, UnsupportedMedia, TooLarge, UrlNotAllowed, InputUnavailable, InvalidBase64, and their kin.
         """
-        inputs = []
+        refs = []
         for slot, value in self._given:
-            with _named(slot.name):
-                file = await _file(value, slot, self.request_inputs)
-            inputs.append(InputRef(role=slot.role, file_id=file.id))
-        return tuple(inputs)
+            with _blame_field(slot.name):
+                file = await _resolve(value, slot, self.inputs)
+            refs.append(InputRef(role=slot.role, file_id=file.id))
+        return tuple(refs)
 
 
 class BodyParser:
-    """Reads bodies with media in them."""
+    """Reads the bodies of requests that may hold media."""
 
     def __init__(self, uploads: RequestUploads, fetcher: Fetcher, shelf: Shelf, limits: BodyLimits) -> None:
         self._uploads = uploads
@@ -100,8 +100,8 @@ class BodyParser:
         self._limits = limits
 
     @asynccontextmanager
-    async def taken(self, call: Call[Any, Any], slots: Sequence[InputField]) -> AsyncIterator[ParsedBody]:
-        """The body; media that came in it are in the store. Unless the block claims them they are removed after it.
+    async def parse(self, call: Call[Any, Any], slots: Sequence[InputField]) -> AsyncIterator[ParsedBody]:
+        """The body, its media in the store. Unless the block claims them, they are removed at its end.
 
         Raises:
             InvalidRequest: it is neither JSON nor a form, or a field is given twice.
@@ -114,23 +114,21 @@ class BodyParser:
             owner=call.caller.owner,
             sees=call.caller.sees,
             network=call.network,
-        ) as request_inputs:
-            yield ParsedBody(await self._read(call.request, slots, request_inputs), slots, request_inputs)
+        ) as inputs:
+            yield ParsedBody(await self._read(call.request, slots, inputs), slots, inputs)
 
-    async def _read(
-        self, request: web.Request, slots: Sequence[InputField], request_inputs: RequestInputs
-    ) -> dict[str, Any]:
-        """The fields; media stand in them as files, their names as text."""
+    async def _read(self, request: web.Request, slots: Sequence[InputField], inputs: RequestInputs) -> dict[str, Any]:
+        """The fields. Media stand in them as files, URLs and ids of files as text."""
         if not request.can_read_body:
             raise InvalidRequest("the body must be a JSON object or a form")
         media_type = request.headers.get("Content-Type", "")
         with incoming(request, self._limits) as body:
             if media_type.partition(";")[0].strip().lower() == "multipart/form-data":
-                return await self._form(body, media_type, {slot.name: slot for slot in slots}, request_inputs)
+                return await self._form(body, media_type, {slot.name: slot for slot in slots}, inputs)
             require_json(request)
-            return await self._json(body, slots, request_inputs)
+            return await self._json(body, slots, inputs)
 
-    async def _json(self, body: Incoming, slots: Sequence[InputField], request_inputs: RequestInputs) -> dict[str, Any]:
+    async def _json(self, body: Incoming, slots: Sequence[InputField], inputs: RequestInputs) -> dict[str, Any]:
         most = self._limits.max_json_bytes
         if body.size is not None and body.size > most + MAX_INPUTS * self._uploads.max_bytes:
             raise TooLarge(f"the body has {body.size} bytes, more than this server accepts")
@@ -140,26 +138,26 @@ class BodyParser:
         embedded = MediaFields(json_chunks(body), places, rules)
         try:
             async for field in embedded.fields():
-                if len(field.place) > 1 and not field.place[-1].isdigit() and field.place[-1] not in _WORDS:
+                if len(field.place) > 1 and not field.place[-1].isdigit() and field.place[-1] not in _KEYS:
                     if len(await field.peek(_MAX_BESIDE + 1)) > _MAX_BESIDE:
-                        raise _no_picture(field.place[0])
-                    found.append((field.place, await field.text()))  # "type", "detail" and the like beside the picture
-                elif is_name(await field.peek(_NAME_HEAD)):
+                        raise _not_an_image(field.place[0])
+                    found.append((field.place, await field.text()))  # "type", "detail" and the like beside the image
+                elif is_reference(await field.peek(_NAME_HEAD)):
                     found.append((field.place, await field.text()))
                 elif await field.peek(1):
-                    with _named(field.place[0]):
-                        found.append((field.place, await request_inputs.decoded(field.chunks())))
+                    with _blame_field(field.place[0]):
+                        found.append((field.place, await inputs.receive_base64(field.chunks())))
         finally:
             await embedded.aclose()
         document = embedded.document
         if not isinstance(document, dict):
             raise InvalidRequest("the body must be a JSON object or a form")
         for place, value in found:
-            _set(document, place, value)
+            _set_at(document, place, value)
         return document
 
     async def _form(
-        self, body: Incoming, media_type: str, slots: Mapping[str, InputField], request_inputs: RequestInputs
+        self, body: Incoming, media_type: str, slots: Mapping[str, InputField], inputs: RequestInputs
     ) -> dict[str, Any]:
         fields: dict[str, Any] = {}
         parts = parts_of(body, media_type, max_rest=self._limits.max_json_bytes)
@@ -169,45 +167,52 @@ class BodyParser:
             if count > _MAX_FIELDS:
                 raise InvalidRequest(f"the form has more than {_MAX_FIELDS} fields")
             if not part.name:
-                raise InvalidRequest("every part of a form is a field with a name in its Content-Disposition")
+                raise InvalidRequest("a part of the form has no name in its Content-Disposition")
             slot = slots.get(part.name.partition("[")[0])
-            begun = await _Begun.of(part)
-            if not part.filename:  # as RFC 7578 has it, that is no file; some clients send one so all the same
-                if not begun.start and part.filename is not None:
-                    continue  # an input of a browser's form that was left empty
-                if slot is None or not begun.is_content:
-                    _put(fields, part.name, await _text(part.name, begun), many=slot is not None and slot.most > 1)
+            peeked = await _PeekedPart.of(part)
+            if not part.filename:  # not a file by RFC 7578, but some clients send files like this
+                if not peeked.start and part.filename is not None:
+                    continue  # a file input of a browser's form that was left empty
+                if slot is None or not peeked.is_content:
+                    _set_form_field(
+                        fields,
+                        part.name,
+                        await _read_text(part.name, peeked),
+                        many=slot is not None and slot.most > 1,
+                    )
                     continue
             if slot is None:
                 raise UnsupportedMedia(f"{part.name[:60]}: this field takes no file", field=part.name[:60])
-            with _named(slot.name):
-                file = await request_inputs.take(
-                    begun, filename=decode_form_filename(part.filename or ""), declared=part.headers.get("Content-Type")
+            with _blame_field(slot.name):
+                file = await inputs.receive(
+                    peeked,
+                    filename=decode_form_filename(part.filename or ""),
+                    declared=part.headers.get("Content-Type"),
                 )
-            _put(fields, part.name, file, many=slot.most > 1)
+            _set_form_field(fields, part.name, file, many=slot.most > 1)
         await parts.finish()
-        return {name: value if name in _OPEN else _listed(value) for name, value in fields.items()}
+        return {name: value if name in _OPEN else _to_lists(value) for name, value in fields.items()}
 
 
-def _values(fields: dict[str, Any], slot: InputField) -> list[Any]:
-    """Take the slot's field out; what stands there, one by one. Raises InvalidRequest."""
+def _pop_values(fields: dict[str, Any], slot: InputField) -> list[Any]:
+    """Remove the field, and list its values. Raises InvalidRequest: there are too many."""
     value = fields.pop(slot.name, None)
     values = [each for each in (value if isinstance(value, list) else [value]) if not _is_empty(each)]
     if len(values) > slot.most:
-        raise InvalidRequest(f"{slot.name}: at most {slot.most} is taken", field=slot.name)
+        raise InvalidRequest(f"{slot.name}: give at most {slot.most}", field=slot.name)
     return values
 
 
 def _is_empty(value: Any) -> bool:
-    """Whether a field was left empty: null, no text, or an object that names nothing."""
+    """Whether a field was left empty: null, an empty text, or an object with nothing in it that we know."""
     if isinstance(value, dict):
-        return all(_is_empty(value.get(word)) for word in (*_WORDS, "url"))
+        return all(_is_empty(value.get(word)) for word in (*_KEYS, "url"))
     return value is None or value == ""
 
 
 @contextmanager
-def _named(field: str) -> Iterator[None]:
-    """What is wrong inside is wrong with that field, unless it says another one."""
+def _blame_field(field: str) -> Iterator[None]:
+    """Let errors raised inside name that field, unless they name another one."""
     try:
         yield
     except InvalidRequest as exc:
@@ -215,31 +220,31 @@ def _named(field: str) -> Iterator[None]:
         raise
 
 
-async def _file(value: Any, slot: InputField, request_inputs: RequestInputs) -> File:
+async def _resolve(value: Any, slot: InputField, inputs: RequestInputs) -> File:
     if isinstance(value, File):
         return value
     if isinstance(value, str):
-        return await request_inputs.named(value)
+        return await inputs.resolve(value)
     if isinstance(value, dict):
-        named = {name: each for name, each in value.items() if each is not None and name in _WORDS}
-        url = named.get(_URL, named.get("url"))
+        resolve = {name: each for name, each in value.items() if each is not None and name in _KEYS}
+        url = resolve.get(_URL, resolve.get("url"))
         if isinstance(url, dict):  # as in messages of a chat
             url = url.get("url")
-        if len(named) == 1 and isinstance(url, str | File):
-            return await _file(url, slot, request_inputs)
-        if len(named) == 1 and isinstance(file_id := named.get("file_id"), str):
-            return await request_inputs.existing(file_id)
-    raise _no_picture(slot.name)
+        if len(resolve) == 1 and isinstance(url, str | File):
+            return await _resolve(url, slot, inputs)
+        if len(resolve) == 1 and isinstance(file_id := resolve.get("file_id"), str):
+            return await inputs.find(file_id)
+    raise _not_an_image(slot.name)
 
 
-def _no_picture(name: str) -> InvalidRequest:
+def _not_an_image(name: str) -> InvalidRequest:
     return InvalidRequest(
         f"{name}: give a file, a URL, a data: URI, or an object with either {_URL} or file_id", field=name
     )
 
 
-class _Begun:
-    """A part of a form of which the first bytes have been read; as a source it gives them again."""
+class _PeekedPart:
+    """A part of a form whose first bytes have been read; as a source it gives them again."""
 
     size: int | None = None
 
@@ -255,12 +260,12 @@ class _Begun:
 
     @property
     def is_content(self) -> bool:
-        """Whether these are bytes of a file, and no text that names one: by what the part says, then by the bytes."""
+        """Whether this is a file itself, not a URL or id of one: by the part's media type, then by the bytes."""
         declared = self._part.headers.get("Content-Type", "").partition("/")[0].strip().lower()
         if self.start and declared in {"image", "video"}:
-            return not (is_name(self.start[:_NAME_HEAD]) or self.start.startswith(b"data:"))
+            return not (is_reference(self.start[:_NAME_HEAD]) or self.start.startswith(b"data:"))
         try:
-            # a character can be cut at the end
+            # the last character may be cut
             codecs.getincrementaldecoder("utf-8")().decode(self.start)
         except UnicodeDecodeError:
             return True
@@ -278,17 +283,17 @@ class _Begun:
         return 0 if self._left else self._part.try_read(buffer, within=within)
 
 
-def _listed(value: Any) -> Any:
-    """``{"0": a, "1": b}``, which is what ``name[0]`` and ``name[1]`` have become, as a list; at every level."""
+def _to_lists(value: Any) -> Any:
+    """Turn ``{"0": a, "1": b}``, which ``name[0]`` and ``name[1]`` have become, into a list, at every level."""
     if not isinstance(value, dict):
         return value
-    inner = {key: _listed(each) for key, each in value.items()}
+    inner = {key: _to_lists(each) for key, each in value.items()}
     if not inner or not all(key.isdecimal() and len(key) <= _MAX_INDEX for key in inner):
         return inner
     return [inner[key] for key in sorted(inner, key=int)]
 
 
-async def _text(name: str, part: Source) -> str:
+async def _read_text(name: str, part: Source) -> str:
     buffer = memoryview(bytearray(_MAX_VALUE + 1))
     filled = 0
     while count := await part.read_into(buffer[filled:]):
@@ -301,8 +306,8 @@ async def _text(name: str, part: Source) -> str:
         raise InvalidRequest(f"{name[:60]} is not UTF-8", field=name[:60]) from None
 
 
-def _put(fields: dict[str, Any], name: str, value: str | File, *, many: bool = False) -> None:
-    """Set ``a[b][c]`` in its levels; ``a[]`` adds to a list, and so does ``a`` when there may be ``many``."""
+def _set_form_field(fields: dict[str, Any], name: str, value: str | File, *, many: bool = False) -> None:
+    """Set ``a[b][c]``, level by level. ``a[]`` adds to a list, and so does ``a`` when ``many`` are allowed."""
     first, *levels = name.replace("]", "").split("[")
     if len(levels) > _MAX_LEVELS:
         raise InvalidRequest(f"{name[:60]} has more than {_MAX_LEVELS} levels", field=name[:60])
@@ -324,8 +329,8 @@ def _put(fields: dict[str, Any], name: str, value: str | File, *, many: bool = F
     place[key] = value
 
 
-def _set(document: Any, place: Pointer, value: File | str) -> None:
-    """Put a value where the document has an empty text in its place."""
+def _set_at(document: Any, place: Pointer, value: File | str) -> None:
+    """Put a value where the document has an empty text for it."""
     for token in place[:-1]:
         document = document[int(token)] if isinstance(document, list) else document[token]
     last = place[-1]

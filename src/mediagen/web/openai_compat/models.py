@@ -1,4 +1,4 @@
-"""``/v1/models``: what can be made here, in the shape of OpenAI's list with what each model can beside it."""
+"""``/v1/models``: OpenAI's list, with the capabilities of each model."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ from mediagen.web.api.schemas import Said
 from mediagen.web.http.path_aliases import plain
 
 _CREATED: Final = 1_767_225_600
-"""OpenAI's clients want a time: that of this release line, since vendors say none."""
+"""OpenAI's clients expect a time; vendors give none, so this is the release of this API."""
 
 
 class ModelView(Said):
-    """A model."""
-
     id: str
     object: Literal["model"] = "model"
     created: int
@@ -42,18 +40,18 @@ class ModelRoutes:
 
     @route("GET", "/v1/models", "List models", answer=ModelList)
     async def list_models(self, _call: Call[Empty, Empty]) -> ModelList:
-        return ModelList(data=[view_of(offer) for offer in self._providers.offers])
+        return ModelList(data=[build_view(offer) for offer in self._providers.offers])
 
     @route("GET", "/v1/models/{id}", "Get a model", answer=ModelView, fails=(NotFound,), slashes=True)
     async def get_model(self, call: Call[Empty, Empty]) -> ModelView:
-        """By each name that calls take: also ``provider/model``."""
+        """By any name that requests accept, also ``provider/model``."""
         offer = self._providers.named(plain(call.id))
         if offer is None:
             raise NotFound(f"there is no model {call.id[:100]}", field="model")
-        return view_of(offer)
+        return build_view(offer)
 
 
-def view_of(offer: Offer) -> ModelView:
+def build_view(offer: Offer) -> ModelView:
     """``try_write`` as it is shown."""
     model = offer.model
     return ModelView(
@@ -61,12 +59,12 @@ def view_of(offer: Offer) -> ModelView:
         created=_CREATED,
         owned_by=offer.provider.name,
         generative=model.generative,
-        images=None if model.images is None else _images(model.images),
-        videos=None if model.videos is None else _videos(model.videos),
+        images=None if model.images is None else _image_capabilities(model.images),
+        videos=None if model.videos is None else _video_capabilities(model.videos),
     )
 
 
-def _images(able: ImageAbilities) -> dict[str, Any]:
+def _image_capabilities(able: ImageAbilities) -> dict[str, Any]:
     return {
         "max_n": able.max_n,
         "sizes": [str(size) for size in able.sizes] or None,
@@ -78,7 +76,7 @@ def _images(able: ImageAbilities) -> dict[str, Any]:
     }
 
 
-def _videos(able: VideoAbilities) -> dict[str, Any]:
+def _video_capabilities(able: VideoAbilities) -> dict[str, Any]:
     return {
         "sizes": [str(size) for size in able.sizes] or None,
         "seconds": list(able.seconds) or None,

@@ -1,4 +1,4 @@
-"""What the routes of pictures and films share: a task submitted once, waited for, and its failure said as an error."""
+"""Submits the tasks of images and videos once, waits for them, and turns their failures into errors."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from mediagen.web.tasks.routes import TASK_HEADER
 REPEAT_SECONDS: Final = 600.0
 MAX_REMEMBERED: Final = 2048
 _UNSURE: Final = frozenset({"outcome_unknown", "cancelled", "timeout"})
-"""Codes of tasks whose work may have been done all the same."""
+"""Codes of failed tasks whose work may have been done nevertheless."""
 
 
 class RepeatCache:
-    """Which task a request made a while ago, for clients that send it again without an Idempotency-Key.
+    """Remembers the tasks of recent requests, for clients that repeat one without an Idempotency-Key.
 
-    OpenAI's clients repeat a POST whose answer they lost and say so only in ``x-stainless-retry-count``. A repeat of
-    the same caller with the same body gives the task of the first time; the same body without that header is new work.
+    OpenAI's clients repeat a POST whose response they lost and say so only in ``x-stainless-retry-count``. A repeat by
+    the same caller with the same body returns the original task; the same body without that header is new work.
     """
 
     def __init__(self) -> None:
         self._made: OrderedDict[str, tuple[float, str]] = OrderedDict()
 
-    def earlier(self, request: web.Request, digest: str) -> str | None:
-        """The id of the task, when this is such a repeat."""
+    def find(self, request: web.Request, digest: str) -> str | None:
+        """The id of the original task, if this is such a repeat."""
         count = request.headers.get("x-stainless-retry-count", "0")
         at, task_id = self._made.get(digest, (0.0, None))
         if count in {"", "0"} or task_id is None or time.monotonic() - at > REPEAT_SECONDS:
@@ -54,7 +54,7 @@ class RepeatCache:
 
 
 class TaskSubmitter:
-    """Submits tasks of pictures and films."""
+    """Submits tasks and waits for them."""
 
     def __init__(self, service: TaskService) -> None:
         self._service = service
@@ -72,18 +72,18 @@ class TaskSubmitter:
         webhook: Webhook | None = None,
         request_inputs: RequestInputs | None = None,
     ) -> Task:
-        """The new task, or that of the same request a moment ago. Raises as ``TaskService.submit``.
+        """The new task, or that of the request that this one repeats. Raises as ``TaskService.submit``.
 
-        ``arrivals``: what came with the request; it is claimed when the task is new.
+        ``request_inputs`` are claimed when the task is new.
         """
         asked = stored_form(spec)
         key = request.headers.get("Idempotency-Key")
-        same = asked if request_inputs is None else _by_content(asked, request_inputs)
+        same = asked if request_inputs is None else _compare_by_content(asked, request_inputs)
         digest = fingerprint_of({"owner": caller.owner, "kind": kind, "request": same})
-        if key is None and (earlier := self._repeat_cache.earlier(request, digest)) is not None:
+        if key is None and (find := self._repeat_cache.find(request, digest)) is not None:
             with suppress(NotFound):
-                was = await self._service.get(earlier, owner=caller.sees)
-                if not _may_be_repeated(was):
+                was = await self._service.get(find, owner=caller.sees)
+                if not _invites_repeat(was):
                     return was
         task = await self._service.submit(
             kind,
@@ -103,30 +103,30 @@ class TaskSubmitter:
         return task
 
     async def wait(self, task: Task, caller: Caller) -> Task:
-        """The task once it has ended."""
+        """Wait until the task has ended."""
         return await self._service.wait(task.id, owner=caller.sees)
 
 
-def _by_content(asked: Mapping[str, Any], request_inputs: RequestInputs) -> dict[str, Any]:
-    """A request as it compares with another one: what came with it has a new id each time, and the same bytes."""
+def _compare_by_content(asked: Mapping[str, Any], request_inputs: RequestInputs) -> dict[str, Any]:
+    """The request as it is compared with others: by the content of its inputs, since their ids are new each time."""
     content = {file.id: [file.bytes, file.checksum.algorithm, file.checksum.value] for file in request_inputs.stored}
     inputs = [{**each, "file_id": content.get(each["file_id"], each["file_id"])} for each in asked.get("inputs", ())]
     return {**asked, "inputs": inputs} if inputs else dict(asked)
 
 
-def _may_be_repeated(task: Task) -> bool:
-    """Whether the task failed in a way that a client repeats with reason: surely nothing was made."""
+def _invites_repeat(task: Task) -> bool:
+    """Whether the task failed so that a client is right to repeat it: certainly nothing was made."""
     error = task.error
     return task.status is TaskStatus.FAILED and error is not None and error.retryable and error.code not in _UNSURE
 
 
-def extras(body: BaseModel) -> dict[str, Any]:
-    """Fields that we do not know, for the provider; null is nothing."""
+def extra_fields(body: BaseModel) -> dict[str, Any]:
+    """Unknown fields, which are passed on to the provider, without nulls."""
     return {name: value for name, value in (body.model_extra or {}).items() if value is not None}
 
 
-def failure_of(task: Task) -> MediagenError:
-    """Why a task that has ended is not completed, as the error of a call that waited for it."""
+def error_from_task(task: Task) -> MediagenError:
+    """The failure of an ended task, as the error of a call that waited for it."""
     error = task.error
     if error is None:
         return Conflict(f"the task is {task.status}", task_id=task.id)
@@ -139,7 +139,7 @@ def failure_of(task: Task) -> MediagenError:
 
 
 def _by_code() -> Mapping[str, type[MediagenError]]:
-    """The class nearest to the root for each code."""
+    """For each code, the error class nearest to the root."""
     found: dict[str, type[MediagenError]] = {}
     level: list[type[MediagenError]] = [errors.MediagenError]
     while level:

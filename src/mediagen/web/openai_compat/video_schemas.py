@@ -1,4 +1,4 @@
-"""What is sent to and said by ``/v1/videos``, in the words of OpenAI's API."""
+"""Requests and responses of ``/v1/videos``, with the field names of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STATUS: Final = {
     TaskStatus.CANCELLED: "failed",
     TaskStatus.TIMED_OUT: "failed",
 }
-"""OpenAI's clients know four words; ``task_status`` says it exactly."""
+"""OpenAI's clients know four states; ``task_status`` is exact."""
 
 
 class VideoCreateRequest(VideoOptions[SizeText], Notified):
@@ -104,7 +104,7 @@ class VideoListQuery(Given):
 
 
 class VideoContentQuery(Given):
-    """What of a film is wanted."""
+    """Which content of a video to send."""
 
     variant: Literal["video", "thumbnail", "spritesheet"] = Field(
         "video", description="the video itself, one frame as WebP, or up to 25 frames in rows of five as JPEG"
@@ -118,10 +118,10 @@ class VideoDeleted(Said):
 
 
 def task_id_of(video_id: str) -> str:
-    """The id of the task that makes it."""
+    """The id of the video's task."""
     return f"task_{video_id.removeprefix(_PREFIX)}" if video_id.startswith(_PREFIX) else video_id
 
 
 def video_id_of(task: Task) -> str:
-    """What a film's task is called on this surface."""
+    """The id under which ``/v1/videos`` shows the task."""
     return f"{_PREFIX}{task.id.removeprefix('task_')}"

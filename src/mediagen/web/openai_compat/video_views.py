@@ -1,4 +1,4 @@
-"""From tasks of films to what ``/v1/videos`` says of them."""
+"""Builds the objects of ``/v1/videos`` from tasks."""
 
 from __future__ import annotations
 
@@ -21,20 +21,18 @@ log = structlog.get_logger("mediagen.web")
 
 
 class VideoViews:
-    """Makes the objects of ``/v1/videos``."""
-
     def __init__(self, files: Files, views: Views, providers: Providers) -> None:
         self._providers = providers
         self._files = files
         self._views = views
 
-    async def film(self, task: Task) -> File | None:
-        """What the task has made; None: nothing yet, or it was deleted."""
+    async def get_file(self, task: Task) -> File | None:
+        """The video of the task; None: it is not made yet, or was deleted."""
         file_id = (task.result or {}).get("file")
         return await self._files.get(file_id) if isinstance(file_id, str) else None
 
     async def view(self, task: Task, base: str) -> VideoView:
-        """``task`` for a caller that reaches us at ``base``; of one that cannot be shown, what can be."""
+        """The object of ``task``, for a caller that reaches us at ``base``; reduced if some of it cannot be shown."""
         try:
             return await self._view(task, base)
         except UNSHOWABLE as exc:
@@ -43,10 +41,10 @@ class VideoViews:
             return await self._view(replace(task, request={}, result=None, error=error, progress=None), base)
 
     async def _view(self, task: Task, base: str) -> VideoView:
-        file = await self.film(task)
+        file = await self.get_file(task)
         spec, result, error = task.request, task.result or {}, task.error
         percent = task.progress.percent if task.progress is not None else None
-        ignored, adapted = self._told(task)
+        ignored, adapted = self._describe_options(task)
         done = task.status is TaskStatus.COMPLETED
         return VideoView(
             id=video_id_of(task),
@@ -57,7 +55,7 @@ class VideoViews:
             created_at=int(task.created_at.timestamp()),
             completed_at=int(task.ended_at.timestamp()) if done and task.ended_at is not None else None,
             expires_at=None,
-            seconds=_written(spec.get("seconds")) or _written(result.get("reported", {}).get("seconds")),
+            seconds=_format_seconds(spec.get("seconds")) or _format_seconds(result.get("reported", {}).get("seconds")),
             size=spec.get("size") or result.get("reported", {}).get("size"),
             prompt=spec.get("prompt"),
             remixed_from_video_id=spec.get("remixed_from"),
@@ -72,18 +70,18 @@ class VideoViews:
             adapted=adapted,
         )
 
-    def _told(self, task: Task) -> tuple[list[str], dict[str, dict[str, Any]]]:
-        """What becomes of the wishes: as the result says; before there is one, as the provider will have it."""
+    def _describe_options(self, task: Task) -> tuple[list[str], dict[str, dict[str, Any]]]:
+        """Which options are ignored or adapted: by the result, or before there is one, by the provider."""
         if task.result is not None:
             return task.result.get("ignored", []), task.result.get("adapted", {})
         try:
             offer, request = build_video_request(VideoSpec(**{**task.request, "inputs": ()}), self._providers, [])
         except (MediagenError, ValidationError):
-            return [], {}  # the model is not here any more, or needs a picture
+            return [], {}  # the model is gone, or needs an image
         told = offer.provider.effective_options(request)
         return list(told.ignored), {name: dict(instead) for name, instead in told.adapted.items()}
 
 
-def _written(seconds: object) -> str | None:
-    """Seconds as OpenAI writes them: in text."""
+def _format_seconds(seconds: object) -> str | None:
+    """Seconds as OpenAI writes them: as text."""
     return f"{seconds:g}" if isinstance(seconds, int | float) else None if seconds is None else str(seconds)

@@ -1,4 +1,4 @@
-"""``/v1/videos``: films as jobs, in the shapes that OpenAI's clients send and read; cancel and retry beside them."""
+"""``/v1/videos``, as OpenAI's clients use it, with cancel and retry."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from mediagen.web.api.webhook_targets import WebhookTargets
 from mediagen.web.files.responses import CONDITIONAL_HEADERS, CONTENT_HEADERS, CONTENT_REPLIES, FileResponses
 from mediagen.web.http.problems import BodyStalled, PreconditionFailed, RangeNotSatisfiable
 from mediagen.web.openai_compat.media_inputs import BodyParser, InputField, ParsedBody
-from mediagen.web.openai_compat.submission import TaskSubmitter, extras
+from mediagen.web.openai_compat.submission import TaskSubmitter, extra_fields
 from mediagen.web.openai_compat.video_schemas import (
     STATUS,
     RemixRequest,
@@ -72,7 +72,7 @@ class VideoRoutes:
         submitter: TaskSubmitter,
         service: TaskService,
         providers: Providers,
-        bodies: BodyParser,
+        body_parser: BodyParser,
         deletions: Deletions,
         content: FileResponses,
         views: VideoViews,
@@ -87,7 +87,7 @@ class VideoRoutes:
         self._deletions = deletions
         self._content = content
         self._views = views
-        self._bodies = bodies
+        self._body_parser = body_parser
 
     @route(
         "POST",
@@ -114,23 +114,25 @@ class VideoRoutes:
         gives=(_POLL_HEADER, TASK_HEADER),
     )
     async def create_video(self, call: Call[Empty, VideoCreateRequest]) -> Answer:
-        """The job, queued."""
-        async with self._bodies.taken(call, _INPUT_FIELDS) as taken:
-            task = await self.begun(call, taken.fields, taken)
-        return await self._answer(call, task)
+        """The queued job."""
+        async with self._body_parser.parse(call, _INPUT_FIELDS) as parsed:
+            task = await self.create_task(call, parsed.fields, parsed)
+        return await self._respond(call, task)
 
-    async def begun(self, call: Call[Any, Any], fields: Mapping[str, Any], taken: ParsedBody | None = None) -> Task:
-        """The task of a film with these fields. Raises InvalidRequest, and as ``TaskService.submit``."""
+    async def create_task(
+        self, call: Call[Any, Any], fields: Mapping[str, Any], parsed: ParsedBody | None = None
+    ) -> Task:
+        """Submit the task of a video with these fields. Raises InvalidRequest, and as ``TaskService.submit``."""
         body = validate(VideoCreateRequest, dict(fields))
         for slot in _INPUT_FIELDS:
             if getattr(body, slot.name) is not None:  # nobody has made a file of it
                 raise InvalidRequest(f"this call takes no images, use POST /v1/videos: {slot.name}", field=slot.name)
-        roles = [] if taken is None else taken.roles
+        roles = [] if parsed is None else parsed.roles
         if len(set(roles)) < len(roles):
             raise InvalidRequest("give either input_reference or first_frame", field="input_reference")
-        spec = derive(VideoSpec, body, seconds=body.seconds or body.duration, extra=extras(body))
+        spec = derive(VideoSpec, body, seconds=body.seconds or body.duration, extra=extra_fields(body))
         webhook = self._targets.of(body, call.base, usual=VIDEO_EVENTS)
-        return await self._submit(call, spec, body.priority, body.timeout_seconds, webhook, taken)
+        return await self._submit(call, spec, body.priority, body.timeout_seconds, webhook, parsed)
 
     @route(
         "POST",
@@ -143,7 +145,7 @@ class VideoRoutes:
         gives=(_POLL_HEADER, TASK_HEADER),
     )
     async def remix_video(self, call: Call[Empty, RemixRequest]) -> Answer:
-        """The new job, queued."""
+        """The new, queued job."""
         first = await self._task(call)
         result = first.result or {}
         if first.status is not TaskStatus.COMPLETED or "operation" not in result:
@@ -157,7 +159,7 @@ class VideoRoutes:
                 "remixed_from": video_id_of(first),
             }
         )
-        return await self._answer(call, await self._submit(call, spec, None, None, None, None))
+        return await self._respond(call, await self._submit(call, spec, None, None, None, None))
 
     @route("GET", "/v1/videos", "List videos", query=VideoListQuery, answer=VideoPage)
     async def list_videos(self, call: Call[VideoListQuery, Empty]) -> VideoPage:
@@ -188,7 +190,7 @@ class VideoRoutes:
         gives=(_POLL_HEADER, TASK_HEADER),
     )
     async def get_video(self, call: Call[Empty, Empty]) -> Answer:
-        return await self._answer(call, await self._task(call))
+        return await self._respond(call, await self._task(call))
 
     @route(
         "GET|HEAD",
@@ -210,16 +212,16 @@ class VideoRoutes:
         also=CONTENT_REPLIES,
     )
     async def get_video_content(self, call: Call[VideoContentQuery, Empty]) -> web.StreamResponse:
-        """404 until the film is there: OpenAI's clients would repeat a 409 by themselves.
+        """404 until the video is made: OpenAI's clients would repeat a 409 by themselves.
 
-        A picture is made when it is first asked for, and kept with the film.
+        Thumbnail and spritesheet are made at the first request and kept with the video.
         """
         task = await self._task(call)
-        file = await self._views.film(task)
+        file = await self._views.get_file(task)
         if file is None:
             raise NotFound(f"the video is not available: its job is {STATUS[task.status]}", field="id")
         if call.query.variant != "video":
-            file = await self._variants.of(file, call.query.variant)
+            file = await self._variants.get_or_create(file, call.query.variant)
         return await self._content.respond(call.request, file, download=False)
 
     @route(
@@ -230,7 +232,7 @@ class VideoRoutes:
         fails=(NotFound, StorageUnavailable),
     )
     async def delete_video(self, call: Call[Empty, Empty]) -> VideoDeleted:
-        """A job that runs is cancelled first."""
+        """A running job is cancelled first."""
         task = await self._task(call)
         if not task.ended:
             task = await self._service.cancel(task.id, owner=call.caller.sees)
@@ -247,7 +249,7 @@ class VideoRoutes:
     )
     async def cancel_video(self, call: Call[Empty, Empty]) -> Answer:
         task = await self._task(call)
-        return await self._answer(call, await self._service.cancel(task.id, owner=call.caller.sees))
+        return await self._respond(call, await self._service.cancel(task.id, owner=call.caller.sees))
 
     @route(
         "POST",
@@ -259,7 +261,7 @@ class VideoRoutes:
     )
     async def retry_video(self, call: Call[Empty, Empty]) -> Answer:
         task = await self._task(call)
-        return await self._answer(call, await self._service.retry(task.id, owner=call.caller.sees))
+        return await self._respond(call, await self._service.retry(task.id, owner=call.caller.sees))
 
     async def _submit(
         self,
@@ -268,13 +270,13 @@ class VideoRoutes:
         priority: int | None,
         timeout_seconds: float | None,
         webhook: Webhook | None,
-        taken: ParsedBody | None,
+        parsed: ParsedBody | None,
     ) -> Task:
-        # what cannot be made is refused before it is a task, and before anything is fetched for it
-        offer, _ = build_video_request(spec, self._providers, [] if taken is None else taken.roles)
-        if taken is not None:
-            spec = spec.model_copy(update={"inputs": await taken.inputs()})
-        spec = spec.model_copy(update={"model": spec.model or offer.name})  # whoever named none sees which one it is
+        # checked before anything is fetched
+        offer, _ = build_video_request(spec, self._providers, [] if parsed is None else parsed.roles)
+        if parsed is not None:
+            spec = spec.model_copy(update={"inputs": await parsed.resolve_inputs()})
+        spec = spec.model_copy(update={"model": spec.model or offer.name})  # shown to a caller that named none
         return await self._submitter.submit(
             "video",
             spec,
@@ -283,11 +285,11 @@ class VideoRoutes:
             priority=priority,
             timeout_seconds=timeout_seconds,
             webhook=webhook,
-            request_inputs=None if taken is None else taken.request_inputs,
+            request_inputs=None if parsed is None else parsed.inputs,
         )
 
     async def _task(self, call: Call[Any, Any]) -> Task:
-        """The task of the film in the path. Raises NotFound."""
+        """The task of the video in the path. Raises NotFound."""
         try:
             task = await self._service.get(task_id_of(call.id), owner=call.caller.sees)
         except NotFound:
@@ -296,7 +298,7 @@ class VideoRoutes:
             raise NotFound(f"there is no video {call.id[:100]}", field="id")
         return task
 
-    async def _answer(self, call: Call[Any, Any], task: Task) -> Answer:
+    async def _respond(self, call: Call[Any, Any], task: Task) -> Answer:
         seconds = poll_after_seconds(task, utc_now())
         headers = {TASK_HEADER: task.id}
         if seconds is not None:
