@@ -23,7 +23,7 @@ README = (ROOT / "README.md").read_text()
 async def test_the_readme_can_be_pasted(tmp_path: Path, source: SourceServer) -> None:
     need("curl", "ffmpeg")
     page = source.add("/", Resource(body=b"<!doctype html><title>Example</title>", media_type="text/html"))
-    async with Server(tmp_path) as server:
+    async with Server(tmp_path, {"data_dir": "data"}) as server:  # relative, as with make serve
         # it waits for the server, which this process reads from nothing but its log
         shown = paste(commands(README), server, tmp_path, example=page)
 
