@@ -261,8 +261,8 @@ async def test_what_is_wrong_with_a_certificate_is_named(certificate: Path, trus
         async with guarded_session(limits, tls=trusting, lookup=at_loopback) as session:
             other = await failure(session, url.replace("127.0.0.1", "other.test"))
 
-    assert "certificate is not to be trusted: nobody but itself vouches for it" in unknown.detail
-    assert "certificate is not to be trusted: it is for another name" in other.detail
+    assert "certificate is not trusted: nobody but itself vouches for it" in unknown.detail
+    assert "certificate is not trusted: it is for another name" in other.detail
     assert not unknown.retryable
 
 
