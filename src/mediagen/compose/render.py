@@ -10,7 +10,6 @@ import asyncio
 import json
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -21,6 +20,7 @@ from typing import Any, Final
 from mediagen.compose.cache import ContentCache, key_of
 from mediagen.compose.encoding import VERSION, Preset, clip_arguments, window_arguments
 from mediagen.compose.engine.orders import Drawn, EngineFilm, EngineScene, Order
+from mediagen.compose.engine_process import start_module
 from mediagen.compose.timeline import Window
 from mediagen.core.errors import MediagenError, first_cause
 from mediagen.media import ffmpeg
@@ -194,11 +194,7 @@ class WindowRenderer:
     async def _engine(self, film: EngineFilm, folder: Path, progress: _Progress) -> AsyncIterator[_Engine]:
         told = folder / "film.json"
         await asyncio.to_thread(told.write_text, film.model_dump_json(), "utf-8")
-        words = ("-m", "mediagen.compose.engine.worker", str(told))
-        environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        async with ffmpeg.start(
-            sys.executable, words, stdin=asyncio.subprocess.PIPE, idle=True, environment=environment
-        ) as child:
+        async with start_module("worker", str(told), stdin=asyncio.subprocess.PIPE) as child:
             engine = _Engine(child, progress)
             async with asyncio.TaskGroup() as group:
                 listening = group.create_task(engine.listen())

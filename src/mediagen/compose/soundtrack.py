@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from mediagen.compose.encoding import loudness_arguments, recording_arguments, sound_arguments
 from mediagen.compose.engine.orders import CHANNELS, RATE, Mix
+from mediagen.compose.engine_process import start_module
 from mediagen.core.errors import MediagenError
 from mediagen.media import ffmpeg
 from mediagen.streams.base import Source
@@ -69,11 +68,7 @@ async def mix(told: Mix, folder: Path) -> None:
     """Mix in a process of its own. Raises MixFailed."""
     path = folder / "mix.json"
     await asyncio.to_thread(path.write_text, told.model_dump_json(), "utf-8")
-    words = ("-m", "mediagen.compose.engine.sound", str(path))
-    environment = {"PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
-    async with ffmpeg.start(
-        sys.executable, words, stdin=asyncio.subprocess.DEVNULL, idle=True, environment=environment
-    ) as child:
+    async with start_module("sound", str(path), stdin=asyncio.subprocess.DEVNULL) as child:
         _, said = await child.communicate()
     if child.returncode != 0:
         raise MixFailed("the sound could not be mixed", said=said[-4096:].decode("utf-8", "replace"))

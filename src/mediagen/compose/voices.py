@@ -6,8 +6,6 @@ The embedded voice needs no key and no network. Speech is kept by what it was ma
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -16,10 +14,10 @@ from typing import Final, Protocol
 
 from mediagen.compose.cache import ContentCache, key_of
 from mediagen.compose.engine.orders import Spoken, Utterance
+from mediagen.compose.engine_process import start_module
 from mediagen.compose.field_errors import error_at
 from mediagen.compose.soundtrack import seconds_of
 from mediagen.core.errors import MediagenError
-from mediagen.media import ffmpeg
 
 DEFAULT_VOICE: Final = "en-us"
 _VERSION: Final = 1
@@ -100,12 +98,8 @@ class _EmbeddedSpeaker:
     async def _say(self, order: Utterance) -> Spoken:
         async with self._turn:
             if self._child is None:
-                environment = {"PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
-                words = ("-m", "mediagen.compose.engine.speaker")
                 self._child = await self._stack.enter_async_context(
-                    ffmpeg.start(
-                        sys.executable, words, stdin=asyncio.subprocess.PIPE, idle=True, environment=environment
-                    )
+                    start_module("speaker", stdin=asyncio.subprocess.PIPE)
                 )
             child = self._child
             if child.stdin is None or child.stdout is None:
