@@ -99,6 +99,8 @@ async def start_tasks(
     )
     ended = TaskCounts(runner.pipelines)
     bus.listen(None, ended.told)
+    # the runner finishes interrupted deletions when it starts, so it must know how before
+    deletions = Deletions(registry, runner.debts, stores.ledger, stores.files, stores.storage)
     await stack.enter_async_context(runner)
     return Tasks(
         bus=bus,
@@ -106,7 +108,7 @@ async def start_tasks(
         registry=registry,
         runner=runner,
         service=TaskService(registry, runner, dispatcher, settings.tasks),
-        deletions=Deletions(registry, runner.debts, stores.ledger, stores.files, stores.storage),
+        deletions=deletions,
         previews=previews,
         ended=ended,
     )
