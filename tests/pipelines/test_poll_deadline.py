@@ -155,7 +155,7 @@ async def test_an_answer_without_a_status_ends_before_the_limit(studio: Open, ve
     script(vendor, JOBS[0], 1, [Say({"id": "v", "error": {"message": "the farm burns"}})] * 999)
 
     async with studio(**settings(JOBS[0])) as here:
-        with pytest.raises(StatusMissing, match=r"without a status of the job: the farm burns"):
+        with pytest.raises(StatusMissing, match=r"without the job's status: the farm burns"):
             await made(here, JOBS[0], Attempt(seconds_left=0.02))
     assert len(vendor.calls("GET")) < 8
 

@@ -184,7 +184,7 @@ async def test_a_film_that_was_deleted(api: VendorServer, provider: Any) -> None
     """After an hour."""
     api.on("GET", "/v1/predictions/p1", prediction("succeeded", None, data_removed=True))
 
-    with pytest.raises(ProviderError, match="any more"):
+    with pytest.raises(ProviderError, match="no longer has the output"):
         async with provider.fetch(OPERATION) as answer:
             await take(answer)
     assert FILM
